@@ -1,0 +1,214 @@
+//! One error for the whole library, whose variants say who can put it right.
+//!
+//! Nothing here knows MySQL or gRPC: `mysql/` turns an error into a number and a SQLSTATE, `rpc/` carries one across
+//! the wire and builds it again. There is no conversion from I/O errors: whoever meets one knows the path and the
+//! operation, and says them.
+
+use std::fmt;
+
+use crate::types::{Entity, JobId, Name};
+
+/// What the library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error from below, kept for its message.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error, by who can put it right.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The statement is not in the dialect. The client rewrites it.
+    #[error("Getting syntax error{}. Detail message: {message}", position(*line, *column))]
+    Syntax {
+        /// Counts from 1; 0 if the place is unknown.
+        line: u64,
+        /// Counts from 1.
+        column: u64,
+        /// What was expected and what was found.
+        message: String,
+    },
+    /// The statement is in the dialect, but does not make sense. The client rewrites it.
+    #[error("Getting analyzing error. Detail message: {0}")]
+    Analysis(String),
+    /// The statement makes sense, but asks for something this service refuses.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// A named thing is absent. The client corrects the name.
+    #[error("{}", unknown(.0))]
+    NotFound(Entity),
+    /// The name is taken. The client picks another.
+    #[error("{0} already exists")]
+    AlreadyExists(Entity),
+    /// A name that cannot be one.
+    #[error("Incorrect {} name '{}'{}", .entity.kind.word(), .entity.name, because(.reason))]
+    WrongName {
+        /// What it should have named.
+        entity: Entity,
+        /// Why it cannot; empty where the standard text says enough.
+        reason: String,
+    },
+    /// The user may not do this. An administrator grants it.
+    #[error("{0}")]
+    AccessDenied(String),
+    /// A statement that was refused for a reason of its own, in the words that StarRocks uses for it.
+    #[error("{0}")]
+    Refused(String),
+    /// An unfinished job holds the database. The client waits for it, or cancels it.
+    #[error(
+        "Can only run one backup or restore job of a database at same time; database '{database}' is held by job {holder}"
+    )]
+    Locked {
+        /// The database.
+        database: Name,
+        /// The job that holds it.
+        holder: JobId,
+    },
+    /// What a commit assumed has changed meanwhile. The client repeats the statement.
+    #[error("{0} was changed by another statement meanwhile; run the statement again")]
+    Conflict(Entity),
+    /// A user, a KILL, a shutdown or the deadline ended it.
+    #[error("{0}")]
+    Cancelled(String),
+    /// A BE did not answer, or could not do what it was asked.
+    #[error("{operation} on backend {backend}")]
+    Backend {
+        /// The BE's address.
+        backend: String,
+        /// A verb phrase: "write rows".
+        operation: String,
+        /// What it answered.
+        source: Cause,
+        /// Whether asking again may help.
+        retryable: bool,
+    },
+    /// The object store failed an operation.
+    #[error("{operation} {path} in repository {repository}")]
+    Repository {
+        /// The repository's name.
+        repository: Name,
+        /// A verb phrase: "upload".
+        operation: String,
+        /// The object's path.
+        path: String,
+        /// What the store answered.
+        source: Cause,
+        /// Whether trying again may help.
+        retryable: bool,
+    },
+    /// A local file or the network failed.
+    #[error("{operation} {path}")]
+    Io {
+        /// A verb phrase: "open".
+        operation: &'static str,
+        /// The file or address.
+        path: String,
+        /// What the system answered.
+        source: std::io::Error,
+    },
+    /// Stored bytes do not decode, or fail their checksum. An operator repairs or restores.
+    #[error("corrupt {what} {path}: {message}")]
+    Corrupt {
+        /// What kind of thing: "rowset file", "catalog record".
+        what: &'static str,
+        /// Which one.
+        path: String,
+        /// How it differs from what it should be.
+        message: String,
+    },
+    /// A configuration file or flag is wrong. The operator corrects it.
+    #[error("{0}")]
+    Config(String),
+    /// A broken invariant: a bug here, whatever the input.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Whether doing the same again, later, may succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Backend { retryable, .. } | Self::Repository { retryable, .. } => *retryable,
+            Self::Io { .. } | Self::Conflict(_) => true,
+            Self::Syntax { .. }
+            | Self::Analysis(_)
+            | Self::Unsupported(_)
+            | Self::NotFound(_)
+            | Self::AlreadyExists(_)
+            | Self::WrongName { .. }
+            | Self::AccessDenied(_)
+            | Self::Refused(_)
+            | Self::Locked { .. }
+            | Self::Cancelled(_)
+            | Self::Corrupt { .. }
+            | Self::Config(_)
+            | Self::Internal(_) => false,
+        }
+    }
+
+    /// The error and all that caused it in one line, for a client, a job's status and the log.
+    pub fn report(&self) -> String {
+        use std::error::Error as _;
+        let mut line = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            // Many errors repeat their cause in their own text.
+            if !line.ends_with(&text) {
+                line.push_str(": ");
+                line.push_str(&text);
+            }
+            source = cause.source();
+        }
+        line.replace(['\n', '\r'], " ")
+    }
+
+    /// For `map_err`: an I/O error with what was being done to which path.
+    pub fn io(operation: &'static str, path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().display().to_string();
+        move |source| Self::Io { operation, path, source }
+    }
+
+    /// A broken invariant.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::Internal(message.to_string())
+    }
+}
+
+fn position(line: u64, column: u64) -> String {
+    if line == 0 { String::new() } else { format!(" at line {line}, column {column}") }
+}
+
+fn because(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+/// StarRocks' words where it has some of its own.
+fn unknown(entity: &Entity) -> String {
+    use crate::types::Kind;
+    match entity.kind {
+        Kind::Database | Kind::Table | Kind::Column | Kind::Variable => {
+            format!("Unknown {} '{}'", entity.kind.word(), entity.name)
+        }
+        Kind::Repository => format!("Repository [{}] does not exist", entity.name),
+        Kind::Backend | Kind::ConfigKey | Kind::Job | Kind::Partition | Kind::Snapshot | Kind::User => {
+            format!("{entity} does not exist")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_one_line_with_all_causes() {
+        let error = Error::Repository {
+            repository: Name::new("r1").unwrap(),
+            operation: "upload".into(),
+            path: "__objects/ab/abcd-7".into(),
+            source: "permission\ndenied".into(),
+            retryable: false,
+        };
+        assert_eq!(error.report(), "upload __objects/ab/abcd-7 in repository r1: permission denied");
+    }
+}

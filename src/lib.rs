@@ -1,0 +1,5 @@
+//! Holdfast: a SQL-fronted backup and restore service in the style of a StarRocks FE.
+
+pub mod clock;
+pub mod error;
+pub mod types;

@@ -1,0 +1,69 @@
+use std::fmt;
+
+/// A kind of thing that a statement can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A BE.
+    Backend,
+    /// A column of a table.
+    Column,
+    /// A key of a configuration file.
+    ConfigKey,
+    /// A database.
+    Database,
+    /// A BACKUP or RESTORE job.
+    Job,
+    /// A partition of a table.
+    Partition,
+    /// A repository.
+    Repository,
+    /// A snapshot in a repository.
+    Snapshot,
+    /// A table.
+    Table,
+    /// A user account.
+    User,
+    /// A session or global variable.
+    Variable,
+}
+
+impl Kind {
+    /// The word for it in messages.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Backend => "backend",
+            Kind::Column => "column",
+            Kind::ConfigKey => "config key",
+            Kind::Database => "database",
+            Kind::Job => "job",
+            Kind::Partition => "partition",
+            Kind::Repository => "repository",
+            Kind::Snapshot => "snapshot",
+            Kind::Table => "table",
+            Kind::User => "user",
+            Kind::Variable => "variable",
+        }
+    }
+}
+
+/// A named thing, for errors and logs: a kind and the name as the user knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name, qualified where a bare name would be ambiguous (`db.table`).
+    pub name: String,
+}
+
+impl Entity {
+    /// Names a thing.
+    pub fn new(kind: Kind, name: impl fmt::Display) -> Self {
+        Self { kind, name: name.to_string() }
+    }
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} '{}'", self.kind.word(), self.name)
+    }
+}

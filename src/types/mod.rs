@@ -1,0 +1,25 @@
+//! The words of the domain: ids, names valid by construction, schemas, values and times.
+//!
+//! Nothing here does I/O. Parsing returns [`Invalid`], which says what is wrong with which text; whoever knows the
+//! statement turns it into an [`Error`](crate::error::Error).
+
+mod entity;
+mod file;
+mod id;
+mod name;
+mod schema;
+mod time;
+mod value;
+
+pub use entity::{Entity, Kind};
+pub use file::{FileId, FileKind, KeyBounds, RowsetFile, Sha256};
+pub use id::{Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, RepositoryId, TableId, TabletId, WriteId};
+pub use name::{Label, Name};
+pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};
+pub use time::Timestamp;
+pub use value::Datum;
+
+/// A text that is not what its place asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);

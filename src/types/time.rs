@@ -1,0 +1,53 @@
+use std::fmt;
+
+use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+const BACKUP_FORMAT: &str = "%Y-%m-%d-%H-%M-%S-%3f";
+
+/// An instant, in milliseconds since 1970 UTC.
+///
+/// It is shown in the system's time zone, as StarRocks does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The form of backup timestamps, `yyyy-MM-dd-HH-mm-ss-SSS`.
+    pub fn backup_text(self) -> String {
+        self.local().format(BACKUP_FORMAT).to_string()
+    }
+
+    /// Whether a text has the form of a backup timestamp, the milliseconds optional as in old snapshots.
+    pub fn check_backup_text(text: &str) -> Result<(), Invalid> {
+        let valid = NaiveDateTime::parse_from_str(text, BACKUP_FORMAT).is_ok()
+            || NaiveDateTime::parse_from_str(text, "%Y-%m-%d-%H-%M-%S").is_ok();
+        if valid {
+            return Ok(());
+        }
+        Err(Invalid(format!("backup timestamp '{text}' is not of the form yyyy-MM-dd-HH-mm-ss-SSS")))
+    }
+
+    /// This instant moved by milliseconds.
+    pub fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// The instant as chrono has it, in UTC.
+    pub fn utc(self) -> DateTime<Utc> {
+        Utc.timestamp_millis_opt(self.0).single().unwrap_or_default()
+    }
+
+    fn local(self) -> DateTime<Local> {
+        self.utc().with_timezone(&Local)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// `yyyy-MM-dd HH:mm:ss`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.local().format("%Y-%m-%d %H:%M:%S").fmt(f)
+    }
+}

@@ -1,0 +1,197 @@
+use std::cmp::Ordering;
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use serde::{Deserialize, Serialize};
+
+use super::{ColumnType, Invalid};
+
+/// One value of one of the column types: a partition bound, a default, a literal of a filter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Datum {
+    /// No value.
+    Null,
+    /// BOOLEAN.
+    Bool(bool),
+    /// TINYINT to BIGINT.
+    Int(i64),
+    /// DOUBLE.
+    Double(f64),
+    /// DECIMAL, as the unscaled number; the scale is the type's.
+    Decimal(i128),
+    /// DATE, in days since 1970-01-01.
+    Date(i32),
+    /// DATETIME, in microseconds since 1970-01-01 00:00:00, without a time zone.
+    DateTime(i64),
+    /// CHAR, VARCHAR, STRING.
+    Text(String),
+}
+
+impl Datum {
+    /// Reads a value of a type from its text, as in a quoted bound, a DEFAULT or a CSV field.
+    pub fn parse(text: &str, ty: ColumnType) -> Result<Self, Invalid> {
+        let wrong = || Invalid(format!("'{text}' is not a value of type {ty}"));
+        let int = |low: i64, high: i64| {
+            let value: i64 = text.trim().parse().map_err(|_| wrong())?;
+            if (low..=high).contains(&value) { Ok(Self::Int(value)) } else { Err(wrong()) }
+        };
+        match ty {
+            ColumnType::Boolean => match text.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" => Ok(Self::Bool(true)),
+                "false" | "0" => Ok(Self::Bool(false)),
+                _ => Err(wrong()),
+            },
+            ColumnType::TinyInt => int(i8::MIN.into(), i8::MAX.into()),
+            ColumnType::SmallInt => int(i16::MIN.into(), i16::MAX.into()),
+            ColumnType::Int => int(i32::MIN.into(), i32::MAX.into()),
+            ColumnType::BigInt => int(i64::MIN, i64::MAX),
+            ColumnType::Double => text.trim().parse().map(Self::Double).map_err(|_| wrong()),
+            ColumnType::Decimal { precision, scale } => parse_decimal(text.trim(), precision, scale).ok_or_else(wrong),
+            ColumnType::Date => parse_date(text.trim()).map(|date| Self::Date(days(date))).ok_or_else(wrong),
+            ColumnType::DateTime => parse_datetime(text.trim()).map(Self::DateTime).ok_or_else(wrong),
+            ColumnType::Char(most) | ColumnType::Varchar(most) => {
+                if text.len() > most as usize {
+                    return Err(Invalid(format!("'{text}' is longer than {ty} holds")));
+                }
+                Ok(Self::Text(text.to_owned()))
+            }
+            ColumnType::String => Ok(Self::Text(text.to_owned())),
+        }
+    }
+
+    /// The value as text that [`Datum::parse`] reads back; `None` for NULL.
+    pub fn text(&self, ty: ColumnType) -> Option<String> {
+        Some(match self {
+            Self::Null => return None,
+            Self::Bool(value) => u8::from(*value).to_string(),
+            Self::Int(value) => value.to_string(),
+            Self::Double(value) => value.to_string(),
+            Self::Decimal(value) => match ty {
+                ColumnType::Decimal { scale, .. } => decimal_text(*value, scale),
+                _ => value.to_string(),
+            },
+            Self::Date(value) => date_of(*value).to_string(),
+            Self::DateTime(value) => {
+                let time = DateTime::from_timestamp_micros(*value).unwrap_or_default().naive_utc();
+                time.format("%Y-%m-%d %H:%M:%S%.f").to_string()
+            }
+            Self::Text(value) => value.clone(),
+        })
+    }
+
+    /// Orders two values of one type, NULL first; `None` if their types differ or one is NaN.
+    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Null, Self::Null) => Some(Ordering::Equal),
+            (Self::Null, _) => Some(Ordering::Less),
+            (_, Self::Null) => Some(Ordering::Greater),
+            (Self::Bool(a), Self::Bool(b)) => Some(a.cmp(b)),
+            (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
+            (Self::Double(a), Self::Double(b)) => a.partial_cmp(b),
+            (Self::Decimal(a), Self::Decimal(b)) => Some(a.cmp(b)),
+            (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
+            (Self::DateTime(a), Self::DateTime(b)) => Some(a.cmp(b)),
+            (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(ColumnType::String).unwrap_or_else(|| "NULL".into()))
+    }
+}
+
+fn days(date: NaiveDate) -> i32 {
+    date.signed_duration_since(NaiveDate::default()).num_days() as i32
+}
+
+fn date_of(days: i32) -> NaiveDate {
+    NaiveDate::default() + chrono::Duration::days(days.into())
+}
+
+/// `yyyy-MM-dd`, `yyyyMMdd`, or a datetime whose time is midnight.
+fn parse_date(text: &str) -> Option<NaiveDate> {
+    let plain = NaiveDate::parse_from_str(text, "%Y-%m-%d").or_else(|_| NaiveDate::parse_from_str(text, "%Y%m%d"));
+    plain.ok().filter(|date| (0..=9999).contains(&chrono::Datelike::year(date))).or_else(|| {
+        let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+        (time.time() == chrono::NaiveTime::MIN).then_some(time.date())
+    })
+}
+
+fn parse_datetime(text: &str) -> Option<i64> {
+    let spaced = text.replacen('T', " ", 1);
+    let time = NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f")
+        .or_else(|_| NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M"))
+        .ok()
+        .or_else(|| parse_date(text).map(|date| date.and_time(chrono::NaiveTime::MIN)))?;
+    Some(time.and_utc().timestamp_micros())
+}
+
+/// Digits beyond the scale are rounded half up, as MySQL does.
+fn parse_decimal(text: &str, precision: u8, scale: i8) -> Option<Datum> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if (whole.is_empty() && fraction.is_empty()) || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let scale = usize::try_from(scale).ok()?;
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(scale)) {
+        value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+    }
+    if fraction.as_bytes().get(scale).is_some_and(|digit| *digit >= b'5') {
+        value += 1;
+    }
+    let fits = value < 10_i128.checked_pow(precision.into())?;
+    fits.then_some(Datum::Decimal(if negative { -value } else { value }))
+}
+
+fn decimal_text(value: i128, scale: i8) -> String {
+    let scale = usize::try_from(scale).unwrap_or(0);
+    let sign = if value < 0 { "-" } else { "" };
+    let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - scale);
+    if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_their_text() {
+        let money = ColumnType::Decimal { precision: 10, scale: 2 };
+        for (text, ty) in [
+            ("-12", ColumnType::Int),
+            ("-0.05", money),
+            ("12345678.90", money),
+            ("2026-02-28", ColumnType::Date),
+            ("1969-12-31 23:59:59.5", ColumnType::DateTime),
+            ("it's", ColumnType::String),
+        ] {
+            let value = Datum::parse(text, ty).unwrap();
+            assert_eq!(Datum::parse(&value.text(ty).unwrap(), ty).unwrap(), value, "{text}");
+        }
+        assert_eq!(Datum::parse("1.005", money).unwrap(), Datum::Decimal(101));
+        assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
+    }
+
+    #[test]
+    fn values_of_another_type_are_refused() {
+        for (text, ty) in [
+            ("128", ColumnType::TinyInt),
+            ("x", ColumnType::BigInt),
+            ("2026-02-30", ColumnType::Date),
+            ("100000000", ColumnType::Decimal { precision: 10, scale: 2 }),
+            ("abc", ColumnType::Varchar(2)),
+        ] {
+            assert!(Datum::parse(text, ty).is_err(), "{text} as {ty}");
+        }
+    }
+}
