@@ -5,4 +5,5 @@ pub mod clock;
 pub mod error;
 pub mod query;
 pub mod repository;
+pub mod sql;
 pub mod types;
