@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod error;
 pub mod query;
+pub mod tablet;
 pub mod types;
