@@ -94,7 +94,11 @@ impl ScanFilter {
                 Comparison::Gt => cmp::gt(values, &value),
                 Comparison::GtEq => cmp::gt_eq(values, &value),
             };
-            compared.map(|found| compute::prep_null_mask_filter(&found)).map_err(Error::internal)
+            let known = |found: BooleanArray| match found.null_count() {
+                0 => found,
+                _ => compute::prep_null_mask_filter(&found),
+            };
+            compared.map(known).map_err(Error::internal)
         };
         match self {
             Self::Compare { op, value, .. } => compare(*op, value),

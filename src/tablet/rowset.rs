@@ -76,8 +76,10 @@ impl RowsetWriter {
         Ok(Self { files: Files::new(store, of, first, limits), keys, buffer: Vec::new(), buffered: 0 })
     }
 
-    /// Adds rows. Their Arrow schema is that of the table.
+    /// Adds rows. Their columns are those of the table, in order.
     pub fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        let batch =
+            RecordBatch::try_new(self.files.of.schema.arrow(), batch.columns().to_vec()).map_err(Error::internal)?;
         self.buffered += batch.get_array_memory_size();
         self.buffer.push(batch);
         if self.buffered >= self.files.limits.buffer_bytes { self.flush() } else { Ok(()) }
