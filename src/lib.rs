@@ -1,5 +1,6 @@
 //! Holdfast: a SQL-fronted backup and restore service in the style of a StarRocks FE.
 
+pub mod catalog;
 pub mod clock;
 pub mod error;
 pub mod query;
