@@ -6,4 +6,5 @@ pub mod error;
 pub mod query;
 pub mod repository;
 pub mod sql;
+pub mod tablet;
 pub mod types;
