@@ -1,6 +1,7 @@
 //! Holdfast: a SQL-fronted backup and restore service in the style of a StarRocks FE.
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod query;
 pub mod types;
