@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod job;
 pub mod query;
 pub mod repository;
 pub mod rpc;

@@ -220,6 +220,8 @@ impl Job {
 pub struct ManifestHashes {
     /// Of `__meta`.
     pub meta: crate::types::Sha256,
+    /// Its length in bytes.
+    pub meta_size: u64,
     /// Number of file list segments; their hashes are rows of the job.
     pub segments: u32,
 }

@@ -5,6 +5,7 @@
 //! again may help ([`status`], [`client`]).
 
 pub mod client;
+pub mod fleet;
 /// What travels between FE and BE.
 pub mod message;
 pub mod status;
