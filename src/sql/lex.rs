@@ -13,9 +13,13 @@ use sqlparser::tokenizer::Whitespace;
 use crate::error::Error;
 use crate::error::Result;
 
-/// The most operators between two commas. Each may add a level to the tree of an expression, which is walked and
-/// dropped recursively, so without a limit a long statement would overflow the stack.
-const MAX_CHAIN: usize = 2000;
+/// How deep a tree operators without parentheses may build, as in `a OR b OR c`. Trees are copied and dropped
+/// recursively, so without a limit a long statement would overflow the stack.
+const MAX_CHAIN: usize = 1000;
+
+/// The stack, in bytes, that a thread which handles statements must have: twice what copying the deepest tree that
+/// [`parse`](super::parse) returns takes in a debug build.
+pub const STACK_SIZE: usize = 8 << 20;
 
 /// How StarRocks cuts text into tokens: MySQL's way, except that `--` begins a comment whatever follows.
 ///
@@ -133,17 +137,56 @@ fn open_versioned(text: &str, all: &[TokenWithSpan]) -> String {
     opened
 }
 
+/// How many levels a part of a statement can add to its tree, at most.
+#[derive(Default)]
+struct Chain {
+    /// AND, OR, UNION and the like: each is above all that stands before it.
+    connectors: usize,
+    /// Other operators since the last connector.
+    others: usize,
+    /// The most of these between two connectors.
+    most_others: usize,
+    /// The deepest parentheses in it.
+    inner: usize,
+    /// The deepest of the parts before the last comma.
+    before: usize,
+}
+
+impl Chain {
+    fn connect(&mut self) {
+        self.connectors += 1;
+        self.others = 0;
+    }
+
+    fn operate(&mut self) {
+        self.others += 1;
+        self.most_others = self.most_others.max(self.others);
+    }
+
+    fn depth(&self) -> usize {
+        self.before.max(self.connectors + self.most_others + self.inner)
+    }
+}
+
 fn check_chain(tokens: &[TokenWithSpan]) -> Result<()> {
-    let mut chain = 0;
+    let mut outer = Vec::new();
+    let mut chain = Chain::default();
     for token in tokens {
         match &token.token {
-            Token::Comma => chain = 0,
-            Token::LParen | Token::RParen | Token::Period | Token::Number(..) | Token::Placeholder(_) => {}
+            Token::Comma => chain = Chain { before: chain.depth(), ..Chain::default() },
+            Token::LParen => outer.push(std::mem::take(&mut chain)),
+            Token::RParen => {
+                let inner = chain.depth();
+                chain = outer.pop().unwrap_or_default();
+                chain.inner = chain.inner.max(inner);
+            }
+            Token::Period | Token::Number(..) | Token::Placeholder(_) => {}
             Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => {}
-            Token::Word(word) if !is_chain_word(&word.value) => {}
-            _ => chain += 1,
+            Token::Word(word) if is_one_of(&word.value, &CONNECTORS) => chain.connect(),
+            Token::Word(word) if !is_one_of(&word.value, &OPERATORS) => {}
+            _ => chain.operate(),
         }
-        if chain > MAX_CHAIN {
+        if chain.depth() > MAX_CHAIN {
             let Location { line, column } = token.span.start;
             let message =
                 format!("more than {MAX_CHAIN} operators in one expression; IN (…) takes any number of values");
@@ -153,26 +196,12 @@ fn check_chain(tokens: &[TokenWithSpan]) -> Result<()> {
     Ok(())
 }
 
-fn is_chain_word(word: &str) -> bool {
-    const WORDS: [&str; 16] = [
-        "AND",
-        "OR",
-        "XOR",
-        "NOT",
-        "IS",
-        "IN",
-        "BETWEEN",
-        "LIKE",
-        "RLIKE",
-        "REGEXP",
-        "DIV",
-        "MOD",
-        "COLLATE",
-        "UNION",
-        "EXCEPT",
-        "INTERSECT",
-    ];
-    WORDS.iter().any(|known| known.eq_ignore_ascii_case(word))
+const CONNECTORS: [&str; 6] = ["AND", "OR", "XOR", "UNION", "EXCEPT", "INTERSECT"];
+
+const OPERATORS: [&str; 10] = ["NOT", "IS", "IN", "BETWEEN", "LIKE", "RLIKE", "REGEXP", "DIV", "MOD", "COLLATE"];
+
+fn is_one_of(word: &str, words: &[&str]) -> bool {
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
 }
 
 fn relative(place: Location, base: Location) -> Location {

@@ -16,6 +16,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
+pub use lex::STACK_SIZE;
 pub use mask::{is_secret_key, mask_secrets, mask_uri};
 pub use parser::parse;
 pub use query::{bind, files_call, placeholders, projection_names};
