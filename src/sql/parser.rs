@@ -217,9 +217,7 @@ impl P<'_> {
         if self.peek(0) == &Token::LParen {
             return Ok(Statement::Query(self.query()?));
         }
-        let readers: [fn(&mut Self) -> Result<Option<Statement>>; 5] =
-            [Self::ddl, Self::dml, Self::jobs, Self::session, Self::admin];
-        for reader in readers {
+        for reader in [Self::ddl, Self::dml, Self::jobs, Self::session, Self::admin] {
             if let Some(statement) = reader(self)? {
                 return Ok(statement);
             }
