@@ -190,7 +190,7 @@ fn unknown(entity: &Entity) -> String {
             format!("Unknown {} '{}'", entity.kind.word(), entity.name)
         }
         Kind::Repository => format!("Repository [{}] does not exist", entity.name),
-        Kind::Backend | Kind::ConfigKey | Kind::Job | Kind::Partition | Kind::Snapshot | Kind::User => {
+        Kind::Backend | Kind::ConfigKey | Kind::Job | Kind::Label | Kind::Partition | Kind::Snapshot | Kind::User => {
             format!("{entity} does not exist")
         }
     }

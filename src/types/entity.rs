@@ -13,6 +13,8 @@ pub enum Kind {
     Database,
     /// A BACKUP or RESTORE job.
     Job,
+    /// The label of a snapshot or a load.
+    Label,
     /// A partition of a table.
     Partition,
     /// A repository.
@@ -36,6 +38,7 @@ impl Kind {
             Kind::ConfigKey => "config key",
             Kind::Database => "database",
             Kind::Job => "job",
+            Kind::Label => "label",
             Kind::Partition => "partition",
             Kind::Repository => "repository",
             Kind::Snapshot => "snapshot",
