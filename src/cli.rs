@@ -24,7 +24,7 @@ type Pair = (String, String);
 /// A SQL-fronted backup and restore service in the style of StarRocks: an FE that speaks the MySQL protocol, and BEs
 /// that keep tablets.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

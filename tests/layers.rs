@@ -24,8 +24,8 @@ fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
 }
 
-/// The rooms that a source names after `crate::`, or after `holdfast::` in the program. Comments may speak of any room, and tests at a file's
-/// end may use any.
+/// The rooms that a source names after `crate::`, or after `holdfast::` in the program. Comments may speak of any
+/// room, and the tests at the end of a file may use any.
 fn rooms_used(source: &str) -> Vec<&str> {
     let source = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
