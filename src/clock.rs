@@ -1,10 +1,11 @@
 //! Time, sleep, back-off and fresh ids: everything that a test wants to decide, behind one type.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::types::Timestamp;
@@ -49,5 +50,75 @@ impl Clock {
     #[allow(clippy::disallowed_methods)]
     pub fn uuid(&self) -> Uuid {
         Uuid::new_v4()
+    }
+}
+
+/// A speed limit shared by all who move bytes. Changes act at once, on those who wait too.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    /// Bytes a second; 0 is without limit.
+    limit: AtomicU64,
+    /// When the bytes taken so far are paid for, and the credit or debt in bytes at that time.
+    account: Mutex<Option<(Instant, f64)>>,
+}
+
+impl Throttle {
+    /// A limit in bytes a second; 0 is none.
+    pub fn new(limit: u64) -> Self {
+        Self { limit: AtomicU64::new(limit), account: Mutex::default() }
+    }
+
+    /// Changes the limit.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Waits until these bytes may move. Any number of bytes passes at once if nothing is owed; the next who comes
+    /// waits for it. So a burst is one call's bytes, and the mean keeps the limit.
+    pub async fn take(&self, bytes: usize) {
+        // Long waits are cut into slices, so that a changed limit is seen.
+        const SLICE: Duration = Duration::from_millis(100);
+        loop {
+            let limit = self.limit.load(Ordering::Relaxed) as f64;
+            if limit == 0.0 {
+                return;
+            }
+            let wait = {
+                let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+                let now = Instant::now();
+                let (since, owed) = account.unwrap_or((now, 0.0));
+                let owed = (owed - now.duration_since(since).as_secs_f64() * limit).max(0.0);
+                if owed <= 0.0 {
+                    *account = Some((now, bytes as f64));
+                    return;
+                }
+                *account = Some((now, owed));
+                Duration::from_secs_f64(owed / limit)
+            };
+            tokio::time::sleep(wait.min(SLICE)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttle_keeps_its_limit_and_sees_it_change() {
+        let throttle = Throttle::new(1000);
+        let start = Instant::now();
+        for _ in 0..11 {
+            throttle.take(1000).await;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        assert!((10.0..10.5).contains(&seconds), "{seconds}");
+        throttle.take(1_000_000).await;
+        let (changed, waiting) = (Instant::now(), throttle.take(1));
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_secs(5), &mut waiting).await.is_err());
+        throttle.set_limit(0);
+        waiting.await;
+        assert!(changed.elapsed() < Duration::from_secs(6));
     }
 }

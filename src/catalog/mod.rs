@@ -1,0 +1,307 @@
+//! What the FE knows, durably, and the only authority on it.
+//!
+//! An [`Image`] is all of it at one instant; it never changes, so readers take no lock. A change is a [`Draft`]: a copy
+//! of the newest image plus the records that differ. [`Catalog::commit`] hands the records to the [`store`], waits
+//! until they are on disk, and only then is the new image what [`Catalog::image`] returns. Drafts are made one after
+//! another, each upon the one before, so a commit that finds its assumptions true can no longer fail; the disk is
+//! synced once for all that wait.
+
+mod draft;
+mod image;
+mod job;
+mod record;
+pub mod store;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use serde::de::DeserializeOwned;
+
+pub use self::draft::Draft;
+pub use self::image::{
+    Backend, Database, Distribution, Identity, Image, Partition, PasswordHash, Repository, Table, Tablet, User,
+};
+pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, Selection};
+pub use self::record::Key;
+use crate::catalog::record::{DatabaseRow, PartitionRow, StateRow, TableRow, TabletRow, decode, encode, number_at};
+use crate::catalog::store::{Batch, Store};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::types::{ClusterId, DatabaseId, JobId, Name, PartitionId, RowsetFile, Schema, TableId, WriteId};
+
+/// Ids of this catalog begin above it, as StarRocks' do.
+const FIRST_ID: u64 = 10_000;
+
+/// The open catalog.
+pub struct Catalog {
+    store: Store,
+    /// What all acknowledged commits make.
+    published: Arc<ArcSwap<Image>>,
+    /// What all submitted commits will make. Held only while a draft is made.
+    submitted: Mutex<Image>,
+}
+
+impl Catalog {
+    /// Opens or creates the catalog in a directory that no other process uses. Blocks; scans everything once. Writes
+    /// that an earlier process left open are ended, but for those of unfinished jobs.
+    pub fn open(dir: &Path, clock: &Clock) -> Result<Self> {
+        let store = Store::open(dir)?;
+        let image = match store.get(b"id")? {
+            Some(identity) => load(&store, decode(b"id", &identity)?)?,
+            None => create(&store, clock)?,
+        };
+        let catalog =
+            Self { store, published: Arc::new(ArcSwap::from_pointee(image.clone())), submitted: Mutex::new(image) };
+        catalog.end_abandoned()?;
+        Ok(catalog)
+    }
+
+    /// All that is known and acknowledged.
+    pub fn image(&self) -> Arc<Image> {
+        self.published.load_full()
+    }
+
+    /// Makes one change. `change` sees the newest image, checks what it assumes, and changes the draft; if it fails,
+    /// nothing happens. On return the change is durable and visible. A caller that stops waiting has not undone it.
+    pub async fn commit<T>(&self, change: impl FnOnce(&mut Draft) -> Result<T>) -> Result<T> {
+        let (value, durable) = self.submit(change)?;
+        if let Some(durable) = durable {
+            durable.await.map_err(|_| Error::Cancelled("the catalog is closed".into()))?;
+        }
+        Ok(value)
+    }
+
+    fn submit<T>(
+        &self,
+        change: impl FnOnce(&mut Draft) -> Result<T>,
+    ) -> Result<(T, Option<tokio::sync::oneshot::Receiver<()>>)> {
+        // A draft that panicked has changed nothing.
+        let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut draft = Draft::new(submitted.clone());
+        let value = change(&mut draft)?;
+        if draft.batch.is_empty() {
+            return Ok((value, None));
+        }
+        let (image, batch) = draft.seal()?;
+        *submitted = image.clone();
+        let published = self.published.clone();
+        let durable = self.store.submit(batch, Box::new(move || published.store(Arc::new(image))));
+        Ok((value, Some(durable)))
+    }
+
+    /// Records under a key prefix that the image does not show, in key order. Blocks. Only for rows that do not change
+    /// meanwhile.
+    pub fn rows<T: DeserializeOwned>(&self, prefix: Key) -> impl Iterator<Item = Result<T>> + use<T> {
+        self.store.scan(&prefix.bytes()).map(|entry| entry.and_then(|(key, payload)| decode(&key, &payload)))
+    }
+
+    /// One record that the image does not show.
+    pub fn row<T: DeserializeOwned>(&self, key: Key) -> Result<Option<T>> {
+        let key = key.bytes();
+        self.store.get(&key)?.map(|payload| decode(&key, &payload)).transpose()
+    }
+
+    /// Every job ever submitted, oldest first. Blocks as it is read.
+    pub fn history(&self) -> impl Iterator<Item = Result<Job>> + use<> {
+        self.rows(Key::new("jo"))
+    }
+
+    /// Deletes the rows of a job that has ended, durably. Blocks. May run twice.
+    pub fn delete_job_rows(&self, job: JobId) -> Result<()> {
+        let mut keys = self.store.scan(&Key::new("jr").number(job.0).bytes()).map(|entry| entry.map(|(key, _)| key));
+        loop {
+            let part: Vec<Vec<u8>> = keys.by_ref().take(256).collect::<Result<_>>()?;
+            if part.is_empty() {
+                return Ok(());
+            }
+            self.commit_blocking(|draft| {
+                part.into_iter().for_each(|key| draft.delete_row(key));
+                Ok(())
+            })?;
+        }
+    }
+
+    /// [`Catalog::commit`] for threads that may block.
+    pub fn commit_blocking<T>(&self, change: impl FnOnce(&mut Draft) -> Result<T>) -> Result<T> {
+        let (value, durable) = self.submit(change)?;
+        if let Some(durable) = durable {
+            durable.blocking_recv().map_err(|_| Error::Cancelled("the catalog is closed".into()))?;
+        }
+        Ok(value)
+    }
+
+    /// Ends what no process works on any more. Blocks.
+    fn end_abandoned(&self) -> Result<()> {
+        let image = self.image();
+        let kept: Vec<WriteId> =
+            image.jobs.values().filter(|job| !job.state.is_terminal()).filter_map(|job| job.write).collect();
+        self.commit_blocking(|draft| {
+            image.writes.keys().filter(|write| !kept.contains(write)).for_each(|write| draft.end_write(*write));
+            Ok(())
+        })?;
+        let mut last = None;
+        for entry in self.store.scan(b"jr") {
+            let job = JobId(number_at(&entry?.0, 0)?);
+            let ended = image.jobs.get(&job).is_none_or(|job| job.state.is_terminal());
+            if last != Some(job) && ended {
+                self.delete_job_rows(job)?;
+            }
+            last = Some(job);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("sequence", &self.image().sequence).finish_non_exhaustive()
+    }
+}
+
+fn create(store: &Store, clock: &Clock) -> Result<Image> {
+    let token = format!("{}{}", clock.uuid().simple(), clock.uuid().simple());
+    let identity = Identity { cluster: ClusterId(clock.uuid()), token };
+    let image = empty(identity, FIRST_ID, 0);
+    let mut batch = Batch::default();
+    batch.put(b"id".to_vec(), &encode(&*image.identity)?)?;
+    batch.put(b"st".to_vec(), &encode(&StateRow { next_id: image.next_id, sequence: 0 })?)?;
+    let durable = store.submit(batch, Box::new(|| ()));
+    durable.blocking_recv().map_err(|_| Error::internal("the commit thread ended"))?;
+    Ok(image)
+}
+
+fn empty(identity: Identity, next_id: u64, sequence: u64) -> Image {
+    Image {
+        identity: Arc::new(identity),
+        sequence,
+        next_id,
+        databases: OrdMap::new(),
+        tables: OrdMap::new(),
+        backends: OrdMap::new(),
+        repositories: OrdMap::new(),
+        users: OrdMap::new(),
+        writes: OrdMap::new(),
+        jobs: OrdMap::new(),
+        locks: OrdMap::new(),
+        reservations: OrdMap::new(),
+    }
+}
+
+/// Builds the image from all records.
+fn load(store: &Store, identity: Identity) -> Result<Image> {
+    let state = store.get(b"st")?.ok_or_else(|| missing("st"))?;
+    let StateRow { next_id, sequence } = decode(b"st", &state)?;
+    let mut image = empty(identity, next_id, sequence);
+    for entry in store.scan(b"db") {
+        let (key, payload) = entry?;
+        let row: DatabaseRow = decode(&key, &payload)?;
+        let id = DatabaseId(number_at(&key, 0)?);
+        let database = Database { id, name: row.name.clone(), created: row.created, tables: OrdMap::new() };
+        image.databases.insert(row.name, Arc::new(database));
+    }
+    for entry in store.scan(b"tb") {
+        let (key, payload) = entry?;
+        let table = load_table(store, TableId(number_at(&key, 0)?), decode(&key, &payload)?)?;
+        let database = image.database_of(&table).ok_or_else(|| missing("db"))?;
+        let mut database = (**database).clone();
+        database.tables.insert(table.name.clone(), table.id);
+        image.databases.insert(database.name.clone(), Arc::new(database));
+        image.tables.insert(table.id, Arc::new(table));
+    }
+    for entry in scan::<Backend>(store, "be") {
+        let backend = entry?;
+        image.backends.insert(backend.id, Arc::new(backend));
+    }
+    for entry in scan::<Repository>(store, "re") {
+        let repository = entry?;
+        image.repositories.insert(repository.name.clone(), Arc::new(repository));
+    }
+    for entry in scan::<User>(store, "us") {
+        let user = entry?;
+        image.users.insert(user.name.clone(), Arc::new(user));
+    }
+    for entry in store.scan(b"wr") {
+        image.writes.insert(WriteId(number_at(&entry?.0, 0)?), ());
+    }
+    // Ids grow, so the last of its kind and database is seen last.
+    let mut last: OrdMap<(JobKind, Name), JobId> = OrdMap::new();
+    for entry in scan::<Job>(store, "jo") {
+        let job = entry?;
+        if job.state.is_terminal()
+            && let Some(older) = last.insert((job.kind, job.database.clone()), job.id)
+        {
+            image.jobs.remove(&older);
+        }
+        image.jobs.insert(job.id, Arc::new(job));
+    }
+    for entry in store.scan(b"lk") {
+        let (key, payload) = entry?;
+        image.locks.insert(name_of(&key, &key[2..])?, decode(&key, &payload)?);
+    }
+    for entry in store.scan(b"rv") {
+        let (key, payload) = entry?;
+        let mut parts = key[2..].splitn(2, |byte| *byte == 0);
+        let mut part = || name_of(&key, parts.next().unwrap_or_default());
+        image.reservations.insert((part()?, part()?), decode(&key, &payload)?);
+    }
+    Ok(image)
+}
+
+fn load_table(store: &Store, id: TableId, row: TableRow) -> Result<Table> {
+    let scan_of = |prefix: Key| store.scan(&prefix.bytes());
+    let columns = scan_of(Key::new("tc").number(id.0))
+        .map(|entry| entry.and_then(|(key, payload)| decode::<crate::types::Column>(&key, &payload)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut partitions = OrdMap::new();
+    for entry in scan_of(Key::new("pt").number(id.0)) {
+        let (key, payload) = entry?;
+        let row: PartitionRow = decode(&key, &payload)?;
+        let partition = PartitionId(number_at(&key, 1)?);
+        let mut tablets = Vec::new();
+        for entry in scan_of(Key::new("ta").number(partition.0)) {
+            let (key, payload) = entry?;
+            let TabletRow { id, replicas } = decode(&key, &payload)?;
+            let mut files = scan_of(Key::new("fi").number(id.0))
+                .map(|entry| entry.and_then(|(key, payload)| decode::<RowsetFile>(&key, &payload)))
+                .collect::<Result<Vec<_>>>()?;
+            files.sort_by_key(|file| (file.version, file.id));
+            tablets.push(Arc::new(Tablet { id, replicas, files: files.into() }));
+        }
+        let PartitionRow { name, range, version, changed, replication } = row;
+        let partition = Partition { id: partition, name: name.clone(), range, version, changed, replication, tablets };
+        partitions.insert(name, Arc::new(partition));
+    }
+    Ok(Table {
+        id,
+        database: row.database,
+        name: row.name,
+        schema: Arc::new(Schema { version: row.schema_version, keys: row.keys, columns }),
+        comment: row.comment,
+        partition_column: row.partition_column,
+        distribution: row.distribution,
+        replication: row.replication,
+        created: row.created,
+        partitions,
+    })
+}
+
+fn scan<T: DeserializeOwned>(store: &Store, table: &str) -> impl Iterator<Item = Result<T>> + use<T> {
+    store.scan(table.as_bytes()).map(|entry| entry.and_then(|(key, payload)| decode(&key, &payload)))
+}
+
+fn name_of(key: &[u8], bytes: &[u8]) -> Result<Name> {
+    String::from_utf8(bytes.to_vec()).ok().and_then(|text| Name::new(text).ok()).ok_or_else(|| Error::Corrupt {
+        what: "catalog key",
+        path: key.escape_ascii().to_string(),
+        message: "it holds no name".into(),
+    })
+}
+
+fn missing(what: &str) -> Error {
+    Error::Corrupt { what: "catalog record", path: what.into(), message: "it is missing".into() }
+}
+
+#[cfg(test)]
+mod tests;

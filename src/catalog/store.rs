@@ -1,0 +1,427 @@
+//! The ordered key-value store under the catalog, and the only file that names sled.
+//!
+//! A commit is a [`Batch`] of puts and deletes that becomes durable as a whole. One thread commits for all who wait:
+//! it takes every batch that is there, applies them in order, flushes, syncs, and only then answers. sled's own flush
+//! does not reach the disk (it uses `sync_file_range`, <https://github.com/spacejam/sled/issues/1351>), so the store
+//! syncs sled's file itself. The first error of the store ends the process: a sync that failed must not be retried,
+//! since the kernel may have dropped the pages, and what memory knows may then be more than the disk does.
+//!
+//! A batch of many records is first written aside under a commit id, then decided by one small record, then applied;
+//! [`Store::open`] finishes the decided ones and drops the others. So no crash leaves half of it.
+//!
+//! ```text
+//! <dir>/                  sled's files
+//! key                     2 letters of its table, then big-endian numbers and texts (see catalog::record)
+//! value                   format version (1 byte), CRC-32 of key and payload (4, little-endian), payload
+//! ~s <commit> <n>         the nth record of a large batch: key length (4), key, then the value unless it is a delete
+//! ~d <commit>             the large batch is decided
+//! ```
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::error::{Cause, Error, Result};
+
+/// sled syncs large values badly (they go to files that it never syncs): nothing near that size gets in.
+pub const MAX_RECORD: usize = 8 * 1024;
+
+/// The format of records. A reader knows this one and all before it.
+const FORMAT: u8 = 1;
+
+const HEADER: usize = 5;
+
+/// A batch of more operations than this is written aside first.
+const LARGE: usize = 512;
+
+const STAGED: &[u8] = b"~s";
+const DECIDED: &[u8] = b"~d";
+
+/// Pages that sled keeps in memory. The catalog's own image answers reads, so this only serves writes.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Puts and deletes that happen together or not at all.
+#[derive(Debug, Default)]
+pub struct Batch {
+    operations: Vec<Operation>,
+}
+
+#[derive(Debug)]
+struct Operation {
+    key: Vec<u8>,
+    /// The framed record; `None` deletes.
+    value: Option<Vec<u8>>,
+}
+
+impl Batch {
+    /// Adds a put. Refuses payloads over [`MAX_RECORD`]: what grows with the data must be rows of its own.
+    pub fn put(&mut self, key: Vec<u8>, payload: &[u8]) -> Result<()> {
+        if payload.len() > MAX_RECORD {
+            return Err(Error::internal(format_args!(
+                "catalog record {} has {} bytes, more than the {MAX_RECORD} allowed",
+                key.escape_ascii(),
+                payload.len()
+            )));
+        }
+        let mut value = Vec::with_capacity(HEADER + payload.len());
+        value.push(FORMAT);
+        value.extend(checksum(&key, payload).to_le_bytes());
+        value.extend(payload);
+        self.operations.push(Operation { key, value: Some(value) });
+        Ok(())
+    }
+
+    /// Adds a delete. Deleting what is not there is no error.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.operations.push(Operation { key, value: None });
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+}
+
+/// What the committing thread calls when a batch is durable, in the order of commits.
+pub type OnDurable = Box<dyn FnOnce() + Send>;
+
+struct Commit {
+    batch: Batch,
+    on_durable: OnDurable,
+    done: oneshot::Sender<()>,
+}
+
+/// The open store. Its files belong to one process; the caller sees to that.
+pub struct Store {
+    db: sled::Db,
+    commits: Option<mpsc::Sender<Commit>>,
+    committer: Option<thread::JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens or creates the store in a directory, and finishes what a crash interrupted. Blocks.
+    pub fn open(dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(Error::io("create catalog directory", dir))?;
+        let open = || -> std::result::Result<sled::Db, Cause> {
+            let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            // sled panics on some damaged files where others give an error.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
+                Ok(opened) => Ok(opened?),
+                Err(_) => Err("its files are damaged".into()),
+            }
+        };
+        let db = open().map_err(|err| Error::Corrupt {
+            what: "catalog",
+            path: dir.display().to_string(),
+            message: err.to_string(),
+        })?;
+        let disk = Disk::open(db.clone(), dir)?;
+        disk.recover()?;
+        let (commits, waiting) = mpsc::channel();
+        let committer = thread::Builder::new()
+            .name("catalog-commit".into())
+            .spawn(move || commit_loop(&disk, &waiting))
+            .map_err(Error::io("start the commit thread for", dir))?;
+        Ok(Self { db, commits: Some(commits), committer: Some(committer) })
+    }
+
+    /// Queues a batch behind those queued before it. The receiver answers when it is durable.
+    pub fn submit(&self, batch: Batch, on_durable: OnDurable) -> oneshot::Receiver<()> {
+        let (done, waiting) = oneshot::channel();
+        if let Some(commits) = &self.commits {
+            // The thread ends only with the process or with this sender.
+            let _ = commits.send(Commit { batch, on_durable, done });
+        }
+        waiting
+    }
+
+    /// Reads one record. Blocks for a page of the disk at most.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let value = self.db.get(key).map_err(|err| unreadable(key, &err))?;
+        value.map(|value| open_record(key, &value).map(<[u8]>::to_vec)).transpose()
+    }
+
+    /// The records whose keys begin with `prefix`, in key order. Blocks. It is no snapshot of live records: use it at
+    /// open, and for rows that do not change meanwhile.
+    pub fn scan(&self, prefix: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
+        let prefix = prefix.to_vec();
+        self.db.scan_prefix(&prefix).map(move |entry| {
+            let (key, value) = entry.map_err(|err| unreadable(&prefix, &err))?;
+            let payload = open_record(&key, &value)?.to_vec();
+            Ok((key.to_vec(), payload))
+        })
+    }
+}
+
+impl Drop for Store {
+    /// Waits until what was submitted is durable.
+    fn drop(&mut self) {
+        self.commits.take();
+        if let Some(committer) = self.committer.take() {
+            let _ = committer.join();
+        }
+    }
+}
+
+/// The writing side, owned by the committing thread.
+struct Disk {
+    db: sled::Db,
+    /// sled's one data file, open for syncing.
+    file: File,
+    path: PathBuf,
+}
+
+impl Disk {
+    fn open(db: sled::Db, dir: &Path) -> Result<Self> {
+        let path = dir.join("db");
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let disk = Self { db, file, path };
+        disk.sync()?;
+        // The file names of a new store must survive as well.
+        let conf = dir.join("conf");
+        File::open(&conf).and_then(|file| file.sync_all()).map_err(Error::io("sync", &conf))?;
+        for folder in [Some(dir), dir.parent()].into_iter().flatten() {
+            File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))?;
+        }
+        Ok(disk)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.db.flush().map_err(|err| Error::Io {
+            operation: "flush catalog",
+            path: self.path.display().to_string(),
+            source: std::io::Error::other(err),
+        })?;
+        self.file.sync_data().map_err(Error::io("sync catalog", &self.path))
+    }
+
+    fn apply<'a>(&self, operations: impl Iterator<Item = &'a Operation>) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        for operation in operations {
+            match &operation.value {
+                Some(value) => batch.insert(&*operation.key, &**value),
+                None => batch.remove(&*operation.key),
+            }
+        }
+        self.db.apply_batch(batch).map_err(|err| Error::Io {
+            operation: "write catalog",
+            path: self.path.display().to_string(),
+            source: std::io::Error::other(err),
+        })
+    }
+
+    /// Makes a large batch durable as a whole.
+    fn apply_large(&self, batch: &Batch) -> Result<()> {
+        let id = self.db.generate_id().map_err(|err| Error::internal(format_args!("no commit id: {err}")))?;
+        let staged: Vec<Operation> = batch
+            .operations
+            .iter()
+            .enumerate()
+            .map(|(n, operation)| Operation { key: staged_key(id, n as u64), value: Some(stage(operation)) })
+            .collect();
+        for part in staged.chunks(LARGE) {
+            self.apply(part.iter())?;
+        }
+        self.sync()?;
+        fail::fail_point!("store.staged");
+        self.apply([Operation { key: decided_key(id), value: Some(vec![FORMAT]) }].iter())?;
+        self.sync()?;
+        fail::fail_point!("store.decided");
+        for part in batch.operations.chunks(LARGE) {
+            self.apply(part.iter())?;
+        }
+        self.sync()?;
+        fail::fail_point!("store.applied");
+        let staged = staged.into_iter().map(|operation| operation.key);
+        self.delete(staged.chain([decided_key(id)]))
+    }
+
+    fn delete(&self, keys: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+        let deletes: Vec<Operation> = keys.map(|key| Operation { key, value: None }).collect();
+        deletes.chunks(LARGE).try_for_each(|part| self.apply(part.iter()))
+    }
+
+    /// Applies the large batches that were decided, and drops those that were not. May be interrupted and run again.
+    fn recover(&self) -> Result<()> {
+        let keys = |prefix: &[u8]| -> Result<Vec<Vec<u8>>> {
+            self.db
+                .scan_prefix(prefix)
+                .keys()
+                .map(|key| key.map(|key| key.to_vec()).map_err(|err| unreadable(prefix, &err)))
+                .collect()
+        };
+        for decided in keys(DECIDED)? {
+            let staged = [STAGED, &decided[DECIDED.len()..]].concat();
+            let mut part = Vec::new();
+            for entry in self.db.scan_prefix(&staged) {
+                let (key, value) = entry.map_err(|err| unreadable(&staged, &err))?;
+                part.push(unstage(&value).ok_or_else(|| damaged(&key, "it is cut short"))?);
+                if part.len() == LARGE {
+                    self.apply(part.iter())?;
+                    part.clear();
+                }
+            }
+            self.apply(part.iter())?;
+            self.sync()?;
+            // The staged rows go before the decision does, or a crash here would leave rows nobody decides on.
+            self.delete(keys(&staged)?.into_iter().chain([decided]))?;
+        }
+        self.delete(keys(STAGED)?.into_iter())?;
+        self.sync()
+    }
+}
+
+fn commit_loop(disk: &Disk, waiting: &mpsc::Receiver<Commit>) {
+    while let Ok(first) = waiting.recv() {
+        let mut group = VecDeque::from([first]);
+        group.extend(waiting.try_iter());
+        while !group.is_empty() {
+            let large = |commit: &Commit| commit.batch.operations.len() > LARGE;
+            let count = group.iter().take_while(|commit| !large(commit)).count().max(1);
+            let part: Vec<Commit> = group.drain(..count).collect();
+            let written = match &part[..] {
+                [one] if large(one) => disk.apply_large(&one.batch),
+                small => {
+                    let operations = small.iter().flat_map(|commit| &commit.batch.operations);
+                    disk.apply(operations).and_then(|()| disk.sync())
+                }
+            };
+            if let Err(err) = written {
+                tracing::error!("the catalog cannot be written, so this process ends: {}", err.report());
+                std::process::exit(1);
+            }
+            for commit in part {
+                (commit.on_durable)();
+                // Whoever no longer waits has lost nothing.
+                let _ = commit.done.send(());
+            }
+        }
+    }
+}
+
+fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// Checks a framed record and returns its payload.
+fn open_record<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8]> {
+    match value {
+        [format, ..] if *format > FORMAT => Err(Error::Config(format!(
+            "catalog record {} has format {format}, written by a newer holdfast than this one, which reads up to {FORMAT}",
+            key.escape_ascii()
+        ))),
+        [_, c0, c1, c2, c3, payload @ ..] if u32::from_le_bytes([*c0, *c1, *c2, *c3]) == checksum(key, payload) => {
+            Ok(payload)
+        }
+        _ => Err(damaged(key, "its checksum does not match")),
+    }
+}
+
+fn damaged(key: &[u8], message: &str) -> Error {
+    Error::Corrupt { what: "catalog record", path: key.escape_ascii().to_string(), message: message.into() }
+}
+
+fn unreadable(key: &[u8], err: &sled::Error) -> Error {
+    damaged(key, &err.to_string())
+}
+
+fn staged_key(id: u64, n: u64) -> Vec<u8> {
+    [STAGED, &id.to_be_bytes()[..], &n.to_be_bytes()[..]].concat()
+}
+
+fn decided_key(id: u64) -> Vec<u8> {
+    [DECIDED, &id.to_be_bytes()[..]].concat()
+}
+
+fn stage(operation: &Operation) -> Vec<u8> {
+    let mut staged = (operation.key.len() as u32).to_le_bytes().to_vec();
+    staged.extend(&operation.key);
+    staged.extend(operation.value.iter().flatten());
+    staged
+}
+
+fn unstage(staged: &[u8]) -> Option<Operation> {
+    let (length, rest) = staged.split_first_chunk::<4>()?;
+    let (key, value) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    Some(Operation { key: key.to_vec(), value: (!value.is_empty()).then(|| value.to_vec()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put_all(store: &Store, records: impl Iterator<Item = (String, String)>) {
+        let mut batch = Batch::default();
+        for (key, value) in records {
+            batch.put(key.into_bytes(), value.as_bytes()).unwrap();
+        }
+        store.submit(batch, Box::new(|| ())).blocking_recv().unwrap();
+    }
+
+    fn all(store: &Store, prefix: &str) -> Vec<(String, String)> {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        store.scan(prefix.as_bytes()).map(|entry| entry.map(|(k, v)| (text(k), text(v))).unwrap()).collect()
+    }
+
+    #[test]
+    fn small_and_large_batches_are_there_after_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        put_all(&store, [("a1".into(), "x".into())].into_iter());
+        put_all(&store, (0..2000).map(|n| (format!("b{n:05}"), format!("v{n}"))));
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(all(&store, "a"), [("a1".to_owned(), "x".to_owned())]);
+        assert_eq!(all(&store, "b").len(), 2000);
+        assert_eq!(all(&store, "b")[7], ("b00007".to_owned(), "v7".to_owned()));
+        assert_eq!(store.db.scan_prefix("~").count(), 0);
+    }
+
+    #[test]
+    fn a_large_batch_is_whole_or_absent_after_a_crash() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let value = |text: &str| {
+            let mut batch = Batch::default();
+            batch.put(text.as_bytes().to_vec(), b"v").unwrap();
+            batch.operations.remove(0)
+        };
+        // As a crash before the decision leaves it (7), and one after it (8).
+        for (id, key) in [(7, "c1"), (8, "d1")] {
+            store.db.insert(staged_key(id, 0), stage(&value(key))).unwrap();
+        }
+        store.db.insert(decided_key(8), &[FORMAT]).unwrap();
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(all(&store, "c"), []);
+        assert_eq!(all(&store, "d"), [("d1".to_owned(), "v".to_owned())]);
+        assert_eq!(store.db.scan_prefix("~").count(), 0);
+    }
+
+    #[test]
+    fn damaged_and_newer_records_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        put_all(&store, [("a1".into(), "hello".into())].into_iter());
+        let mut raw = store.db.get("a1").unwrap().unwrap().to_vec();
+        raw[6] ^= 1;
+        store.db.insert("a1", raw).unwrap();
+        let damaged = store.get(b"a1").unwrap_err().report();
+        assert!(damaged.contains("a1") && damaged.contains("checksum"), "{damaged}");
+        store.db.insert("a2", &[FORMAT + 1, 0, 0, 0, 0]).unwrap();
+        let newer = store.scan(b"a2").next().unwrap().unwrap_err().report();
+        assert!(newer.contains("newer holdfast"), "{newer}");
+    }
+
+    #[test]
+    fn records_over_the_limit_are_refused() {
+        assert!(Batch::default().put(b"k".to_vec(), &vec![0; MAX_RECORD + 1]).is_err());
+    }
+}

@@ -1,0 +1,199 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::types::{
+    Attempt, BackendId, Column, ColumnType, FileId, FileKind, Label, PartitionRange, RepositoryId, Sha256, TabletId,
+    Timestamp,
+};
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn open(dir: &Path) -> Catalog {
+    Catalog::open(dir, &Clock::system()).unwrap()
+}
+
+/// Opening blocks, so it must not run on a runtime thread.
+async fn reopened(dir: &Path) -> Catalog {
+    let dir = dir.to_owned();
+    tokio::task::spawn_blocking(move || open(&dir)).await.unwrap()
+}
+
+fn table(draft: &mut Draft, database: DatabaseId, table: &str) -> Table {
+    let column = |field: u32| Column {
+        name: name(&format!("c{field}")),
+        field,
+        ty: ColumnType::Int,
+        nullable: true,
+        default: None,
+        comment: String::new(),
+    };
+    let partition = Partition {
+        id: PartitionId(draft.fresh_id()),
+        name: name("p1"),
+        range: Some(PartitionRange { lower: None, upper: None }),
+        version: 1,
+        changed: Timestamp(0),
+        replication: 1,
+        tablets: (0..2)
+            .map(|_| {
+                Arc::new(Tablet { id: TabletId(draft.fresh_id()), replicas: vec![BackendId(1)], files: Arc::new([]) })
+            })
+            .collect(),
+    };
+    Table {
+        id: TableId(draft.fresh_id()),
+        database,
+        name: name(table),
+        schema: Arc::new(Schema { version: 1, keys: 1, columns: (0..300).map(column).collect() }),
+        comment: "c".into(),
+        partition_column: Some(name("c0")),
+        distribution: Distribution { columns: vec![name("c0")], buckets: 2 },
+        replication: 1,
+        created: Timestamp(5),
+        partitions: OrdMap::unit(name("p1"), Arc::new(partition)),
+    }
+}
+
+fn file(tablet: TabletId, write: WriteId, number: u32) -> RowsetFile {
+    RowsetFile {
+        id: FileId { write, tablet, number },
+        kind: FileKind::Rows,
+        version: 0,
+        schema_version: 1,
+        size: 10,
+        rows: 1,
+        sha256: Sha256([7; 32]),
+        bounds: None,
+    }
+}
+
+fn job(id: u64, database: &str) -> Job {
+    Job {
+        id: JobId(id),
+        kind: JobKind::Backup,
+        state: JobState::Pending,
+        attempt: Attempt(0),
+        database: name(database),
+        label: Label::new("s").unwrap(),
+        repository: RepositoryId(1),
+        repository_name: name("r"),
+        timestamp: String::new(),
+        source_database: None,
+        replication: None,
+        allow_load: false,
+        manifest: None,
+        write: None,
+        created: Timestamp(0),
+        meta_prepared: None,
+        snapshot_finished: None,
+        transfer_finished: None,
+        finished: None,
+        timeout_ms: 1000,
+        total: Amount::default(),
+        moved: Amount::default(),
+        failure: None,
+    }
+}
+
+#[tokio::test]
+async fn what_is_committed_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    let cluster = catalog.image().identity.cluster;
+    let (table, write) = catalog
+        .commit(|draft| {
+            let database = draft.create_database(&name("d"), Timestamp(1))?;
+            let table = table(draft, database, "t");
+            draft.add_table(table.clone())?;
+            Ok((table, draft.begin_write()?))
+        })
+        .await
+        .unwrap();
+    let partition = table.partitions.values().next().unwrap().clone();
+    let files = partition.tablets.iter().map(|tablet| (tablet.id, vec![file(tablet.id, write, 0)])).collect();
+    catalog
+        .commit(|draft| {
+            draft.end_write(write);
+            draft.add_files(table.id, partition.id, files, Timestamp(9))
+        })
+        .await
+        .unwrap();
+    let before = catalog.image();
+    drop(catalog);
+    let after = reopened(dir.path()).await.image();
+    assert_eq!(after.identity.cluster, cluster);
+    assert_eq!(after.sequence, before.sequence);
+    assert_eq!(after.next_id, before.next_id);
+    assert!(after.writes.is_empty());
+    let reread = after.table("d", "t").unwrap();
+    assert_eq!(format!("{reread:?}"), format!("{:?}", before.table("d", "t").unwrap()));
+    assert_eq!(reread.partition("p1").unwrap().version, 2);
+    assert_eq!(reread.partition("p1").unwrap().files().count(), 2);
+}
+
+#[tokio::test]
+async fn dropping_a_database_leaves_no_record_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    let records = |catalog: &Catalog| catalog.store.scan(b"").filter(|entry| entry.is_ok()).count();
+    let before = records(&catalog);
+    catalog
+        .commit(|draft| {
+            let database = draft.create_database(&name("d"), Timestamp(1))?;
+            let table = table(draft, database, "t");
+            draft.add_table(table)
+        })
+        .await
+        .unwrap();
+    assert!(records(&catalog) > before + 300);
+    catalog.commit(|draft| draft.drop_database("d")).await.unwrap();
+    assert_eq!(records(&catalog), before);
+    assert!(catalog.image().tables.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    let failed: Result<()> = catalog
+        .commit(|draft| {
+            draft.create_database(&name("d"), Timestamp(1))?;
+            Err(Error::internal("no"))
+        })
+        .await;
+    assert!(failed.is_err());
+    assert!(catalog.image().databases.is_empty());
+    assert_eq!(catalog.image().sequence, 0);
+}
+
+#[tokio::test]
+async fn one_unfinished_job_holds_a_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    catalog.commit(|draft| draft.add_job(job(1, "d"))).await.unwrap();
+    let second = catalog.commit(|draft| draft.add_job(job(2, "d"))).await.unwrap_err();
+    assert!(matches!(second, Error::Locked { holder: JobId(1), .. }));
+    catalog.commit(|draft| draft.add_job(job(3, "other"))).await.unwrap();
+    catalog
+        .commit(|draft| {
+            draft.reserve(&name("d"), &name("t"), JobId(1))?;
+            draft.put_row(Key::job_row(JobId(1), 'p', 0), &"row")
+        })
+        .await
+        .unwrap();
+    assert!(catalog.image().check_not_restoring("d", "t").is_err());
+    catalog.commit(|draft| draft.put_job(Job { state: JobState::Cancelled, ..job(1, "d") })).await.unwrap();
+    assert!(catalog.image().check_not_restoring("d", "t").is_ok());
+    catalog.commit(|draft| draft.add_job(job(4, "d"))).await.unwrap();
+    drop(catalog);
+    let catalog = reopened(dir.path()).await;
+    let image = catalog.image();
+    assert_eq!(
+        image.locks.iter().map(|(name, id)| (name.to_string(), id.0)).collect::<Vec<_>>(),
+        [("d".to_owned(), 4), ("other".to_owned(), 3)]
+    );
+    assert_eq!(catalog.history().count(), 3);
+    assert_eq!(catalog.rows::<String>(Key::job_rows(JobId(1), 'p')).count(), 0);
+}
