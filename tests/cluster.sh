@@ -73,8 +73,8 @@ for be in be1 be2 be3; do
     # The FE knows a BE by its port, so a BE that was here before gets the same one again.
     start $be be --be-port "$(cat "$dir/$be.port" 2> /dev/null || echo 0)"
     port $be be > "$dir/$be.port"
-    sql "ALTER SYSTEM ADD BACKEND \"127.0.0.1:$(cat "$dir/$be.port")\"" > /dev/null || sql 'SHOW BACKENDS' > /dev/null ||
-        fail "cannot register $be"
+    # Fails for one that was here before; whether all are there is seen below.
+    sql "ALTER SYSTEM ADD BACKEND \"127.0.0.1:$(cat "$dir/$be.port")\"" > /dev/null || true
 done
 within_a_minute alive
 echo ready
