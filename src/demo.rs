@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 
@@ -34,7 +34,7 @@ pub async fn run(mysql_port: u16, dir: &Path, out: &mut impl Write) -> Result<()
     let mut compared = 0;
     for step in steps(SCRIPT) {
         let statement = step.statement.replace("${SAMPLE}", &sample).replace("${REPOSITORY}", &repository);
-        write!(out, "{}\n{}", step.comment, prompt(&statement, step.vertical))?;
+        write!(out, "{}{}", step.comment, prompt(&statement, step.vertical))?;
         let answer = ask(&mut client, &statement).await.with_context(|| excerpt(&statement))?;
         writeln!(out, "{}", if step.vertical { answer.vertical() } else { answer.table() })?;
         if !statement.starts_with("SELECT") {
@@ -73,7 +73,7 @@ fn quotable(path: &Path) -> Result<String> {
 
 /// One statement of a script.
 struct Step {
-    /// The comment and empty lines above it.
+    /// The comment above it.
     comment: String,
     /// Without the sign that ends it.
     statement: String,
@@ -81,21 +81,23 @@ struct Step {
     vertical: bool,
 }
 
-/// Divides a script in which each statement begins on a line of its own, and ends one with `;` or `\G`.
+/// Divides a script in which comments and statements begin on lines of their own, and `;` or `\G` at the end of a line
+/// ends a statement. Empty lines are left out.
 fn steps(script: &str) -> Vec<Step> {
     let (mut steps, mut comment, mut statement) = (Vec::new(), String::new(), String::new());
-    for line in script.lines() {
-        let of_comment = statement.is_empty() && (line.is_empty() || line.starts_with("--"));
-        let text = if of_comment { &mut comment } else { &mut statement };
-        text.push_str(line);
-        text.push('\n');
-        if of_comment {
+    for line in script.lines().filter(|line| !line.is_empty()) {
+        if statement.is_empty() && line.starts_with("--") {
+            comment = comment + line + "\n";
             continue;
         }
-        let vertical = line.ends_with("\\G");
-        if let Some(whole) = statement.trim_end().strip_suffix(if vertical { "\\G" } else { ";" }) {
-            steps.push(Step { comment: std::mem::take(&mut comment), statement: whole.to_owned(), vertical });
-            statement.clear();
+        statement.push_str(line);
+        match ["\\G", ";"].into_iter().find(|end| line.ends_with(end)) {
+            Some(end) => {
+                statement.truncate(statement.len() - end.len());
+                let (comment, statement) = (std::mem::take(&mut comment), std::mem::take(&mut statement));
+                steps.push(Step { comment, statement, vertical: end == "\\G" });
+            }
+            None => statement.push('\n'),
         }
     }
     steps
@@ -123,13 +125,21 @@ struct Answer {
 
 async fn ask(client: &mut Conn, statement: &str) -> Result<Answer> {
     let start = Instant::now();
-    let mut result = client.query_iter(statement).await?;
+    let mut result = client.query_iter(statement).await.map_err(refusal)?;
     let columns = result.columns_ref().iter();
     let columns = columns.map(|c| (c.name_str().into_owned(), c.column_type().is_numeric_type())).collect();
-    let rows: Vec<Row> = result.collect().await?;
+    let rows: Vec<Row> = result.collect().await.map_err(refusal)?;
     let affected = result.affected_rows();
     let rows = rows.into_iter().map(|row| row.unwrap().iter().map(text).collect()).collect();
     Ok(Answer { columns, rows, affected, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// An error as the `mysql` client says it.
+fn refusal(error: mysql_async::Error) -> anyhow::Error {
+    match error {
+        mysql_async::Error::Server(error) => anyhow!("ERROR {} ({}): {}", error.code, error.state, error.message),
+        other => other.into(),
+    }
 }
 
 fn text(value: &Value) -> String {
