@@ -37,6 +37,7 @@ pub async fn run(mysql_port: u16, dir: &Path, out: &mut impl Write) -> Result<()
         write!(out, "{}{}", step.comment, prompt(&statement, step.vertical))?;
         let answer = ask(&mut client, &statement).await.with_context(|| excerpt(&statement))?;
         writeln!(out, "{}", if step.vertical { answer.vertical() } else { answer.table() })?;
+        ensure!(!statement.starts_with("INSERT") || answer.affected > 0, "{}: no rows", excerpt(&statement));
         if !statement.starts_with("SELECT") {
             continue;
         }

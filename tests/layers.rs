@@ -49,17 +49,12 @@ fn wrong(room: &str, source: &str) -> Vec<String> {
     rooms_used(source).into_iter().filter(upward).map(|used| format!("{room} uses {used}")).collect()
 }
 
-/// All Rust files below a directory.
-fn files(dir: &Path) -> Vec<std::path::PathBuf> {
-    let entries = walkdir::WalkDir::new(dir).into_iter().map(|entry| entry.unwrap().into_path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "rs")).collect()
-}
-
 #[test]
 fn rooms_import_only_what_is_below_them() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut complaints = Vec::new();
-    for path in files(&src) {
+    let paths = walkdir::WalkDir::new(&src).into_iter().map(|entry| entry.unwrap().into_path());
+    for path in paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
         let inside = path.strip_prefix(&src).unwrap();
         let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
         if room != "lib" {
