@@ -1,4 +1,4 @@
-//! Time, sleep, back-off and fresh ids: everything that a test wants to decide, behind one type.
+//! Time, sleep, back-off, fresh ids, speed limits and crashes: everything that a test wants to decide.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +51,14 @@ impl Clock {
     pub fn uuid(&self) -> Uuid {
         Uuid::new_v4()
     }
+}
+
+/// A place where a test may have the process die, as `kill -9` or a power cut would end it. Without the feature
+/// `failpoints` it is nothing; with it, `FAILPOINTS="<name>=return"` in the environment arms it, and
+/// `"<name>=2*off->return"` lets two pass first.
+pub fn crash_point(name: &str) {
+    let _ = name;
+    fail::fail_point!(name, |_| std::process::abort());
 }
 
 /// A speed limit shared by all who move bytes. Changes act at once, on those who wait too.

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::clock::Throttle;
 use crate::repository::manifest::{BUCKET_HASH, Part};
-use crate::types::{Attempt, FileId, FileKind, TabletId, Timestamp, WriteId};
+use crate::types::{Attempt, FileId, TabletId, Timestamp, WriteId};
 
 fn repository(dir: &Path) -> Repository {
     Repository::open(&Name::new("r").unwrap(), &format!("file://{}", dir.display())).unwrap()
@@ -129,24 +129,10 @@ async fn content_comes_back_or_its_object_is_named() {
     assert_eq!(moved.load(Ordering::Relaxed), size);
     let wrong = repository.upload((id, &file), (Sha256([1; 32]), size), "__objects/x", &throttle, |_| ()).await;
     assert!(wrong.unwrap_err().report().contains("rowset file 1-2-0"));
-    let row = FileRow {
-        table: 0,
-        partition: 0,
-        bucket: 0,
-        kind: FileKind::Rows,
-        version: 1,
-        schema_version: 1,
-        rows: 1,
-        bounds: None,
-        sha256,
-        size,
-        object: object.clone(),
-        offset: 0,
-    };
     let target = dir.path().join("target");
     let download = async || {
         let file = std::fs::File::create(&target).unwrap();
-        repository.download(&row, file, &throttle, |_| ()).await
+        repository.download((&object, 0), (sha256, size), file, &throttle, |_| ()).await
     };
     download().await.unwrap();
     assert_eq!(std::fs::read(&target).unwrap(), content);

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::clock::Throttle;
 use crate::error::{Error, Result};
-use crate::repository::{Repository, manifest::FileRow};
+use crate::repository::Repository;
 use crate::types::{FileId, Sha256};
 
 /// Bytes read, hashed and written at a time.
@@ -59,18 +59,20 @@ impl Repository {
         self.sync_folders(folders).await
     }
 
-    /// Copies a content out of an object to a new local file, synced, hashing what arrives: any other content, or none,
+    /// Copies a content, at an offset of an object, to a new local file, synced, hashing what arrives: any other content, or none,
     /// is an error that names the object. May run twice on a fresh file. `moved` hears of bytes.
     pub async fn download(
         &self,
-        row: &FileRow,
+        content: (&str, u64),
+        expected: (Sha256, u64),
         target: std::fs::File,
         throttle: &Throttle,
         moved: impl Fn(u64),
     ) -> Result<()> {
-        let object = &*row.object;
+        let (object, offset) = content;
+        let (sha256, size) = expected;
         let failed = |err| self.store_error("download", object, err);
-        let range = row.offset..row.offset + row.size;
+        let range = offset..offset + size;
         let reader = self.operator.reader_with(&self.full(object)).chunk(CHUNK).await.map_err(failed)?;
         let mut stream = reader.into_bytes_stream(range).await.map_err(failed)?;
         let mut state = (target, sha2::Sha256::new());
@@ -93,8 +95,8 @@ impl Repository {
             moved(count);
         }
         let (target, hasher) = state;
-        if length != row.size || Sha256(hasher.finalize().into()) != row.sha256 {
-            let message = format!("it is not the {} bytes with SHA-256 {} that were backed up", row.size, row.sha256);
+        if length != size || Sha256(hasher.finalize().into()) != sha256 {
+            let message = format!("it is not the {size} bytes with SHA-256 {sha256} that were backed up");
             return Err(self.corrupt(object, message));
         }
         super::blocking(move || target.sync_all().map_err(Error::io("sync", "a downloaded file"))).await
