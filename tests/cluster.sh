@@ -37,7 +37,7 @@ fail() {
 within_a_minute() {
     local deadline=$((SECONDS + 60))
     until "$@"; do
-        kill -0 "${pids[@]}" 2> /dev/null || fail "a server has ended"
+        (($(jobs -pr | wc -l) == ${#pids[@]})) || fail "a server has ended"
         ((SECONDS < deadline)) || fail "not within a minute: $*"
         sleep 0.1
     done
