@@ -4,4 +4,5 @@ pub mod catalog;
 pub mod clock;
 pub mod error;
 pub mod query;
+pub mod sql;
 pub mod types;
