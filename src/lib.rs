@@ -3,6 +3,8 @@
 pub mod catalog;
 pub mod clock;
 pub mod error;
+pub mod fe;
+pub mod mysql;
 pub mod query;
 pub mod sql;
 pub mod types;
