@@ -1,9 +1,25 @@
-//! Text to [`Statement`]: StarRocks' dialect, which is MySQL's by sqlparser and the statements it lacks by hand.
+//! Text to [`Statement`]: StarRocks' dialect, which is MySQL's by sqlparser for queries, and by hand for everything
+//! else, because sqlparser either lacks the other statements or takes too much for one (`SHOW anything`).
+//!
+//! Nothing here knows the catalog: what a statement says is checked in itself only.
 
+mod admin;
+mod backup;
+mod ddl;
+mod lex;
 mod mask;
+mod parser;
+mod query;
+mod session;
+mod show;
 mod statement;
+#[cfg(test)]
+mod tests;
 
-pub use mask::{is_secret_key, mask_uri};
+pub use lex::STACK_SIZE;
+pub use mask::{is_secret_key, mask_secrets, mask_uri};
+pub use parser::parse;
+pub use query::{bind, files_call, placeholders, projection_names};
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable,
     Distribution, Filter, Identified, Insert, ObjectRef, Objects, Parsed, PartitionBy, PrepareSource, Properties,

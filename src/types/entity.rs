@@ -15,7 +15,7 @@ pub enum Kind {
     Database,
     /// A BACKUP or RESTORE job.
     Job,
-    /// A snapshot's label.
+    /// The label of a snapshot or a load.
     Label,
     /// A partition of a table.
     Partition,

@@ -1,0 +1,251 @@
+use std::any::TypeId;
+
+use sqlparser::dialect::Dialect;
+use sqlparser::dialect::MySqlDialect;
+use sqlparser::tokenizer::Location;
+use sqlparser::tokenizer::Span;
+use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::tokenizer::Tokenizer;
+use sqlparser::tokenizer::TokenizerError;
+use sqlparser::tokenizer::Whitespace;
+
+use crate::error::Error;
+use crate::error::Result;
+
+/// How deep a tree operators without parentheses may build, as in `a OR b OR c`. Trees are copied and dropped
+/// recursively, so without a limit a long statement would overflow the stack.
+const MAX_CHAIN: usize = 1000;
+
+/// The stack, in bytes, that a thread which handles statements must have: twice what copying the deepest tree that
+/// [`parse`](super::parse) returns takes in a debug build.
+pub const STACK_SIZE: usize = 8 << 20;
+
+/// How StarRocks cuts text into tokens: MySQL's way, except that `--` begins a comment whatever follows.
+///
+/// The parser itself runs with [`MySqlDialect`], so only what the tokenizer asks for is here. Comments with a version,
+/// `/*!40101 … */`, are opened by [`tokens`], which keeps positions right.
+#[derive(Debug)]
+struct Lexis(MySqlDialect);
+
+impl Dialect for Lexis {
+    fn dialect(&self) -> TypeId {
+        TypeId::of::<MySqlDialect>()
+    }
+
+    fn is_delimited_identifier_start(&self, c: char) -> bool {
+        self.0.is_delimited_identifier_start(c)
+    }
+
+    fn is_identifier_start(&self, c: char) -> bool {
+        self.0.is_identifier_start(c)
+    }
+
+    fn is_identifier_part(&self, c: char) -> bool {
+        self.0.is_identifier_part(c)
+    }
+
+    fn supports_string_literal_backslash_escape(&self) -> bool {
+        self.0.supports_string_literal_backslash_escape()
+    }
+
+    fn ignores_wildcard_escapes(&self) -> bool {
+        self.0.ignores_wildcard_escapes()
+    }
+
+    fn supports_numeric_prefix(&self) -> bool {
+        self.0.supports_numeric_prefix()
+    }
+}
+
+/// One statement of a text: its tokens, with positions from its own beginning, and where that is.
+pub(super) struct Piece {
+    /// Without white space and comments; the last is EOF, at the place where the text ends.
+    pub tokens: Vec<TokenWithSpan>,
+    /// Its source, from its first token to its last.
+    pub text: String,
+    /// Where it begins in the whole text.
+    pub base: Location,
+}
+
+/// Cuts a text at its `;`. Empty statements are left out.
+pub(super) fn pieces(text: &str) -> Result<Vec<Piece>> {
+    let mut all = Vec::new();
+    if let Err(error) = tokens(text, &mut all) {
+        let Location { line, column } = error.location;
+        return Err(Error::Syntax { line, column, message: error.message });
+    }
+    all.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    let mut offsets = Offsets::new(text);
+    let mut pieces = Vec::new();
+    for tokens in all.split(|token| token.token == Token::SemiColon) {
+        let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
+            continue;
+        };
+        check_chain(tokens)?;
+        let base = first.span.start;
+        let from = offsets.seek(base);
+        let to = offsets.seek(last.span.end);
+        let end = relative(last.span.end, base);
+        let mut tokens: Vec<_> = tokens
+            .iter()
+            .map(|token| {
+                let span = Span::new(relative(token.span.start, base), relative(token.span.end, base));
+                TokenWithSpan::new(token.token.clone(), span)
+            })
+            .collect();
+        tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
+        pieces.push(Piece { tokens, text: text[from..to].to_owned(), base });
+    }
+    Ok(pieces)
+}
+
+/// All tokens with their places in the text; those before the fault, if there is one.
+pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), TokenizerError> {
+    let lexis = Lexis(MySqlDialect {});
+    Tokenizer::new(&lexis, text).tokenize_with_location_into_buf(all)?;
+    let opened = open_versioned(text, all);
+    if opened == text {
+        return Ok(());
+    }
+    all.clear();
+    Tokenizer::new(&lexis, &opened).tokenize_with_location_into_buf(all)
+}
+
+/// The text with the marks of `/*!40101 … */` blanked, so that what stands between them is executed, as in MySQL.
+fn open_versioned(text: &str, all: &[TokenWithSpan]) -> String {
+    let mut opened = String::with_capacity(text.len());
+    let mut offsets = Offsets::new(text);
+    let mut done = 0;
+    for token in all {
+        let Token::Whitespace(Whitespace::MultiLineComment(comment)) = &token.token else {
+            continue;
+        };
+        let Some(inner) = comment.strip_prefix('!') else {
+            continue;
+        };
+        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit());
+        let from = offsets.seek(token.span.start);
+        let to = offsets.seek(token.span.end);
+        opened.push_str(&text[done..from]);
+        opened.extend(std::iter::repeat_n(' ', 2 + comment.len() - inner.len()));
+        opened.push_str(inner);
+        opened.push_str("  ");
+        done = to;
+    }
+    opened.push_str(&text[done..]);
+    opened
+}
+
+/// How many levels a part of a statement can add to its tree, at most.
+#[derive(Default)]
+struct Chain {
+    /// AND, OR, UNION and the like: each is above all that stands before it.
+    connectors: usize,
+    /// Other operators since the last connector.
+    others: usize,
+    /// The most of these between two connectors.
+    most_others: usize,
+    /// The deepest parentheses in it.
+    inner: usize,
+    /// The deepest of the parts before the last comma.
+    before: usize,
+}
+
+impl Chain {
+    fn connect(&mut self) {
+        self.connectors += 1;
+        self.others = 0;
+    }
+
+    fn operate(&mut self) {
+        self.others += 1;
+        self.most_others = self.most_others.max(self.others);
+    }
+
+    fn depth(&self) -> usize {
+        self.before.max(self.connectors + self.most_others + self.inner)
+    }
+}
+
+fn check_chain(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut outer = Vec::new();
+    let mut chain = Chain::default();
+    for token in tokens {
+        match &token.token {
+            Token::Comma => chain = Chain { before: chain.depth(), ..Chain::default() },
+            Token::LParen => outer.push(std::mem::take(&mut chain)),
+            Token::RParen => {
+                let inner = chain.depth();
+                chain = outer.pop().unwrap_or_default();
+                chain.inner = chain.inner.max(inner);
+            }
+            Token::Period | Token::Number(..) | Token::Placeholder(_) => {}
+            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => {}
+            Token::Word(word) if is_one_of(&word.value, &CONNECTORS) => chain.connect(),
+            Token::Word(word) if !is_one_of(&word.value, &OPERATORS) => {}
+            _ => chain.operate(),
+        }
+        if chain.depth() > MAX_CHAIN {
+            let Location { line, column } = token.span.start;
+            let message =
+                format!("more than {MAX_CHAIN} operators in one expression; IN (…) takes any number of values");
+            return Err(Error::Syntax { line, column, message });
+        }
+    }
+    Ok(())
+}
+
+const CONNECTORS: [&str; 6] = ["AND", "OR", "XOR", "UNION", "EXCEPT", "INTERSECT"];
+
+const OPERATORS: [&str; 10] = ["NOT", "IS", "IN", "BETWEEN", "LIKE", "RLIKE", "REGEXP", "DIV", "MOD", "COLLATE"];
+
+fn is_one_of(word: &str, words: &[&str]) -> bool {
+    words.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
+fn relative(place: Location, base: Location) -> Location {
+    if place.line == base.line {
+        Location::new(1, place.column - base.column + 1)
+    } else {
+        Location::new(place.line - base.line + 1, place.column)
+    }
+}
+
+/// The place in the whole text of a place in a piece of it.
+pub(super) fn absolute(place: Location, base: Location) -> Location {
+    if place.line == 1 {
+        Location::new(base.line, base.column + place.column - 1)
+    } else {
+        Location::new(base.line + place.line - 1, place.column)
+    }
+}
+
+/// Turns the tokenizer's places into byte offsets, walking forward only.
+pub(super) struct Offsets<'a> {
+    text: &'a str,
+    at: usize,
+    place: Location,
+}
+
+impl<'a> Offsets<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, place: Location::new(1, 1) }
+    }
+
+    /// The offset of a place that is not before the last one asked for; the text's end if it is past that.
+    pub fn seek(&mut self, place: Location) -> usize {
+        for c in self.text[self.at..].chars() {
+            if self.place >= place {
+                break;
+            }
+            self.at += c.len_utf8();
+            if c == '\n' {
+                self.place = Location::new(self.place.line + 1, 1);
+            } else {
+                self.place.column += 1;
+            }
+        }
+        self.at
+    }
+}

@@ -1,0 +1,521 @@
+use sqlparser::ast::Expr;
+use sqlparser::ast::Query;
+use sqlparser::dialect::MySqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::parser::ParserError;
+use sqlparser::tokenizer::Location;
+use sqlparser::tokenizer::Token;
+
+use super::Parsed;
+use super::Properties;
+use super::Statement;
+use super::TableName;
+use super::lex;
+use super::lex::Piece;
+use super::query;
+use crate::error::Error;
+use crate::error::Result;
+use crate::types::Entity;
+use crate::types::Invalid;
+use crate::types::Kind;
+use crate::types::Name;
+
+/// How deep parentheses and subqueries may nest.
+const MAX_DEPTH: usize = 50;
+
+/// The one catalog there is; StarRocks' clients qualify with it.
+const CATALOG: &str = "default_catalog";
+
+/// Words that are never a name without back quotes. StarRocks has more of them; these are the ones whose use as a name
+/// is more likely a mistake.
+const RESERVED: [&str; 54] = [
+    "ALL",
+    "ALTER",
+    "AND",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CREATE",
+    "CROSS",
+    "DEFAULT",
+    "DELETE",
+    "DESC",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EXCEPT",
+    "EXISTS",
+    "FOR",
+    "FORCE",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "IF",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTERSECT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "KEY",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "PARTITION",
+    "PRIMARY",
+    "RIGHT",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "TABLE",
+    "TO",
+    "UNION",
+    "UPDATE",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+];
+
+/// Statements of StarRocks and MySQL that are recognised only to be refused by name.
+const REFUSED: &[&str] = &[
+    "ADMIN CANCEL REPAIR",
+    "ADMIN CHECK TABLET",
+    "ADMIN EXECUTE",
+    "ADMIN REPAIR",
+    "ADMIN SET REPLICA STATUS",
+    "ADMIN SHOW REPLICA",
+    "ALTER CATALOG",
+    "ALTER DATABASE",
+    "ALTER LOAD",
+    "ALTER MATERIALIZED VIEW",
+    "ALTER RESOURCE",
+    "ALTER ROLE",
+    "ALTER ROUTINE LOAD",
+    "ALTER STORAGE VOLUME",
+    "ALTER SYSTEM",
+    "ALTER TABLE",
+    "ALTER VIEW",
+    "ANALYZE",
+    "BACKUP RAW",
+    "CALL",
+    "CANCEL ALTER TABLE",
+    "CANCEL DECOMMISSION",
+    "CANCEL EXPORT",
+    "CANCEL LOAD",
+    "CANCEL REFRESH",
+    "CLEAN",
+    "CREATE CATALOG",
+    "CREATE EXTERNAL CATALOG",
+    "CREATE EXTERNAL RESOURCE",
+    "CREATE EXTERNAL TABLE",
+    "CREATE FILE",
+    "CREATE FUNCTION",
+    "CREATE GLOBAL FUNCTION",
+    "CREATE INDEX",
+    "CREATE MATERIALIZED VIEW",
+    "CREATE OR REPLACE",
+    "CREATE PIPE",
+    "CREATE PROCEDURE",
+    "CREATE RESOURCE",
+    "CREATE ROLE",
+    "CREATE ROUTINE LOAD",
+    "CREATE STORAGE VOLUME",
+    "CREATE TEMPORARY TABLE",
+    "CREATE TRIGGER",
+    "CREATE UNIQUE INDEX",
+    "CREATE VIEW",
+    "DELETE",
+    "DO",
+    "DROP ANALYZE",
+    "DROP CATALOG",
+    "DROP FILE",
+    "DROP FUNCTION",
+    "DROP INDEX",
+    "DROP MATERIALIZED VIEW",
+    "DROP PIPE",
+    "DROP PROCEDURE",
+    "DROP RESOURCE",
+    "DROP ROLE",
+    "DROP SNAPSHOT",
+    "DROP STATS",
+    "DROP STORAGE VOLUME",
+    "DROP TASK",
+    "DROP TEMPORARY TABLE",
+    "DROP TRIGGER",
+    "DROP VIEW",
+    "EXPLAIN",
+    "EXPORT",
+    "FLUSH",
+    "GRANT",
+    "HANDLER",
+    "HELP",
+    "INSTALL PLUGIN",
+    "KILL ANALYZE",
+    "LOAD",
+    "MERGE",
+    "OPTIMIZE",
+    "PAUSE ROUTINE LOAD",
+    "RECOVER",
+    "REFRESH",
+    "RELEASE SAVEPOINT",
+    "RENAME",
+    "REPLACE",
+    "RESTORE RAW",
+    "RESUME ROUTINE LOAD",
+    "REVOKE",
+    "SAVEPOINT",
+    "STOP ROUTINE LOAD",
+    "SUBMIT",
+    "SUSPEND",
+    "SYNC",
+    "TABLE",
+    "UNINSTALL",
+    "XA",
+];
+
+/// Reads a text of any number of statements, divided by `;`.
+///
+/// All of it is read before anything is returned: a fault in the last statement is the answer to the whole text.
+/// Places in errors count from the text's beginning. A text without statements gives none.
+pub fn parse(text: &str) -> Result<Vec<Parsed>> {
+    lex::pieces(text)?.into_iter().map(parse_piece).collect()
+}
+
+fn parse_piece(piece: Piece) -> Result<Parsed> {
+    let parser = Parser::new(&MySqlDialect {}).with_recursion_limit(MAX_DEPTH);
+    let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base };
+    let statement = p.statement()?;
+    p.end()?;
+    Ok(Parsed { statement, text: piece.text })
+}
+
+/// A cursor over one statement. Words are compared by their text, because many of StarRocks' are no keywords to
+/// sqlparser; a word in back quotes is never one of the grammar.
+pub(super) struct P<'a> {
+    inner: Parser<'a>,
+    base: Location,
+}
+
+impl P<'_> {
+    fn statement(&mut self) -> Result<Statement> {
+        for phrase in ["SELECT", "WITH", "VALUES"] {
+            if self.peek_words(phrase) {
+                return Ok(Statement::Query(self.query()?));
+            }
+        }
+        if self.peek(0) == &Token::LParen {
+            return Ok(Statement::Query(self.query()?));
+        }
+        let readers: [fn(&mut Self) -> Result<Option<Statement>>; 5] =
+            [Self::ddl, Self::dml, Self::jobs, Self::session, Self::admin];
+        for reader in readers {
+            if let Some(statement) = reader(self)? {
+                return Ok(statement);
+            }
+        }
+        if let Some(show) = self.show()? {
+            return Ok(Statement::Show(show));
+        }
+        match REFUSED.iter().find(|phrase| self.peek_words(phrase)) {
+            Some(phrase) => Err(Error::Unsupported((*phrase).to_owned())),
+            None => self.unexpected("a statement"),
+        }
+    }
+
+    /// INSERT and USE.
+    fn dml(&mut self) -> Result<Option<Statement>> {
+        Ok(Some(if self.words("INSERT") {
+            self.insert()?
+        } else if self.words("USE") {
+            Statement::Use(self.database_name()?)
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    /// The nth token from here.
+    pub fn peek(&self, n: usize) -> &Token {
+        &self.inner.peek_nth_token_ref(n).token
+    }
+
+    /// Whether the nth token from here is this word.
+    pub fn at(&self, n: usize, word: &str) -> bool {
+        matches!(self.peek(n), Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+    }
+
+    /// Whether these words are next.
+    pub fn peek_words(&self, phrase: &str) -> bool {
+        phrase.split(' ').enumerate().all(|(n, word)| self.at(n, word))
+    }
+
+    /// Takes these words if they are next, all or none.
+    pub fn words(&mut self, phrase: &str) -> bool {
+        let found = self.peek_words(phrase);
+        if found {
+            for _ in phrase.split(' ') {
+                self.inner.next_token();
+            }
+        }
+        found
+    }
+
+    /// Takes one of these words, and says whether there was one.
+    pub fn any_word(&mut self, words: &[&str]) -> bool {
+        words.iter().any(|word| self.words(word))
+    }
+
+    /// Takes these words, which must be next.
+    pub fn need(&mut self, phrase: &str) -> Result<()> {
+        phrase.split(' ').try_for_each(|word| if self.words(word) { Ok(()) } else { self.unexpected(word) })
+    }
+
+    /// Takes this token if it is next.
+    pub fn token(&mut self, token: &Token) -> bool {
+        self.inner.consume_token(token)
+    }
+
+    /// Takes this token, which must be next.
+    pub fn need_token(&mut self, token: &Token) -> Result<()> {
+        if self.token(token) { Ok(()) } else { self.unexpected(&format!("'{token}'")) }
+    }
+
+    /// The syntax error for what is next.
+    pub fn unexpected<T>(&self, expected: &str) -> Result<T> {
+        let found = match self.peek(0) {
+            Token::EOF => "the end of the statement".to_owned(),
+            // A string may be a password at the wrong place.
+            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => "a string".to_owned(),
+            token => format!("'{token}'"),
+        };
+        self.syntax(format!("expected {expected}, found {found}"))
+    }
+
+    fn syntax<T>(&self, message: String) -> Result<T> {
+        let Location { line, column } = lex::absolute(self.inner.peek_token_ref().span.start, self.base);
+        Err(Error::Syntax { line, column, message })
+    }
+
+    /// Nothing may follow.
+    pub fn end(&self) -> Result<()> {
+        if self.at_end() { Ok(()) } else { self.unexpected("the end of the statement") }
+    }
+
+    /// Whether nothing follows.
+    pub fn at_end(&self) -> bool {
+        self.peek(0) == &Token::EOF
+    }
+
+    /// Moves past one token.
+    pub fn skip(&mut self) {
+        self.inner.next_token();
+    }
+
+    /// A string in either kind of quotes.
+    pub fn string(&mut self) -> Result<String> {
+        match self.optional_string() {
+            Some(text) => Ok(text),
+            None => self.unexpected("a string"),
+        }
+    }
+
+    /// A string, if one is next.
+    pub fn optional_string(&mut self) -> Option<String> {
+        let (Token::SingleQuotedString(text) | Token::DoubleQuotedString(text)) = self.peek(0) else {
+            return None;
+        };
+        let text = text.clone();
+        self.skip();
+        Some(text)
+    }
+
+    /// A whole number.
+    pub fn number<N: std::str::FromStr>(&mut self, what: &str) -> Result<N> {
+        let Token::Number(text, _) = self.peek(0) else {
+            return self.unexpected(what);
+        };
+        match text.parse() {
+            Ok(number) => {
+                self.skip();
+                Ok(number)
+            }
+            Err(_) => self.unexpected(what),
+        }
+    }
+
+    /// An identifier: a word that is not reserved, or anything in back quotes.
+    pub fn ident(&mut self, what: &str) -> Result<String> {
+        let Token::Word(word) = self.peek(0) else {
+            return self.unexpected(what);
+        };
+        let reserved = RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&word.value));
+        if word.quote_style.is_none() && (reserved || word.value.contains('@')) {
+            return self.unexpected(what);
+        }
+        let value = word.value.clone();
+        self.skip();
+        Ok(value)
+    }
+
+    /// The name of a thing.
+    pub fn name(&mut self, kind: Kind) -> Result<Name> {
+        let text = self.ident(&format!("a {} name", kind.word()))?;
+        to_name(kind, text)
+    }
+
+    /// The name of a database, which the catalog's may precede.
+    pub fn database_name(&mut self) -> Result<Name> {
+        let first = self.ident("a database name")?;
+        if !self.token(&Token::Period) {
+            return to_name(Kind::Database, first);
+        }
+        check_catalog(&first)?;
+        self.name(Kind::Database)
+    }
+
+    /// The name of a table, which a database's and a catalog's may precede.
+    pub fn table_name(&mut self) -> Result<TableName> {
+        let mut parts = vec![self.ident("a table name")?];
+        while parts.len() < 3 && self.token(&Token::Period) {
+            parts.push(self.ident("a table name")?);
+        }
+        if parts.len() == 3 {
+            check_catalog(&parts.remove(0))?;
+        }
+        let table = to_name(Kind::Table, parts.pop().unwrap_or_default())?;
+        let database = parts.pop().map(|text| to_name(Kind::Database, text)).transpose()?;
+        Ok(TableName { database, table })
+    }
+
+    /// One or more, divided by commas.
+    pub fn list<T>(&mut self, mut item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = vec![item(self)?];
+        while self.token(&Token::Comma) {
+            items.push(item(self)?);
+        }
+        Ok(items)
+    }
+
+    /// One or more in parentheses, divided by commas.
+    pub fn parens<T>(&mut self, item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        self.need_token(&Token::LParen)?;
+        let items = self.list(item)?;
+        self.need_token(&Token::RParen)?;
+        Ok(items)
+    }
+
+    /// `PARTITION[S] p` or `PARTITION[S] (p, …)`, if it is next; none of them twice.
+    pub fn partitions(&mut self) -> Result<Vec<Name>> {
+        if !self.any_word(&["PARTITION", "PARTITIONS"]) {
+            return Ok(Vec::new());
+        }
+        let partition = |p: &mut Self| match p.optional_string() {
+            Some(text) => to_name(Kind::Partition, text),
+            None => p.name(Kind::Partition),
+        };
+        let names = if self.peek(0) == &Token::LParen { self.parens(partition)? } else { vec![partition(self)?] };
+        match first_repeated(&names) {
+            Some(name) => Err(Error::Analysis(format!("partition '{name}' is given twice"))),
+            None => Ok(names),
+        }
+    }
+
+    /// `PROPERTIES (…)`, if it is next.
+    pub fn properties(&mut self) -> Result<Properties> {
+        let mut properties = Vec::new();
+        if self.words("PROPERTIES") {
+            self.need_token(&Token::LParen)?;
+            if !self.token(&Token::RParen) {
+                properties = self.list(Self::property)?;
+                self.need_token(&Token::RParen)?;
+            }
+        }
+        let keys: Vec<_> = properties.iter().map(|(key, _)| key).collect();
+        match first_repeated(&keys) {
+            Some(key) => Err(Error::Analysis(format!("property '{key}' is given twice"))),
+            None => Ok(Properties(properties)),
+        }
+    }
+
+    /// `"key" = "value"`.
+    pub fn property(&mut self) -> Result<(String, String)> {
+        let key = self.string()?;
+        self.need_token(&Token::Eq)?;
+        Ok((key, self.string()?))
+    }
+
+    /// A query, to its end.
+    pub fn query(&mut self) -> Result<Box<Query>> {
+        let parsed = self.inner.parse_query();
+        let query = self.lift(parsed)?;
+        query::check(&query)?;
+        Ok(query)
+    }
+
+    /// An expression.
+    pub fn expr(&mut self) -> Result<Box<Expr>> {
+        let parsed = self.inner.parse_expr();
+        let expr = self.lift(parsed)?;
+        match query::placeholders_in(&expr) {
+            0 => Ok(Box::new(expr)),
+            _ => Err(Error::Unsupported("placeholders outside of SELECT and INSERT".into())),
+        }
+    }
+
+    /// Takes over what sqlparser says, with the place in the whole text and without the text of strings.
+    fn lift<T>(&self, result: Result<T, ParserError>) -> Result<T> {
+        let message = match result {
+            Ok(value) => return Ok(value),
+            Err(ParserError::RecursionLimitExceeded) => {
+                return self.syntax(format!("nested deeper than {MAX_DEPTH} levels"));
+            }
+            Err(ParserError::ParserError(message) | ParserError::TokenizerError(message)) => message,
+        };
+        let (text, place) = match message.rsplit_once(" at Line: ") {
+            Some((text, place)) => (text, place.split_once(", Column: ")),
+            None => (message.as_str(), None),
+        };
+        let number = |text: &str| text.trim().parse::<u64>().ok().filter(|number| *number > 0);
+        let place = place
+            .and_then(|(line, column)| Some(Location::new(number(line)?, number(column)?)))
+            .unwrap_or(self.inner.peek_token_ref().span.start);
+        let text = match text.split_once(", found: ") {
+            Some((expected, "EOF")) => format!("{expected}, found the end of the statement"),
+            Some((expected, found)) if found.starts_with(['\'', '"']) => format!("{expected}, found a string"),
+            Some((expected, found)) => format!("{expected}, found '{found}'"),
+            None => text.to_owned(),
+        };
+        let Location { line, column } = lex::absolute(place, self.base);
+        Err(Error::Syntax { line, column, message: text.replacen("Expected: ", "expected ", 1) })
+    }
+}
+
+fn check_catalog(name: &str) -> Result<()> {
+    if name == CATALOG { Ok(()) } else { Err(Error::Unsupported(format!("catalog '{name}'; there is only {CATALOG}"))) }
+}
+
+/// A name, or the error that says of what kind it cannot be.
+pub(super) fn to_name(kind: Kind, text: String) -> Result<Name> {
+    Name::new(text.clone()).map_err(|invalid| wrong_name(kind, &text, invalid))
+}
+
+/// The error for a text that cannot be a name.
+pub(super) fn wrong_name(kind: Kind, text: &str, Invalid(problem): Invalid) -> Error {
+    // The text is in the error already.
+    let reason = problem.split_once(&format!("'{text}' ")).map_or(problem.as_str(), |(_, reason)| reason);
+    let reason = if text.is_empty() { String::new() } else { format!("it {reason}") };
+    Error::WrongName { entity: Entity::new(kind, text.chars().take(128).collect::<String>()), reason }
+}
+
+/// The first item that was there before.
+pub(super) fn first_repeated<T: PartialEq>(items: &[T]) -> Option<&T> {
+    items.iter().enumerate().find(|(n, item)| items[..*n].contains(item)).map(|(_, item)| item)
+}
