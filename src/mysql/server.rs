@@ -39,9 +39,6 @@ use crate::fe::SERVER_VERSION;
 use crate::fe::Session;
 use crate::fe::Sessions;
 
-/// How long a client may take to log in.
-const LOGIN: Duration = Duration::from_secs(10);
-
 /// How long statements may go on when the server shuts down, and how long the last words to a client may take.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -54,6 +51,8 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The most connections at a time, logged in or not.
     pub max_connections: usize,
+    /// How long a client may take to log in.
+    pub login_deadline: Duration,
 }
 
 /// A MySQL port that listens but does not answer yet.
@@ -62,6 +61,7 @@ pub struct MysqlServer {
     tls: TlsAcceptor,
     sessions: Arc<Sessions>,
     places: Arc<Semaphore>,
+    login_deadline: Duration,
 }
 
 impl MysqlServer {
@@ -74,6 +74,7 @@ impl MysqlServer {
             tls: acceptor(options.tls.clone()).await?,
             sessions,
             places: Arc::new(Semaphore::new(options.max_connections)),
+            login_deadline: options.login_deadline,
         })
     }
 
@@ -107,6 +108,7 @@ impl MysqlServer {
                 shutdown: shutdown.clone(),
                 id: self.sessions.processes.fresh_id(),
                 peer,
+                login_deadline: self.login_deadline,
             };
             let place = self.places.clone().try_acquire_owned();
             tasks.spawn(async move {
@@ -135,6 +137,7 @@ struct Connection {
     shutdown: CancellationToken,
     id: u32,
     peer: SocketAddr,
+    login_deadline: Duration,
 }
 
 impl Connection {
@@ -144,12 +147,12 @@ impl Connection {
         let handshake = self.handshake();
         let login = tokio::select! {
             () = self.shutdown.cancelled() => return,
-            login = tokio::time::timeout(LOGIN, handshake.login(Channel::new(Box::new(socket)))) => login,
+            login = tokio::time::timeout(self.login_deadline, handshake.login(Channel::new(Box::new(socket)))) => login,
         };
         let (mut channel, login) = match login {
             Ok(Ok(login)) => login,
             Ok(Err((channel, refusal))) => return self.refuse(channel, refusal).await,
-            Err(_) => return tracing::debug!(peer = %self.peer, "no login within {LOGIN:?}"),
+            Err(_) => return tracing::debug!(peer = %self.peer, "no login within {:?}", self.login_deadline),
         };
         let mut session = self.sessions.open(self.id, login.user.clone(), self.peer);
         if let Err(fault) = enter(&mut session, &login) {
@@ -228,7 +231,7 @@ impl Connection {
                 Some(Leave::ChangeUser(payload)) => {
                     let handshake = self.handshake();
                     let login = handshake.change_user(channel, &payload, capabilities);
-                    let login = match tokio::time::timeout(LOGIN, login).await {
+                    let login = match tokio::time::timeout(self.login_deadline, login).await {
                         Ok(Ok(login)) => login,
                         Ok(Err(Refusal::Fault(fault))) => return Ok(Some(fault)),
                         Ok(Err(Refusal::Io(error))) => return Err(error),
