@@ -124,11 +124,7 @@ impl Handshake<'_> {
         };
         let response = if response.len() == 32 && flags(&response) & capability::SSL != 0 {
             let sequence = channel.sequence;
-            let Some(stream) = channel.into_stream() else {
-                // Bytes behind the request were sent in clear by whoever sits in between.
-                return Err((None, Refusal::Fault(Fault::malformed())));
-            };
-            let stream = match self.tls.accept(stream).await {
+            let stream = match self.tls.accept(channel.into_stream()).await {
                 Ok(stream) => stream,
                 Err(error) => return Err((None, Refusal::Io(error))),
             };

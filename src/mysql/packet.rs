@@ -110,11 +110,6 @@ impl PacketReader {
             Pin::new(&mut self.stream).consume(used);
         }
     }
-
-    /// Whether part of a packet, or a whole one, has arrived already.
-    pub fn has_input(&self) -> bool {
-        self.begun || self.header_len > 0 || !self.stream.buffer().is_empty()
-    }
 }
 
 /// Frames packets into a buffer and writes it.
@@ -183,12 +178,9 @@ impl Channel {
         Self { input: PacketReader::new(read), output: PacketWriter::new(write), sequence: 0 }
     }
 
-    /// The stream below, to speak TLS on it; `None` if the client has sent more than it should have by now.
-    pub fn into_stream(self) -> Option<Box<dyn Stream>> {
-        if self.input.has_input() {
-            return None;
-        }
-        Some(self.input.stream.into_inner().unsplit(self.output.stream))
+    /// The stream below, to speak TLS on it. What has arrived already belongs to it.
+    pub fn into_stream(self) -> Box<dyn Stream> {
+        Box::new(tokio::io::join(self.input.stream, self.output.stream))
     }
 
     /// The next packet of the client; an end is an error.

@@ -144,6 +144,10 @@ impl Connection {
     async fn serve(self, socket: TcpStream) {
         // Answers are small and each is waited for.
         let _ = socket.set_nodelay(true);
+        let (socket, watched) = match twice(socket) {
+            Ok(sockets) => sockets,
+            Err(error) => return tracing::warn!("connection {}: {error}", self.id),
+        };
         let handshake = self.handshake();
         let login = tokio::select! {
             () = self.shutdown.cancelled() => return,
@@ -159,11 +163,12 @@ impl Connection {
             let _ = tokio::time::timeout(GRACE, channel.fail(&fault)).await;
             return;
         }
-        let killed = session.process().killed.clone();
-        let commands = AssertUnwindSafe(self.command_phase(&mut channel, &mut session, login.capabilities));
+        let process = session.process().clone();
+        let desk = Arc::new(Desk::default());
+        let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
         let last_words = tokio::select! {
-            () = killed.cancelled() => Some(Fault::new(1317, "70100", "Connection was killed")),
-            ended = commands.catch_unwind() => match ended {
+            () = process.killed.cancelled() => Some(Fault::new(1317, "70100", "Connection was killed")),
+            ended = AssertUnwindSafe(commands).catch_unwind() => match ended {
                 Ok(Ok(last_words)) => last_words,
                 Ok(Err(error)) => return tracing::debug!(peer = %self.peer, "connection {}: {error}", self.id),
                 Err(_) => {
@@ -173,6 +178,8 @@ impl Connection {
             },
         };
         if let Some(fault) = last_words {
+            // Whoever is idle reads it as the answer to its next command.
+            channel.sequence = if process.state().statement.is_some() { desk.sequence() } else { 1 };
             let _ = tokio::time::timeout(GRACE, channel.fail(&fault)).await;
         }
     }
@@ -203,13 +210,14 @@ impl Connection {
         &self,
         channel: &mut Channel,
         session: &mut Session,
+        desk: &Arc<Desk>,
         capabilities: u32,
+        socket: &TcpStream,
     ) -> io::Result<Option<Fault>> {
         channel.write(&ok_packet(0, 0, AUTOCOMMIT, 0, b"")).await?;
         loop {
-            let mut multi_statements = capabilities & capability::MULTI_STATEMENTS != 0;
             let status = if session.variables().flag("autocommit") { AUTOCOMMIT } else { 0 };
-            let desk = Desk::new(status);
+            desk.begin(status);
             let options = IntermediaryOptions {
                 process_use_statement_on_query: true,
                 reject_connection_on_dbname_absence: false,
@@ -217,35 +225,40 @@ impl Connection {
             let shutdown = self.shutdown.clone().cancelled_owned();
             let reader = CommandReader::new(&mut channel.input, desk.clone(), shutdown);
             let writer = ReplyWriter::new(&mut channel.output, desk.clone());
-            let shim = Shim { session, desk: desk.clone(), multi_statements: &mut multi_statements };
+            let multi_statements = capabilities & capability::MULTI_STATEMENTS != 0;
+            let shim = Shim { session, desk: desk.clone(), multi_statements, socket };
             let run = AsyncMysqlIntermediary::run_with_options(shim, reader, writer, &options).await;
             channel.sequence = desk.sequence();
             run?;
             match desk.take_leave() {
                 None => return Ok(None),
-                Some(Leave::Shutdown) => {
-                    channel.sequence = 0;
-                    return Ok(Some(Fault::shutdown()));
-                }
+                Some(Leave::Shutdown) => return Ok(Some(Fault::shutdown())),
                 Some(Leave::Reset) => session.reset(),
                 Some(Leave::ChangeUser(payload)) => {
                     let handshake = self.handshake();
                     let login = handshake.change_user(channel, &payload, capabilities);
                     let login = match tokio::time::timeout(self.login_deadline, login).await {
                         Ok(Ok(login)) => login,
-                        Ok(Err(Refusal::Fault(fault))) => return Ok(Some(fault)),
+                        Ok(Err(Refusal::Fault(fault))) => return channel.fail(&fault).await.map(|()| None),
                         Ok(Err(Refusal::Io(error))) => return Err(error),
                         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
                     };
                     session.change_user(login.user.clone());
                     if let Err(fault) = enter(session, &login) {
-                        return Ok(Some(fault));
+                        return channel.fail(&fault).await.map(|()| None);
                     }
                 }
             }
             channel.write(&ok_packet(0, 0, AUTOCOMMIT, 0, b"")).await?;
         }
     }
+}
+
+/// A socket to speak on, and the same one to see when the client closes it.
+fn twice(socket: TcpStream) -> io::Result<(TcpStream, TcpStream)> {
+    let socket = socket.into_std()?;
+    let watched = socket.try_clone()?;
+    Ok((TcpStream::from_std(socket)?, TcpStream::from_std(watched)?))
 }
 
 /// Goes to the database that the client named when it logged in.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -17,6 +18,8 @@ use opensrv_mysql::QueryResultWriter;
 use opensrv_mysql::StatementMetaWriter;
 use opensrv_mysql::StatusFlags;
 use tokio::io::AsyncWrite;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 use super::encode;
 use super::error::Fault;
@@ -40,7 +43,31 @@ pub struct Shim<'a> {
     /// What the wrappers know.
     pub desk: Arc<Desk>,
     /// Whether a query may hold several statements: the client said so.
-    pub multi_statements: &'a mut bool,
+    pub multi_statements: bool,
+    /// The client's socket, to see that it is gone.
+    pub socket: &'a TcpStream,
+}
+
+/// How often a socket is looked at again that has unread input and is not closed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Returns when the client has closed the connection. Nobody reads while a statement runs, so nobody else would see.
+async fn gone(socket: &TcpStream) -> io::Error {
+    loop {
+        match socket.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() => return io::ErrorKind::ConnectionAborted.into(),
+            Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            Err(error) => return error,
+        }
+    }
+}
+
+/// What `work` comes to, unless the client goes away first.
+async fn while_there<T>(socket: &TcpStream, work: impl Future<Output = T>) -> io::Result<T> {
+    tokio::select! {
+        value = work => Ok(value),
+        error = gone(socket) => Err(error),
+    }
 }
 
 /// The crate's writer, and whether it keeps the end of a result that it has not written yet.
@@ -75,7 +102,7 @@ impl Shim<'_> {
             Ok(statements) => statements,
             Err(error) => return self.fail(results, &Fault::from(&error)).await,
         };
-        if statements.len() > 1 && !*self.multi_statements {
+        if statements.len() > 1 && !self.multi_statements {
             let error = Error::Syntax {
                 line: 0,
                 column: 0,
@@ -91,7 +118,7 @@ impl Shim<'_> {
         }
         let last = statements.len() - 1;
         for (i, parsed) in statements.iter().enumerate() {
-            let outcome = self.session.execute(parsed).await;
+            let outcome = while_there(self.socket, self.session.execute(parsed)).await?;
             match self.answer(outcome, results, i < last).await? {
                 Some(writer) => results = writer,
                 None => return Ok(()),
@@ -133,7 +160,7 @@ impl Shim<'_> {
         self.desk.announce_rows(results.open_end, encode::definitions(&columns));
         let mut writer = results.writer.start(stand_ins).await?;
         loop {
-            let batch = match batches.next().await {
+            let batch = match while_there(self.socket, batches.next()).await? {
                 None => break,
                 Some(batch) => batch.and_then(|batch| encode::check(&batch, &columns).map(|()| batch)),
             };
@@ -174,7 +201,7 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
                 self.ok(results).await
             }
             Some(Command::MultiStatements(allowed)) => {
-                *self.multi_statements = allowed;
+                self.multi_statements = allowed;
                 // MySQL answers this one with an EOF.
                 let status = Self::status(self.session).to_le_bytes();
                 self.desk.replace_next(false, vec![0xfe, 0, 0, status[0], status[1]]);
@@ -238,7 +265,9 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
         results: QueryResultWriter<'a, W>,
     ) -> io::Result<()> {
         let outcome = match self.desk.take_command() {
-            Some(Command::Execute(params)) => self.session.execute_prepared(id, &params).await,
+            Some(Command::Execute(params)) => {
+                while_there(self.socket, self.session.execute_prepared(id, &params)).await?
+            }
             _ => Err(Error::internal("an execute without its values")),
         };
         let results = Results { writer: results, open_end: false };

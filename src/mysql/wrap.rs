@@ -124,7 +124,7 @@ struct Prepared {
     long_data_fault: Option<Fault>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     command: Option<Command>,
     leave: Option<Leave>,
@@ -139,24 +139,14 @@ struct State {
     owes_frame: bool,
 }
 
-/// Where reader, shim and writer of one run leave things for one another.
-#[derive(Debug)]
+/// Where reader, shim and writer of a connection leave things for one another.
+#[derive(Debug, Default)]
 pub struct Desk(Mutex<State>);
 
 impl Desk {
-    /// An empty desk; `status` goes into every OK and EOF.
-    pub fn new(status: u16) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
-            command: None,
-            leave: None,
-            statements: HashMap::new(),
-            edits: VecDeque::new(),
-            status,
-            sequence: 0,
-            in_rows: false,
-            open_frame: false,
-            owes_frame: false,
-        })))
+    /// Clears it for another run; `status` goes into every OK and EOF.
+    pub fn begin(&self, status: u16) {
+        *self.lock() = State { status, ..State::default() };
     }
 
     /// The content of the command that the crate is at.
