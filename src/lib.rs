@@ -6,6 +6,8 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod job;
+pub mod fe;
+pub mod mysql;
 pub mod query;
 pub mod repository;
 pub mod rpc;

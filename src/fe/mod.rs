@@ -1,0 +1,15 @@
+//! Statements meet the service: who asks, in which session, and what is answered.
+
+mod accounts;
+mod listing;
+mod outcome;
+mod processlist;
+mod session;
+mod variables;
+
+pub use self::accounts::{Accounts, ROOT};
+pub use self::listing::Listing;
+pub use self::outcome::Outcome;
+pub use self::processlist::{Process, ProcessEntry, ProcessList, ProcessState};
+pub use self::session::{Executor, Session, Sessions, StatementContext};
+pub use self::variables::{SERVER_VERSION, Variables};
