@@ -1,6 +1,15 @@
 //! Statements meet the service: who asks, in which session, and what is answered.
 
 mod accounts;
+mod admin;
+mod backup;
+mod ddl;
+mod frontend;
+mod information_schema;
+mod load;
+mod maintenance;
+mod reading;
+mod show;
 mod listing;
 mod outcome;
 mod processlist;
@@ -8,7 +17,9 @@ mod session;
 mod variables;
 
 pub use self::accounts::{Accounts, ROOT};
+pub use self::frontend::{Frontend, Service};
 pub use self::listing::Listing;
+pub use self::maintenance::run as maintain;
 pub use self::outcome::Outcome;
 pub use self::processlist::{Process, ProcessEntry, ProcessList, ProcessState};
 pub use self::session::{Executor, Session, Sessions, StatementContext};
