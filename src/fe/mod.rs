@@ -6,14 +6,14 @@ mod backup;
 mod ddl;
 mod frontend;
 mod information_schema;
+mod listing;
 mod load;
 mod maintenance;
-mod reading;
-mod show;
-mod listing;
 mod outcome;
 mod processlist;
+mod reading;
 mod session;
+mod show;
 mod variables;
 
 pub use self::accounts::{Accounts, ROOT};

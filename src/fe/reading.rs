@@ -32,15 +32,10 @@ pub(super) async fn query(
 }
 
 /// The rows of a query, over the catalog as it is now.
-pub(super) async fn rows(
-    fe: &Arc<Frontend>,
-    context: &StatementContext,
-    query: &Query,
-    text: &str,
-) -> Result<RowSet> {
+pub(super) async fn rows(fe: &Arc<Frontend>, context: &StatementContext, query: &Query, text: &str) -> Result<RowSet> {
     let variable = |scope, name: &str| match scope {
-        VariableScope::Session => context.variables.get(name),
-        VariableScope::Global => context.global_variables.get(name),
+        VariableScope::Session => context.variables.get(name).ok(),
+        VariableScope::Global => context.global_variables.get(name).ok(),
         VariableScope::User => context.user_variables.get(&name.to_lowercase()).cloned(),
     };
     let user = context.user_at_host();
