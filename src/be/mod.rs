@@ -16,9 +16,9 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
+use tonic::transport::server::TcpIncoming;
 
 use self::membership::{Credentials, Members};
 use self::task::Running;
@@ -30,7 +30,7 @@ use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::proto::backend_server::BackendServer;
 use crate::tablet::Store;
-use crate::types::Timestamp;
+use crate::types::{BackendId, ClusterId, Timestamp};
 
 /// Kilobytes, as the configuration counts speed.
 const KB: u64 = 1024;
@@ -106,6 +106,11 @@ impl Backend {
         self.address
     }
 
+    /// The cluster it belongs to and the id it has there, if it has joined one.
+    pub fn membership(&self) -> Option<(ClusterId, BackendId)> {
+        self.shared.members.get().map(|member| (member.cluster, member.backend))
+    }
+
     /// Says on which port its HTTP service listens, for SHOW BACKENDS.
     pub fn set_http_port(&self, port: u16) {
         self.shared.http_port.store(port, Ordering::Relaxed);
@@ -126,13 +131,13 @@ impl Backend {
         let flight = FlightServiceServer::new(rows::Rows(self.shared.clone()))
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let served = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .add_service(backend)
             .add_service(flight)
-            .serve_with_incoming(TcpListenerStream::new(self.listener));
+            .serve_with_incoming(incoming);
         tokio::select! {
             // Tasks that run are ended with their streams; they may run again.
             () = shutdown.cancelled() => Ok(()),

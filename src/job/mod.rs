@@ -40,7 +40,6 @@ pub use self::rows::pinned;
 pub use self::tasks::Progress;
 use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
 use crate::clock::{Clock, crash_point};
-use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::rpc::fleet::Fleet;
@@ -51,7 +50,6 @@ use crate::types::{Attempt, JobId, Name};
 pub(crate) struct Context {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) fleet: Fleet,
-    pub(crate) config: FeConfig,
     pub(crate) clock: Clock,
 }
 
@@ -75,14 +73,8 @@ struct Run {
 
 impl Jobs {
     /// Nothing runs before [`Jobs::resume`].
-    pub fn new(
-        catalog: Arc<Catalog>,
-        fleet: Fleet,
-        config: FeConfig,
-        clock: Clock,
-        shutdown: CancellationToken,
-    ) -> Self {
-        let cx = Arc::new(Context { catalog, fleet, config, clock });
+    pub fn new(catalog: Arc<Catalog>, fleet: Fleet, clock: Clock, shutdown: CancellationToken) -> Self {
+        let cx = Arc::new(Context { catalog, fleet, clock });
         Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
     }
 
