@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
@@ -34,6 +35,9 @@ use crate::types::{BackendId, ClusterId, Timestamp};
 
 /// Kilobytes, as the configuration counts speed.
 const KB: u64 = 1024;
+
+/// How often the trash folder is looked through.
+const TRASH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// A running BE.
 pub struct Backend {
@@ -142,6 +146,7 @@ impl Backend {
             // Tasks that run are ended with their streams; they may run again.
             () = shutdown.cancelled() => Ok(()),
             () = limits => Ok(()),
+            () = self.shared.empty_trash() => Ok(()),
             served = served => served.map_err(|err| Error::internal(format_args!("the BE port failed: {err}"))),
         }
     }
@@ -153,6 +158,19 @@ impl Shared {
         self.upload_speed.set_limit(values.max_upload_speed_kbps * KB);
         self.download_speed.set_limit(values.max_download_speed_kbps * KB);
         [&self.snapshots, &self.uploads, &self.downloads].into_iter().for_each(Workers::limit_changed);
+    }
+
+    /// Removes for good, from time to time, what has been in the trash folder long enough.
+    async fn empty_trash(&self) {
+        loop {
+            let keep_ms = self.config.get().trash_file_expire_time_sec.saturating_mul(1000);
+            let before = self.clock.now().plus_ms(-i64::try_from(keep_ms).unwrap_or(i64::MAX));
+            let store = self.store.clone();
+            if let Err(err) = blocking(move || store.empty_trash(before)).await {
+                tracing::warn!("emptying the trash folder: {}", err.report());
+            }
+            self.clock.sleep(TRASH_INTERVAL).await;
+        }
     }
 
     /// Refuses a call from outside the cluster.

@@ -86,6 +86,7 @@ impl Catalog {
             return Ok((value, None));
         }
         let (image, batch) = draft.seal()?;
+        self.store.check_space(&batch)?;
         *submitted = image.clone();
         let published = self.published.clone();
         let durable = self.store.submit(batch, Box::new(move || published.store(Arc::new(image))));
