@@ -167,6 +167,7 @@ impl Connection {
         let desk = Arc::new(Desk::default());
         let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
         let last_words = tokio::select! {
+            biased;
             () = process.killed.cancelled() => Some(Fault::new(1317, "70100", "Connection was killed")),
             ended = AssertUnwindSafe(commands).catch_unwind() => match ended {
                 Ok(Ok(last_words)) => last_words,
