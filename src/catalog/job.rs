@@ -172,6 +172,9 @@ pub struct Job {
     /// RESTORE: copies of each tablet asked for; `None` is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<u32>,
+    /// RESTORE: every table of the snapshot, beside those the statement names.
+    #[serde(default)]
+    pub all_tables: bool,
     /// RESTORE: as the statement said; shown, without effect, as in StarRocks.
     #[serde(default)]
     pub allow_load: bool,
@@ -220,6 +223,8 @@ impl Job {
 pub struct ManifestHashes {
     /// Of `__meta`.
     pub meta: crate::types::Sha256,
+    /// Its length in bytes.
+    pub meta_size: u64,
     /// Number of file list segments; their hashes are rows of the job.
     pub segments: u32,
 }

@@ -97,6 +97,11 @@ impl Catalog {
         self.store.scan(&prefix.bytes()).map(|entry| entry.and_then(|(key, payload)| decode(&key, &payload)))
     }
 
+    /// Keys of such records, to delete them. Blocks.
+    pub fn keys(&self, prefix: Key) -> Result<Vec<Vec<u8>>> {
+        self.store.scan(&prefix.bytes()).map(|entry| entry.map(|(key, _)| key)).collect()
+    }
+
     /// One record that the image does not show.
     pub fn row<T: DeserializeOwned>(&self, key: Key) -> Result<Option<T>> {
         let key = key.bytes();
@@ -106,6 +111,11 @@ impl Catalog {
     /// Every job ever submitted, oldest first. Blocks as it is read.
     pub fn history(&self) -> impl Iterator<Item = Result<Job>> + use<> {
         self.rows(Key::new("jo"))
+    }
+
+    /// A job of the history.
+    pub fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.row(Key::new("jo").number(id.0))
     }
 
     /// Deletes the rows of a job that has ended, durably. Blocks. May run twice.

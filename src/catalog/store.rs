@@ -25,6 +25,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::clock::crash_point;
 use crate::error::{Cause, Error, Result};
 
 /// sled syncs large values badly (they go to files that it never syncs): nothing near that size gets in.
@@ -227,15 +228,15 @@ impl Disk {
             self.apply(part.iter())?;
         }
         self.sync()?;
-        fail::fail_point!("store.staged");
+        crash_point("store.staged");
         self.apply([Operation { key: decided_key(id), value: Some(vec![FORMAT]) }].iter())?;
         self.sync()?;
-        fail::fail_point!("store.decided");
+        crash_point("store.decided");
         for part in batch.operations.chunks(LARGE) {
             self.apply(part.iter())?;
         }
         self.sync()?;
-        fail::fail_point!("store.applied");
+        crash_point("store.applied");
         let staged = staged.into_iter().map(|operation| operation.key);
         self.delete(staged.chain([decided_key(id)]))
     }

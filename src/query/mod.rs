@@ -1,5 +1,176 @@
-//! SELECT: DataFusion tables over tablets.
+//! SELECT: DataFusion over tablets, with MySQL's meaning of names, operators and functions.
+//!
+//! A query is rewritten (`rewrite.rs`), planned (`planner.rs`), optimised and run by DataFusion, which reads stored
+//! tables through [`Tables`] (`stored.rs`) and local files (`files.rs`); the result's columns get MySQL's types and
+//! headers (`result.rs`).
 
+mod files;
+mod functions;
+mod planner;
+mod result;
+mod rewrite;
 mod rows;
+mod stored;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod types;
+mod virtual_table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::TableSource;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
+use sqlparser::ast::{Query, Statement};
 
 pub use rows::{Origin, ResultColumn, RowSet};
+pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
+
+use crate::error::{Error, Result};
+use crate::types::{Datum, Entity, Kind, Timestamp};
+use files::FilesTable;
+use planner::{Functions, Names};
+use result::translate;
+use rewrite::{MARK, rewrite};
+use stored::StoredTable;
+use virtual_table::MadeTable;
+
+/// The only catalog there is, as StarRocks calls it.
+const CATALOG: &str = "default_catalog";
+
+/// What a query may ask of its session.
+pub struct QueryContext<'a> {
+    /// The database that unqualified names are in.
+    pub database: Option<&'a str>,
+    /// `'user'@'host'`, as `USER()` shows it.
+    pub user: &'a str,
+    /// The connection's number.
+    pub connection: u32,
+    /// MySQL's version that this server claims to be.
+    pub version: &'a str,
+    /// This server's own version.
+    pub product_version: &'a str,
+    /// When the statement began: the same instant wherever it asks.
+    pub now: Timestamp,
+    /// The value of a variable, by its name as it is written; `None` if there is none.
+    pub variable: &'a (dyn Fn(VariableScope, &str) -> Option<Datum> + Sync),
+}
+
+/// Where a variable is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VariableScope {
+    /// `@@global.x`.
+    Global,
+    /// `@@x` and `@@session.x`.
+    Session,
+    /// `@x`.
+    User,
+}
+
+/// Runs queries. One for a server; any number of queries run at a time and share its memory.
+pub struct Engine {
+    state: SessionState,
+    functions: Functions,
+    memory: usize,
+}
+
+impl Engine {
+    /// An engine whose queries together hold at most `memory` bytes, beyond small ones that are not counted. What
+    /// does not fit is written below `spill`, and removed.
+    pub fn new(memory: usize, spill: PathBuf) -> Result<Self> {
+        let pool = TrackConsumersPool::new(FairSpillPool::new(memory), std::num::NonZeroUsize::MIN);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill);
+        let runtime = runtime.build_arc().map_err(|err| translate(err, memory))?;
+        let config = SessionConfig::new().with_batch_size(8192).with_information_schema(false);
+        let state =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let functions = Functions::new(&state);
+        Ok(Self { state, functions, memory })
+    }
+
+    /// Plans a query and begins to run it. Spans in it count from the beginning of `text`, from which headers come.
+    /// Nothing is read before the rows are.
+    pub async fn query(
+        &self,
+        tables: Arc<dyn Tables>,
+        context: &QueryContext<'_>,
+        query: &Query,
+        text: &str,
+    ) -> Result<RowSet> {
+        let failed = |err| translate(err, self.memory);
+        let rewritten = rewrite(query, text, context, &self.functions.names)?;
+        let mut files = Vec::new();
+        for call in rewritten.files {
+            let tables = tables.clone();
+            let opened = tokio::task::spawn_blocking(move || call.open(&*tables)).await;
+            files.push(Arc::new(opened.map_err(Error::internal)??));
+        }
+        let table = |name: &TableReference| source(&tables, &files, context, name);
+        let plan = {
+            let options = self.state.config_options();
+            let names = Names { functions: &self.functions, options, table: &table };
+            let planner = SqlToRel::new_with_options(&names, parser_options());
+            planner.sql_statement_to_plan(Statement::Query(Box::new(rewritten.query))).map_err(failed)?
+        };
+        let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
+        let physical = self.state.create_physical_plan(&plan).await.map_err(failed)?;
+        let stream = datafusion::physical_plan::execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
+        Ok(RowSet { columns, batches: result::convert(stream, types, self.memory) })
+    }
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions::new()
+        .with_parse_float_as_decimal(true)
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false)
+        .with_default_null_ordering(NullOrdering::NullsMin)
+}
+
+/// Finds what a name in FROM stands for.
+fn source(
+    tables: &Arc<dyn Tables>,
+    files: &[Arc<FilesTable>],
+    context: &QueryContext<'_>,
+    name: &TableReference,
+) -> Result<Arc<dyn TableSource>> {
+    let mut parts = name.table().split(MARK);
+    let table = parts.next().unwrap_or_default();
+    let marks: Vec<&str> = parts.collect();
+    if let ("", ["files", number]) = (table, &marks[..]) {
+        let file = number.parse().ok().and_then(|number: usize| files.get(number));
+        return Ok(provider_as_source(file.ok_or_else(|| Error::internal("a call of FILES got lost"))?.clone()));
+    }
+    if name.catalog().is_some_and(|catalog| catalog != CATALOG) {
+        let database = format!("{}.{}", name.catalog().unwrap_or_default(), name.schema().unwrap_or_default());
+        return Err(Error::NotFound(Entity::new(Kind::Database, database)));
+    }
+    let database = name.schema().or(context.database).ok_or_else(|| Error::Analysis("No database selected".into()))?;
+    match tables.table(database, table)? {
+        Table::Virtual(made) => Ok(provider_as_source(Arc::new(MadeTable::new(made)))),
+        Table::Stored(view) => {
+            let view = if marks.is_empty() { view } else { Arc::new(restricted(&view, &marks)?) };
+            Ok(provider_as_source(Arc::new(StoredTable::new(view, tables.clone()))))
+        }
+    }
+}
+
+/// `t PARTITION (p1, p2)`.
+fn restricted(view: &TableView, names: &[&str]) -> Result<TableView> {
+    let found = names.iter().map(|name| {
+        let found = view.partitions.iter().find(|partition| &*partition.name == *name);
+        found.cloned().ok_or_else(|| Error::NotFound(Entity::new(Kind::Partition, name)))
+    });
+    let mut partitions = found.collect::<Result<Vec<_>>>()?;
+    partitions.sort_by(|a, b| a.name.cmp(&b.name));
+    partitions.dedup_by(|a, b| a.name == b.name);
+    Ok(TableView { partitions, ..view.clone() })
+}

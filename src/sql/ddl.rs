@@ -509,7 +509,7 @@ fn find<'a>(name: &Name, columns: &'a [ColumnDef], clause: &str) -> Result<&'a C
 fn given_keys(keys: &[Name], columns: &[ColumnDef]) -> Result<u32> {
     for (n, key) in keys.iter().enumerate() {
         let column = find(key, columns, "DUPLICATE KEY")?;
-        if !columns.get(n).is_some_and(|expected| expected.name == column.name) {
+        if columns.get(n).is_none_or(|expected| expected.name != column.name) {
             return Err(Error::Analysis(
                 "Key columns must be the first few columns of the schema and the order of the key columns must be \
                  consistent with the order of the schema"

@@ -1,7 +1,3 @@
-use std::any::TypeId;
-
-use sqlparser::dialect::Dialect;
-use sqlparser::dialect::MySqlDialect;
 use sqlparser::tokenizer::Location;
 use sqlparser::tokenizer::Span;
 use sqlparser::tokenizer::Token;
@@ -10,53 +6,17 @@ use sqlparser::tokenizer::Tokenizer;
 use sqlparser::tokenizer::TokenizerError;
 use sqlparser::tokenizer::Whitespace;
 
+use super::dialect::StarRocksDialect;
 use crate::error::Error;
 use crate::error::Result;
 
 /// How deep a tree operators without parentheses may build, as in `a OR b OR c`. Trees are copied and dropped
 /// recursively, so without a limit a long statement would overflow the stack.
-const MAX_CHAIN: usize = 1000;
+const MAX_CHAIN: usize = 500;
 
 /// The stack, in bytes, that a thread which handles statements must have: twice what copying the deepest tree that
 /// [`parse`](super::parse) returns takes in a debug build.
 pub const STACK_SIZE: usize = 8 << 20;
-
-/// How StarRocks cuts text into tokens: MySQL's way, except that `--` begins a comment whatever follows.
-///
-/// The parser itself runs with [`MySqlDialect`], so only what the tokenizer asks for is here. Comments with a version,
-/// `/*!40101 … */`, are opened by [`tokens`], which keeps positions right.
-#[derive(Debug)]
-struct Lexis(MySqlDialect);
-
-impl Dialect for Lexis {
-    fn dialect(&self) -> TypeId {
-        TypeId::of::<MySqlDialect>()
-    }
-
-    fn is_delimited_identifier_start(&self, c: char) -> bool {
-        self.0.is_delimited_identifier_start(c)
-    }
-
-    fn is_identifier_start(&self, c: char) -> bool {
-        self.0.is_identifier_start(c)
-    }
-
-    fn is_identifier_part(&self, c: char) -> bool {
-        self.0.is_identifier_part(c)
-    }
-
-    fn supports_string_literal_backslash_escape(&self) -> bool {
-        self.0.supports_string_literal_backslash_escape()
-    }
-
-    fn ignores_wildcard_escapes(&self) -> bool {
-        self.0.ignores_wildcard_escapes()
-    }
-
-    fn supports_numeric_prefix(&self) -> bool {
-        self.0.supports_numeric_prefix()
-    }
-}
 
 /// One statement of a text: its tokens, with positions from its own beginning, and where that is.
 pub(super) struct Piece {
@@ -102,14 +62,14 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>> {
 
 /// All tokens with their places in the text; those before the fault, if there is one.
 pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), TokenizerError> {
-    let lexis = Lexis(MySqlDialect {});
-    Tokenizer::new(&lexis, text).tokenize_with_location_into_buf(all)?;
+    let dialect = StarRocksDialect::new(0);
+    Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(all)?;
     let opened = open_versioned(text, all);
     if opened == text {
         return Ok(());
     }
     all.clear();
-    Tokenizer::new(&lexis, &opened).tokenize_with_location_into_buf(all)
+    Tokenizer::new(&dialect, &opened).tokenize_with_location_into_buf(all)
 }
 
 /// The text with the marks of `/*!40101 … */` blanked, so that what stands between them is executed, as in MySQL.

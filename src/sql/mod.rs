@@ -6,6 +6,7 @@
 mod admin;
 mod backup;
 mod ddl;
+mod dialect;
 mod lex;
 mod mask;
 mod parser;

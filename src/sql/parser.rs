@@ -1,6 +1,5 @@
 use sqlparser::ast::Expr;
 use sqlparser::ast::Query;
-use sqlparser::dialect::MySqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Location;
@@ -10,6 +9,7 @@ use super::Parsed;
 use super::Properties;
 use super::Statement;
 use super::TableName;
+use super::dialect::StarRocksDialect;
 use super::lex;
 use super::lex::Piece;
 use super::query;
@@ -191,8 +191,9 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
 }
 
 fn parse_piece(piece: Piece) -> Result<Parsed> {
-    let parser = Parser::new(&MySqlDialect {}).with_recursion_limit(MAX_DEPTH);
-    let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base };
+    let dialect = StarRocksDialect::new(piece.tokens.len());
+    let parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH);
+    let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base, dialect: &dialect };
     let statement = p.statement()?;
     p.end()?;
     Ok(Parsed { statement, text: piece.text })
@@ -203,6 +204,7 @@ fn parse_piece(piece: Piece) -> Result<Parsed> {
 pub(super) struct P<'a> {
     inner: Parser<'a>,
     base: Location,
+    dialect: &'a StarRocksDialect,
 }
 
 impl P<'_> {
@@ -215,9 +217,7 @@ impl P<'_> {
         if self.peek(0) == &Token::LParen {
             return Ok(Statement::Query(self.query()?));
         }
-        let readers: [fn(&mut Self) -> Result<Option<Statement>>; 5] =
-            [Self::ddl, Self::dml, Self::jobs, Self::session, Self::admin];
-        for reader in readers {
+        for reader in [Self::ddl, Self::dml, Self::jobs, Self::session, Self::admin] {
             if let Some(statement) = reader(self)? {
                 return Ok(statement);
             }
@@ -225,10 +225,15 @@ impl P<'_> {
         if let Some(show) = self.show()? {
             return Ok(Statement::Show(show));
         }
-        match REFUSED.iter().find(|phrase| self.peek_words(phrase)) {
-            Some(phrase) => Err(Error::Unsupported((*phrase).to_owned())),
-            None => self.unexpected("a statement"),
+        if let Some(phrase) = REFUSED.iter().find(|phrase| self.peek_words(phrase)) {
+            return Err(Error::Unsupported((*phrase).to_owned()));
         }
+        for verb in ["ADMIN", "ALTER", "CANCEL", "CREATE", "DEALLOCATE", "DROP", "LOCK", "START", "UNLOCK"] {
+            if self.words(verb) {
+                return self.unexpected(&format!("an object of {verb}"));
+            }
+        }
+        self.unexpected("a statement")
     }
 
     /// INSERT and USE.
@@ -474,6 +479,9 @@ impl P<'_> {
     fn lift<T>(&self, result: Result<T, ParserError>) -> Result<T> {
         let message = match result {
             Ok(value) => return Ok(value),
+            Err(_) if self.dialect.is_exhausted() => {
+                return self.syntax("a fault inside nested functions; its place is not known".into());
+            }
             Err(ParserError::RecursionLimitExceeded) => {
                 return self.syntax(format!("nested deeper than {MAX_DEPTH} levels"));
             }

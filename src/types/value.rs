@@ -1,6 +1,16 @@
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
+    TimestampMicrosecondType,
+};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +87,66 @@ impl Datum {
                 time.format("%Y-%m-%d %H:%M:%S%.f").to_string()
             }
             Self::Text(value) => value.clone(),
+        })
+    }
+
+    /// The value `rows` times over, as an array of the type's Arrow type.
+    pub fn array(&self, ty: ColumnType, rows: usize) -> Result<ArrayRef, Invalid> {
+        if *self == Self::Null {
+            return Ok(new_null_array(&ty.arrow(), rows));
+        }
+        Self::to_array(&vec![self.clone(); rows], ty)
+    }
+
+    /// Values of a type, NULLs among them, as an array of the type's Arrow type.
+    pub fn to_array(values: &[Self], ty: ColumnType) -> Result<ArrayRef, Invalid> {
+        macro_rules! collect {
+            ($array:ty, $variant:ident) => {
+                values
+                    .iter()
+                    .map(|value| match value {
+                        Self::Null => Ok(None),
+                        Self::$variant(value) => Ok(Some(value.to_owned())),
+                        other => Err(Invalid(format!("'{other}' is not a value of type {ty}"))),
+                    })
+                    .collect::<Result<$array, Invalid>>()?
+            };
+        }
+        let array: ArrayRef = match ty {
+            ColumnType::Boolean => Arc::new(collect!(BooleanArray, Bool)),
+            ColumnType::TinyInt | ColumnType::SmallInt | ColumnType::Int | ColumnType::BigInt => {
+                let strict = CastOptions { safe: false, ..CastOptions::default() };
+                let wide = collect!(Int64Array, Int);
+                cast_with_options(&wide, &ty.arrow(), &strict).map_err(|err| Invalid(err.to_string()))?
+            }
+            ColumnType::Double => Arc::new(collect!(Float64Array, Double)),
+            ColumnType::Decimal { .. } => Arc::new(collect!(Decimal128Array, Decimal).with_data_type(ty.arrow())),
+            ColumnType::Date => Arc::new(collect!(Date32Array, Date)),
+            ColumnType::DateTime => Arc::new(collect!(TimestampMicrosecondArray, DateTime)),
+            ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => Arc::new(collect!(StringArray, Text)),
+        };
+        Ok(array)
+    }
+
+    /// The value in a row of an array of one of the column types; `None` if it is of another.
+    pub fn at(array: &dyn Array, row: usize) -> Option<Self> {
+        if array.is_null(row) {
+            return Some(Self::Null);
+        }
+        Some(match array.data_type() {
+            DataType::Boolean => Self::Bool(array.as_boolean().value(row)),
+            DataType::Int8 => Self::Int(array.as_primitive::<Int8Type>().value(row).into()),
+            DataType::Int16 => Self::Int(array.as_primitive::<Int16Type>().value(row).into()),
+            DataType::Int32 => Self::Int(array.as_primitive::<Int32Type>().value(row).into()),
+            DataType::Int64 => Self::Int(array.as_primitive::<Int64Type>().value(row)),
+            DataType::Float64 => Self::Double(array.as_primitive::<Float64Type>().value(row)),
+            DataType::Decimal128(..) => Self::Decimal(array.as_primitive::<Decimal128Type>().value(row)),
+            DataType::Date32 => Self::Date(array.as_primitive::<Date32Type>().value(row)),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                Self::DateTime(array.as_primitive::<TimestampMicrosecondType>().value(row))
+            }
+            DataType::Utf8 => Self::Text(array.as_string::<i32>().value(row).to_owned()),
+            _ => return None,
         })
     }
 
@@ -180,6 +250,25 @@ mod tests {
         }
         assert_eq!(Datum::parse("1.005", money).unwrap(), Datum::Decimal(101));
         assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
+    }
+
+    #[test]
+    fn values_survive_arrays() {
+        for (value, ty) in [
+            (Datum::Null, ColumnType::Double),
+            (Datum::Bool(true), ColumnType::Boolean),
+            (Datum::Int(-128), ColumnType::TinyInt),
+            (Datum::Decimal(-5), ColumnType::Decimal { precision: 10, scale: 2 }),
+            (Datum::Date(-1), ColumnType::Date),
+            (Datum::DateTime(-1), ColumnType::DateTime),
+            (Datum::Text("é".into()), ColumnType::Varchar(2)),
+        ] {
+            let array = value.array(ty, 3).unwrap();
+            assert_eq!(array.data_type(), &ty.arrow());
+            assert_eq!((array.len(), Datum::at(&array, 2)), (3, Some(value)));
+        }
+        assert!(Datum::Int(128).array(ColumnType::TinyInt, 1).is_err());
+        assert!(Datum::Int(1).array(ColumnType::String, 1).is_err());
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! The worker: keeps rowset files, reads and writes rows, and does the tasks of jobs.
+//!
+//! A BE decides nothing about what is visible. It accepts calls of its own cluster only ([`membership`]), runs a task
+//! once at a time ([`task`]), and limits speed and workers over all tasks together; changed limits act at once.
+
+mod membership;
+mod rows;
+mod service;
+mod task;
+mod workers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+
+use self::membership::{Credentials, Members};
+use self::task::Running;
+use self::workers::Workers;
+use crate::clock::{Clock, Throttle};
+use crate::config::{BeConfig, BeValues};
+use crate::error::{Error, Result};
+use crate::rpc::MAX_MESSAGE;
+use crate::rpc::client::{Backends, Caller};
+use crate::rpc::proto::backend_server::BackendServer;
+use crate::tablet::Store;
+use crate::types::Timestamp;
+
+/// Kilobytes, as the configuration counts speed.
+const KB: u64 = 1024;
+
+/// A running BE.
+pub struct Backend {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+/// What all services of a BE share.
+pub struct Shared {
+    dir: PathBuf,
+    store: Arc<Store>,
+    members: Members,
+    config: BeConfig,
+    clock: Clock,
+    started: Timestamp,
+    running: Running,
+    snapshots: Workers,
+    uploads: Workers,
+    downloads: Workers,
+    upload_speed: Throttle,
+    download_speed: Throttle,
+    http_port: AtomicU16,
+    peers: OnceLock<Backends>,
+}
+
+impl Backend {
+    /// Opens the storage directory and binds the port; serves nothing yet. The directory belongs to this process:
+    /// the caller sees to that.
+    pub async fn open(dir: &Path, config: BeConfig, clock: Clock) -> Result<Self> {
+        let values = config.get();
+        let at = SocketAddr::new(values.bind_address, values.be_port);
+        let listener = TcpListener::bind(at).await.map_err(Error::io("listen on BE port", at.to_string()))?;
+        let address = listener.local_addr().map_err(Error::io("listen on BE port", at.to_string()))?;
+        let owned = dir.to_owned();
+        let (store, members) = blocking(move || {
+            std::fs::create_dir_all(&owned).map_err(Error::io("create", &owned))?;
+            Ok((Store::open(&owned)?, Members::open(&owned)?))
+        })
+        .await?;
+        let workers = |config: &BeConfig, count: fn(&BeValues) -> u32| {
+            let config = config.clone();
+            Workers::new(move || match count(&config.get()) {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                some => some as usize,
+            })
+        };
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            store: Arc::new(store),
+            members,
+            started: clock.now(),
+            clock,
+            running: Running::default(),
+            snapshots: workers(&config, |values| values.make_snapshot_worker_count),
+            uploads: workers(&config, |values| values.upload_worker_count),
+            downloads: workers(&config, |values| values.download_worker_count),
+            upload_speed: Throttle::default(),
+            download_speed: Throttle::default(),
+            http_port: AtomicU16::new(0),
+            peers: OnceLock::new(),
+            config,
+        });
+        shared.apply_limits();
+        Ok(Self { shared, address, listener })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says on which port its HTTP service listens, for SHOW BACKENDS.
+    pub fn set_http_port(&self, port: u16) {
+        self.shared.http_port.store(port, Ordering::Relaxed);
+    }
+
+    /// Serves until told to stop; then ends running calls and returns.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let shared = self.shared.clone();
+        let limits = async {
+            let mut changes = shared.config.watch();
+            while changes.changed().await.is_ok() {
+                shared.apply_limits();
+            }
+        };
+        let backend = BackendServer::new(service::Service(self.shared.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let flight = FlightServiceServer::new(rows::Rows(self.shared.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
+        let served = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(16 << 20)
+            .add_service(backend)
+            .add_service(flight)
+            .serve_with_incoming(TcpListenerStream::new(self.listener));
+        tokio::select! {
+            // Tasks that run are ended with their streams; they may run again.
+            () = shutdown.cancelled() => Ok(()),
+            () = limits => Ok(()),
+            served = served => served.map_err(|err| Error::internal(format_args!("the BE port failed: {err}"))),
+        }
+    }
+}
+
+impl Shared {
+    fn apply_limits(&self) {
+        let values = self.config.get();
+        self.upload_speed.set_limit(values.max_upload_speed_kbps * KB);
+        self.download_speed.set_limit(values.max_download_speed_kbps * KB);
+        [&self.snapshots, &self.uploads, &self.downloads].into_iter().for_each(Workers::limit_changed);
+    }
+
+    /// Refuses a call from outside the cluster.
+    fn check(&self, metadata: &MetadataMap) -> Result<Credentials> {
+        let caller = Credentials::of(metadata)?;
+        self.members.check(&caller)?;
+        Ok(caller)
+    }
+
+    fn http_port(&self) -> u16 {
+        self.http_port.load(Ordering::Relaxed)
+    }
+
+    /// Connections to the other BEs of the cluster.
+    fn peers(self: &Arc<Self>) -> Result<&Backends> {
+        let member = self.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
+        Ok(self.peers.get_or_init(|| {
+            let shared = Arc::downgrade(self);
+            let sequence = move || {
+                let member = shared.upgrade().and_then(|shared| shared.members.get());
+                member.map_or(0, |member| member.sequence)
+            };
+            Backends::new(Caller { cluster: member.cluster, token: member.token, sequence: Arc::new(sequence) })
+        }))
+    }
+}
+
+/// Runs what blocks or takes the processor for long on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
+}

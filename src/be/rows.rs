@@ -1,0 +1,161 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
+use arrow_flight::encode::FlightDataEncoderBuilder;
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Shared, blocking};
+use crate::clock::crash_point;
+use crate::error::{Error, Result};
+use crate::rpc::message::{ScanTicket, WriteCommand, Written, pack, unpack};
+use crate::rpc::status::of_error;
+use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
+use crate::types::TabletId;
+
+/// Rows that one load may hold in memory before they are sorted and written.
+const LOAD_BUFFER: usize = 64 << 20;
+
+/// Arrow Flight: rows out of tablets and into them.
+pub struct Rows(pub Arc<Shared>);
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+type Answers<T> = BoxStream<'static, std::result::Result<T, Status>>;
+
+#[tonic::async_trait]
+impl FlightService for Rows {
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let scan = || {
+            self.0.check(request.metadata())?;
+            let ScanTicket { spec, files } = unpack(&request.get_ref().ticket)?;
+            Scan::new(self.0.store.clone(), files, spec)
+        };
+        let scan = scan().map_err(|err| of_error(&err))?;
+        let schema = scan.schema();
+        let batches = scan.into_stream().map_err(|err| of_error(&err).into());
+        let data = FlightDataEncoderBuilder::new().with_schema(schema).build(batches);
+        Ok(Response::new(data.map_err(Status::from).boxed()))
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        self.0.check(request.metadata()).map_err(|err| of_error(&err))?;
+        let written = write(&self.0, request.into_inner()).await.map_err(|err| of_error(&err))?;
+        let result = PutResult { app_metadata: pack(&written).map_err(|err| of_error(&err))? };
+        Ok(Response::new(futures::stream::iter([Ok(result)]).boxed()))
+    }
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        Err(unused())
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        Err(unused())
+    }
+
+    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        Err(unused())
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        Err(unused())
+    }
+
+    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        Err(unused())
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        Err(unused())
+    }
+
+    async fn do_action(&self, _: Request<Action>) -> Answer<Self::DoActionStream> {
+        Err(unused())
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        Err(unused())
+    }
+}
+
+fn unused() -> Status {
+    Status::unimplemented("a holdfast BE answers DoGet and DoPut only")
+}
+
+/// Writes the rows of one load. Nothing is installed before the last row has come.
+async fn write(be: &Arc<Shared>, data: Streaming<FlightData>) -> Result<Written> {
+    let mut decoder = FlightDataDecoder::new(data.map_err(Into::into));
+    let failed = |err: arrow_flight::error::FlightError| Error::Cancelled(format!("the load broke off: {err}"));
+    let first = decoder.try_next().await.map_err(failed)?;
+    let descriptor = first.and_then(|first| first.inner.flight_descriptor);
+    let descriptor = descriptor.ok_or_else(|| Error::internal("a load without a command"))?;
+    let mut load =
+        Load { store: be.store.clone(), command: Arc::new(unpack(&descriptor.cmd)?), writers: HashMap::new() };
+    while let Some(data) = decoder.try_next().await.map_err(failed)? {
+        if let DecodedPayload::RecordBatch(batch) = data.payload {
+            let tablet = data.inner.app_metadata.as_ref().try_into().map(u64::from_le_bytes);
+            let tablet = tablet.map_err(|_| Error::internal("rows without their tablet"))?;
+            load = blocking(move || load.add(TabletId(tablet), batch)).await?;
+        }
+    }
+    crash_point("be.write.before-install");
+    let written = blocking(move || load.finish()).await?;
+    crash_point("be.write.after-install");
+    Ok(written)
+}
+
+/// A load in progress: a writer for each tablet it has seen.
+struct Load {
+    store: Arc<Store>,
+    command: Arc<WriteCommand>,
+    writers: HashMap<TabletId, RowsetWriter>,
+}
+
+impl Load {
+    fn add(mut self, tablet: TabletId, batch: RecordBatch) -> Result<Self> {
+        let writer = match self.writers.entry(tablet) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let WriteCommand { table, schema, write } = &*self.command;
+                let of = RowsetOf { table: *table, tablet, write: *write, schema: schema.clone() };
+                entry.insert(RowsetWriter::new(self.store.clone(), of, 0, Limits::default())?)
+            }
+        };
+        writer.write(batch)?;
+        let held: usize = self.writers.values().map(RowsetWriter::buffered_bytes).sum();
+        if held > LOAD_BUFFER
+            && let Some(largest) = self.writers.values_mut().max_by_key(|writer| writer.buffered_bytes())
+        {
+            largest.flush()?;
+        }
+        Ok(self)
+    }
+
+    fn finish(self) -> Result<Written> {
+        let mut written = Written::default();
+        let mut staged = Vec::new();
+        for writer in self.writers.into_values() {
+            for (file, stage) in writer.finish()? {
+                staged.push((stage, file.id));
+                written.files.push(file);
+            }
+        }
+        self.store.install(staged)?;
+        Ok(written)
+    }
+}

@@ -1,0 +1,155 @@
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{Shared, blocking, task};
+use crate::be::membership::Credentials;
+use crate::error::{Error, Result};
+use crate::rpc::message::{
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, Setting, Task, body, unpack,
+};
+use crate::rpc::proto::backend_server::Backend;
+use crate::rpc::proto::{Body, Chunk};
+use crate::rpc::status::of_error;
+
+/// Files named in one message of an inventory.
+const INVENTORY_PART: usize = 10_000;
+
+/// Bytes of a fetched file in one message.
+const CHUNK: usize = 1 << 20;
+
+/// Events on their way to an FE that reads slowly.
+const EVENTS: usize = 256;
+
+/// The service of `backend.proto`.
+pub struct Service(pub Arc<Shared>);
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+type Answers<T> = BoxStream<'static, std::result::Result<T, Status>>;
+
+fn answer<T: serde::Serialize>(result: Result<T>) -> Answer<Body> {
+    result.and_then(|message| body(&message)).map(Response::new).map_err(|err| of_error(&err))
+}
+
+#[tonic::async_trait]
+impl Backend for Service {
+    type RunStream = Answers<Body>;
+    type FetchStream = Answers<Chunk>;
+    type InventoryStream = Answers<Body>;
+
+    async fn heartbeat(&self, request: Request<Body>) -> Answer<Body> {
+        let alive = async {
+            let caller = Credentials::of(request.metadata())?;
+            let Heartbeat { backend } = unpack(&request.get_ref().content)?;
+            let be = self.0.clone();
+            blocking(move || {
+                be.members.heartbeat(&caller, backend)?;
+                let disk =
+                    rustix::fs::statvfs(&be.dir).map_err(|err| Error::io("look at disk of", &be.dir)(err.into()))?;
+                Ok(Alive {
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    started: be.started,
+                    http_port: be.http_port(),
+                    cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+                    disk_total: disk.f_blocks * disk.f_frsize,
+                    disk_free: disk.f_bavail * disk.f_frsize,
+                })
+            })
+            .await
+        };
+        answer(alive.await)
+    }
+
+    async fn run(&self, request: Request<Body>) -> Answer<Self::RunStream> {
+        let accept = || {
+            self.0.check(request.metadata())?;
+            unpack::<Task>(&request.get_ref().content)
+        };
+        let task = accept().map_err(|err| of_error(&err))?;
+        let (events, received) = mpsc::channel::<Result<Event>>(EVENTS);
+        tokio::spawn(task::run(self.0.clone(), task, events));
+        let events = ReceiverStream::new(received);
+        let to_body = |event: Result<Event>| event.and_then(|event| body(&event)).map_err(|err| of_error(&err));
+        Ok(Response::new(events.map(to_body).boxed()))
+    }
+
+    async fn fetch(&self, request: Request<Body>) -> Answer<Self::FetchStream> {
+        let open = async {
+            self.0.check(request.metadata())?;
+            let Fetch { id } = unpack(&request.get_ref().content)?;
+            let path = self.0.store.path(id);
+            tokio::fs::File::open(&path).await.map(|file| (file, path.clone())).map_err(Error::io("open", &path))
+        };
+        let (file, path) = open.await.map_err(|err| of_error(&err))?;
+        let chunks = futures::stream::try_unfold(file, move |mut file| {
+            let path = path.clone();
+            async move {
+                let mut content = Vec::with_capacity(CHUNK);
+                let read = (&mut file).take(CHUNK as u64).read_to_end(&mut content).await;
+                let read = read.map_err(|err| of_error(&Error::io("read", &path)(err)))?;
+                Ok((read > 0).then(|| (Chunk { content: content.into() }, file)))
+            }
+        });
+        Ok(Response::new(chunks.boxed()))
+    }
+
+    async fn inventory(&self, request: Request<Body>) -> Answer<Self::InventoryStream> {
+        self.0.check(request.metadata()).map_err(|err| of_error(&err))?;
+        let (parts, received) = mpsc::channel(2);
+        let store = self.0.store.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut files = store.list();
+            loop {
+                let part: Result<Vec<_>> = files.by_ref().take(INVENTORY_PART).collect();
+                let last = !matches!(&part, Ok(part) if part.len() == INVENTORY_PART);
+                let message = part.and_then(|files| body(&Inventory { files })).map_err(|err| of_error(&err));
+                if parts.blocking_send(message).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(received).boxed()))
+    }
+
+    async fn discard(&self, request: Request<Body>) -> Answer<Body> {
+        let discard = async {
+            let caller = self.0.check(request.metadata())?;
+            self.0.members.check_not_behind(&caller)?;
+            let Discard { files } = unpack(&request.get_ref().content)?;
+            let be = self.0.clone();
+            blocking(move || {
+                let now = be.clock.now();
+                files.into_iter().try_for_each(|id| be.store.trash(id, now))?;
+                let keep_ms = be.config.get().trash_file_expire_time_sec.saturating_mul(1000);
+                be.store.empty_trash(now.plus_ms(-i64::try_from(keep_ms).unwrap_or(i64::MAX)))
+            })
+            .await
+        };
+        answer(discard.await)
+    }
+
+    async fn configure(&self, request: Request<Body>) -> Answer<Body> {
+        let configure = || {
+            self.0.check(request.metadata())?;
+            let Configure { set } = unpack(&request.get_ref().content)?;
+            if let Some((key, value)) = set {
+                self.0.config.set(&key, &value)?;
+            }
+            let setting = |setting: crate::config::Setting| Setting {
+                name: setting.name.into(),
+                value: setting.value,
+                default: setting.default.into(),
+                kind: setting.kind.into(),
+                mutable: setting.mutable,
+                comment: setting.comment.into(),
+            };
+            Ok(Configuration { settings: self.0.config.list().into_iter().map(setting).collect() })
+        };
+        answer(configure())
+    }
+}

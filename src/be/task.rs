@@ -1,0 +1,237 @@
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use sha2::Digest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, blocking};
+use crate::clock::crash_point;
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use crate::rpc::message::{DownloadFile, Event, Fetch, RepositoryRef, Task, TaskOwner, UploadFile, Work};
+use crate::tablet::{Limits, RowsetOf, Staged, compact};
+use crate::types::{FileId, RowsetFile, Schema, Sha256, TableId, TabletId, WriteId};
+
+/// Files of one task that may be at work together, before the workers of the whole BE limit them.
+const AT_ONCE: usize = 32;
+
+/// Runs of tasks now, each once.
+#[derive(Default)]
+pub struct Running {
+    runs: Mutex<HashMap<(TaskOwner, u64), Run>>,
+}
+
+#[derive(Clone, Default)]
+struct Run {
+    cancel: CancellationToken,
+    /// Held while it works.
+    working: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Running {
+    /// Does a task's work, after an earlier run of the same task has ended.
+    async fn once(&self, key: (TaskOwner, u64), work: impl Future<Output = Result<()>>) -> Result<()> {
+        let run = Run::default();
+        let guard = run.working.clone().lock_owned().await;
+        let earlier = self.lock().insert(key, run.clone());
+        if let Some(earlier) = earlier {
+            earlier.cancel.cancel();
+            drop(earlier.working.lock().await);
+        }
+        let outcome = tokio::select! {
+            outcome = work => outcome,
+            () = run.cancel.cancelled() => Err(Error::Cancelled("the task was sent again".into())),
+        };
+        let mut runs = self.lock();
+        if runs.get(&key).is_some_and(|last| Arc::ptr_eq(&last.working, &run.working)) {
+            runs.remove(&key);
+        }
+        drop(guard);
+        outcome
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TaskOwner, u64), Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does a task and reports to `events`; returns when it is done, failed, or nobody listens any more.
+pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>>) {
+    let key = (task.owner, task.number);
+    let work = async {
+        tokio::select! {
+            done = perform(&be, task.work, &events) => done,
+            () = events.closed() => Err(Error::Cancelled("the caller has gone".into())),
+        }
+    };
+    if let Err(err) = be.running.once(key, work).await {
+        // Nobody may be listening.
+        let _ = events.send(Err(err)).await;
+    }
+}
+
+async fn perform(be: &Arc<Shared>, work: Work, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
+    match work {
+        Work::Confirm { files } => confirm(be, files, events).await,
+        Work::Probe { repository, writable } => probe(be, &repository, writable).await,
+        Work::Upload { repository, files } => upload(be, &repository, files, events).await,
+        Work::Download { repository, files } => download(be, &repository, files, events).await,
+        Work::Clone { source, files } => clone(be, &source, files, events).await,
+        Work::Compact { table, tablet, schema, write, files } => {
+            compact_files(be, (table, tablet, write), schema, files, events).await
+        }
+    }
+}
+
+async fn report(events: &mpsc::Sender<Result<Event>>, event: Event) -> Result<()> {
+    events.send(Ok(event)).await.map_err(|_| Error::Cancelled("the caller has gone".into()))
+}
+
+async fn confirm(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
+    let _worker = be.snapshots.take().await;
+    crash_point("be.confirm");
+    let (store, count) = (be.store.clone(), files.len() as u64);
+    blocking(move || {
+        for (id, size) in files {
+            let found = store.has(id)?;
+            if found != Some(size) {
+                return Err(Error::Corrupt {
+                    what: "rowset file",
+                    path: format!("{id} at {}", store.path(id).display()),
+                    message: match found {
+                        None => "it is missing".into(),
+                        Some(found) => format!("it has {found} bytes, not {size}"),
+                    },
+                });
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    report(events, Event::Done(count)).await
+}
+
+async fn open(repository: &RepositoryRef) -> Result<Repository> {
+    let opened = Repository::open(&repository.name, &repository.location)?;
+    opened.check(&repository.id).await?;
+    Ok(opened)
+}
+
+async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> Result<()> {
+    let opened = open(repository).await?;
+    if writable {
+        opened.probe(&be.clock).await?;
+    }
+    Ok(())
+}
+
+async fn upload(
+    be: &Arc<Shared>,
+    repository: &RepositoryRef,
+    files: Vec<UploadFile>,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let repository = &open(repository).await?;
+    let one = async |n: usize, file: UploadFile| {
+        let _worker = be.uploads.take().await;
+        crash_point("be.upload");
+        let path = be.store.path(file.id);
+        let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
+        let content = (file.sha256, file.size);
+        repository.upload((file.id, &path), content, &file.object, &be.upload_speed, moved).await?;
+        report(events, Event::Done(n as u64)).await
+    };
+    each(files, one).await
+}
+
+async fn download(
+    be: &Arc<Shared>,
+    repository: &RepositoryRef,
+    files: Vec<DownloadFile>,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let repository = &open(repository).await?;
+    let one = async |n: usize, file: DownloadFile| {
+        let _worker = be.downloads.take().await;
+        crash_point("be.download");
+        let store = be.store.clone();
+        let (target, staged) = blocking(move || store.stage()).await?;
+        let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
+        let content = (file.sha256, file.size);
+        repository.download((&file.object, file.offset), content, target, &be.download_speed, moved).await?;
+        install(be, staged, file.id).await?;
+        report(events, Event::Done(n as u64)).await
+    };
+    each(files, one).await
+}
+
+async fn install(be: &Arc<Shared>, staged: Staged, id: FileId) -> Result<()> {
+    let store = be.store.clone();
+    blocking(move || store.install(vec![(staged, id)])).await
+}
+
+async fn clone(
+    be: &Arc<Shared>,
+    source: &str,
+    files: Vec<RowsetFile>,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let source = &be.peers()?.at(source)?;
+    let one = async |n: usize, file: RowsetFile| {
+        crash_point("be.clone");
+        let store = be.store.clone();
+        let (target, staged) = blocking(move || store.stage()).await?;
+        let mut chunks = source.fetch(&Fetch { id: file.id }).await?;
+        let mut state = (target, sha2::Sha256::new());
+        while let Some(chunk) = chunks.try_next().await? {
+            state = blocking(move || {
+                let (mut target, mut hasher) = state;
+                hasher.update(&chunk);
+                std::io::Write::write_all(&mut target, &chunk).map_err(Error::io("write", "a cloned file"))?;
+                Ok((target, hasher))
+            })
+            .await?;
+        }
+        if Sha256(state.1.finalize().into()) != file.sha256 {
+            let path = format!("{} of backend {}", file.id, source.address());
+            let message = "it is not what was written".into();
+            return Err(Error::Corrupt { what: "rowset file", path, message });
+        }
+        install(be, staged, file.id).await?;
+        report(events, Event::Done(n as u64)).await
+    };
+    each(files, one).await
+}
+
+/// Works on some files at once; the first error ends all.
+async fn each<T, F: Future<Output = Result<()>>>(files: Vec<T>, one: impl Fn(usize, T) -> F) -> Result<()> {
+    futures::stream::iter(files.into_iter().enumerate())
+        .map(|(n, file)| one(n, file))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+async fn compact_files(
+    be: &Arc<Shared>,
+    of: (TableId, TabletId, WriteId),
+    schema: Schema,
+    files: Vec<RowsetFile>,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    crash_point("be.compact");
+    let store = be.store.clone();
+    let (table, tablet, write) = of;
+    let made = blocking(move || {
+        let made = compact(&store, &files, RowsetOf { table, tablet, write, schema }, 0, Limits::default())?;
+        let (files, staged): (Vec<_>, Vec<_>) =
+            made.into_iter().map(|(file, staged)| (file.clone(), (staged, file.id))).unzip();
+        store.install(staged)?;
+        Ok(files)
+    })
+    .await?;
+    report(events, Event::Made(made)).await
+}

@@ -1,0 +1,448 @@
+//! What a BACKUP does in each state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{
+    self, Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
+};
+use crate::error::{Error, Result};
+use crate::job::rows::{self, PINS, Pin, REUSED, Reused, SEGMENTS};
+use crate::job::tasks::{Item, spread};
+use crate::job::{Context, Run, reference};
+use crate::repository::Repository;
+use crate::repository::layout;
+use crate::repository::manifest::{
+    BUCKET_HASH, FORMAT, FileRow, Info, Lock, Meta, Part, PartitionMeta, SEGMENT_ROWS, TableMeta,
+};
+use crate::rpc::message::{UploadFile, Work};
+use crate::types::{Attempt, Entity, JobId, Kind, Label, Name, RepositoryId, Sha256};
+
+/// A BACKUP statement, its names resolved.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The database.
+    pub database: Name,
+    /// The snapshot's label.
+    pub label: Label,
+    /// The repository.
+    pub repository: Name,
+    /// The tables; all if empty.
+    pub selections: Vec<Selection>,
+    /// Milliseconds until it is given up.
+    pub timeout_ms: i64,
+}
+
+/// The newest snapshot of a database that is known in a repository: what a backup looks into for content to reuse.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct KnownSnapshot {
+    pub label: Label,
+    pub timestamp: String,
+}
+
+/// The record of a [`KnownSnapshot`].
+pub(super) fn known_key(repository: RepositoryId, database: &str) -> Key {
+    Key::new("rs").number(repository.0).text(database)
+}
+
+/// Records the job and takes its database's lock, in one commit.
+pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> {
+    let now = cx.clock.now();
+    cx.catalog
+        .commit(|draft| {
+            let image = draft.image();
+            let repository = image.repository(&request.repository)?.clone();
+            if repository.read_only {
+                return Err(Error::Refused(format!("Repository {} is read only", repository.name)));
+            }
+            image.check_unlocked(&request.database)?;
+            let selected = select(image, image.database(&request.database)?, &request.selections)?;
+            if selected.is_empty() {
+                return Err(Error::Refused(format!("Database: {} is empty", request.database)));
+            }
+            let names: Vec<Selection> = match request.selections.is_empty() {
+                false => request.selections,
+                true => selected
+                    .iter()
+                    .map(|(table, _)| Selection { table: table.name.clone(), partitions: Vec::new(), alias: None })
+                    .collect(),
+            };
+            let job = Job {
+                id: JobId(draft.fresh_id()),
+                kind: JobKind::Backup,
+                state: JobState::Pending,
+                attempt: Attempt(1),
+                database: request.database,
+                label: request.label,
+                repository: repository.id,
+                repository_name: repository.name.clone(),
+                timestamp: now.backup_text(),
+                source_database: None,
+                replication: None,
+                all_tables: false,
+                allow_load: false,
+                manifest: None,
+                write: None,
+                created: now,
+                meta_prepared: None,
+                snapshot_finished: None,
+                transfer_finished: None,
+                finished: None,
+                timeout_ms: request.timeout_ms,
+                total: Amount::default(),
+                moved: Amount::default(),
+                failure: None,
+            };
+            draft.add_job(job.clone())?;
+            for (n, selection) in names.iter().enumerate() {
+                draft.put_row(Key::selection(job.id, n as u64), selection)?;
+            }
+            Ok(job)
+        })
+        .await
+}
+
+/// The tables and partitions a statement means, in the order of their names and ranges.
+fn select(
+    image: &Image,
+    database: &Database,
+    selections: &[Selection],
+) -> Result<Vec<(Arc<Table>, Vec<Arc<Partition>>)>> {
+    let all = |table: &Arc<Table>| (table.clone(), table.ordered_partitions().into_iter().cloned().collect());
+    if selections.is_empty() {
+        return Ok(database.tables.values().filter_map(|id| image.tables.get(id)).map(all).collect());
+    }
+    let one = |selection: &Selection| {
+        let table = image.table(&database.name, &selection.table)?;
+        if selection.partitions.is_empty() {
+            return Ok(all(table));
+        }
+        let partitions =
+            selection.partitions.iter().map(|name| table.partition(name).cloned()).collect::<Result<_>>()?;
+        Ok((table.clone(), partitions))
+    };
+    selections.iter().map(one).collect()
+}
+
+/// `PENDING`: claims the label, then chooses the files and keeps them, in one commit: all of one version.
+pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
+    let (known, repository) = cx.repository(job)?;
+    repository.check(&known.uuid).await?;
+    let image = cx.catalog.image();
+    let lock = Lock {
+        cluster: image.identity.cluster,
+        job: job.id,
+        attempt: job.attempt,
+        time: cx.clock.now(),
+        deadline: job.deadline(),
+    };
+    let unfinished = |id: JobId| cx.catalog.image().jobs.get(&id).is_some_and(|job| !job.state.is_terminal());
+    repository.claim(&job.label, &lock, |id| !unfinished(id)).await?;
+    let id = job.id;
+    let selections: Vec<Selection> =
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
+    let now = cx.clock.now();
+    // The pins go into the transition's own commit, so that nothing is loaded or dropped between them.
+    let mut next = Job { state: JobState::Snapshoting, meta_prepared: Some(now), ..job.clone() };
+    let pins = {
+        let image = cx.catalog.image();
+        pin(&image, job, &selections)?
+    };
+    pins.1.iter().for_each(|pin| next.total.add(pin.file.size));
+    let advanced = cx.advance(job, next.clone(), |draft| put_pins(draft, job, &pins)).await;
+    match advanced {
+        // A load may have come between; then the pins are taken again within the commit.
+        Err(Error::Conflict(_)) => {
+            next.total = Amount::default();
+            Box::pin(prepare(cx, job)).await
+        }
+        other => other,
+    }
+}
+
+/// Definitions and files as of one image, with that image's versions to check.
+type Pins = (Meta, Vec<Pin>, Vec<(catalog::Partition, crate::types::TableId)>);
+
+fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<Pins> {
+    let database = image.database(&job.database)?;
+    let selected = select(image, database, selections)?;
+    let mut pins = Vec::new();
+    let mut tables = Vec::new();
+    let mut versions = Vec::new();
+    for (at, (table, partitions)) in selected.iter().enumerate() {
+        for (position, partition) in partitions.iter().enumerate() {
+            versions.push((Partition::clone(partition), table.id));
+            for (bucket, tablet) in partition.tablets.iter().enumerate() {
+                pins.extend(tablet.files.iter().map(|file| Pin {
+                    table: at as u32,
+                    partition: position as u32,
+                    bucket: bucket as u32,
+                    replicas: tablet.replicas.clone(),
+                    file: file.clone(),
+                }));
+            }
+        }
+        tables.push(table_meta(table, partitions));
+    }
+    let meta = Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables };
+    Ok((meta, pins, versions))
+}
+
+fn put_pins(draft: &mut Draft, job: &Job, (meta, pins, versions): &Pins) -> Result<()> {
+    for (partition, table) in versions {
+        let now = draft.image().tables.get(table).and_then(|table| table.partitions.get(&partition.name));
+        if now.is_none_or(|now| now.id != partition.id || now.version != partition.version) {
+            return Err(Error::Conflict(Entity::new(Kind::Partition, &partition.name)));
+        }
+    }
+    rows::put_document(draft, job.id, meta)?;
+    rows::put_list(draft, job.id, PINS, pins)
+}
+
+fn table_meta(table: &Table, partitions: &[Arc<Partition>]) -> TableMeta {
+    TableMeta {
+        name: table.name.clone(),
+        schema: (*table.schema).clone(),
+        comment: table.comment.clone(),
+        partition_column: table.partition_column.clone(),
+        distribution: table.distribution.columns.clone(),
+        buckets: table.distribution.buckets,
+        replication: table.replication,
+        partitions: partitions
+            .iter()
+            .map(|partition| PartitionMeta {
+                name: partition.name.clone(),
+                range: partition.range.clone(),
+                version: partition.version,
+                buckets: partition.tablets.len() as u32,
+                replication: partition.replication,
+            })
+            .collect(),
+    }
+}
+
+/// Does the work of the job's state and takes it to the next. A crash repeats the work, so each arm is idempotent.
+pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    match job.state {
+        JobState::Pending => prepare(cx, job).await,
+        // The BEs confirm that they have every file.
+        JobState::Snapshoting => confirm(cx, job, run).await,
+        // Content that the repository has is not uploaded again.
+        JobState::UploadSnapshot => reuse(cx, job).await,
+        JobState::Uploading => upload(cx, job, run).await,
+        // Definitions and file list, which count for nothing yet.
+        JobState::SaveMeta => save_meta(cx, job).await,
+        // The commit.
+        JobState::UploadInfo => commit(cx, job).await,
+        other => Err(Error::internal(format_args!("a BACKUP in {other}"))),
+    }
+}
+
+async fn pins(cx: &Context, job: &Job) -> Result<Vec<Pin>> {
+    let id = job.id;
+    rows::blocking(&cx.catalog, move |catalog| rows::list(catalog, id, PINS)).await
+}
+
+fn items(pins: &[Pin], wanted: impl Fn(u64) -> bool) -> Vec<Item> {
+    let item =
+        |(n, pin): (usize, &Pin)| Item { number: n as u64, candidates: pin.replicas.clone(), bytes: pin.file.size };
+    pins.iter().enumerate().filter(|(n, _)| wanted(*n as u64)).map(item).collect()
+}
+
+fn show(run: &Run, items: &[Item]) {
+    let progress = &run.progress;
+    progress.files.store(items.len() as u64, Ordering::Relaxed);
+    progress.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
+    progress.files_done.store(0, Ordering::Relaxed);
+    progress.bytes_moved.store(0, Ordering::Relaxed);
+}
+
+async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let pins = pins(cx, job).await?;
+    let items = items(&pins, |_| true);
+    show(run, &items);
+    let work = |numbers: &[u64]| {
+        let file = |n: &u64| (pins[*n as usize].file.id, pins[*n as usize].file.size);
+        Work::Confirm { files: numbers.iter().map(file).collect() }
+    };
+    spread(cx, job, &run.progress, "make snapshot", items, work, async |_| Ok(())).await?;
+    let next = Job { state: JobState::UploadSnapshot, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
+    let pins = pins(cx, job).await?;
+    let mut wanted: HashMap<Sha256, Vec<u64>> = HashMap::new();
+    for (n, pin) in pins.iter().enumerate() {
+        wanted.entry(pin.file.sha256).or_default().push(n as u64);
+    }
+    let (_, repository) = cx.repository(job)?;
+    let id = job.repository;
+    let known: Vec<KnownSnapshot> =
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_key(id, "")).collect()).await?;
+    let mut reused = Vec::new();
+    for snapshot in known {
+        if wanted.is_empty() {
+            break;
+        }
+        // A snapshot that cannot be read only costs an upload.
+        if let Err(err) = find(&repository, &snapshot, &mut wanted, &mut reused).await {
+            tracing::warn!(job = %job.id, label = %snapshot.label, "nothing reused: {}", err.report());
+        }
+    }
+    let mut next = Job { state: JobState::Uploading, ..job.clone() };
+    next.moved = Amount::default();
+    wanted.values().flatten().for_each(|n| next.moved.add(pins[*n as usize].file.size));
+    cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, &reused)).await
+}
+
+/// Looks for wanted content in a committed snapshot, and takes what it finds off the list.
+async fn find(
+    repository: &Repository,
+    snapshot: &KnownSnapshot,
+    wanted: &mut HashMap<Sha256, Vec<u64>>,
+    reused: &mut Vec<Reused>,
+) -> Result<()> {
+    let Some(info) = repository.read_info(&snapshot.label, &snapshot.timestamp).await? else { return Ok(()) };
+    for segment in 0..info.files.len() {
+        for row in repository.read_segment(&info, segment).await? {
+            for pin in wanted.remove(&row.sha256).into_iter().flatten() {
+                reused.push(Reused { pin, object: row.object.clone(), offset: row.offset });
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let pins = pins(cx, job).await?;
+    let (reused, done) = places(cx, job).await?;
+    let items = items(&pins, |n| !reused.contains_key(&n) && !done.contains(&n));
+    show(run, &items);
+    let (known, _) = cx.repository(job)?;
+    let cluster = cx.catalog.image().identity.cluster;
+    let work = |numbers: &[u64]| {
+        let file = |n: &u64| {
+            let file = &pins[*n as usize].file;
+            let object = layout::object(&file.sha256, cluster, job.id);
+            UploadFile { id: file.id, sha256: file.sha256, size: file.size, object }
+        };
+        Work::Upload { repository: reference(&known), files: numbers.iter().map(file).collect() }
+    };
+    let done = |n| rows::put_done(&cx.catalog, job.id, n);
+    spread(cx, job, &run.progress, "upload", items, work, done).await?;
+    let next = Job { state: JobState::SaveMeta, transfer_finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// Which pins are in the repository already, and which the job has uploaded.
+async fn places(cx: &Context, job: &Job) -> Result<(HashMap<u64, Reused>, std::collections::HashSet<u64>)> {
+    let id = job.id;
+    rows::blocking(&cx.catalog, move |catalog| {
+        let reused: Vec<Reused> = rows::list(catalog, id, REUSED)?;
+        Ok((reused.into_iter().map(|reused| (reused.pin, reused)).collect(), rows::done(catalog, id)?))
+    })
+    .await
+}
+
+async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
+    let (_, repository) = cx.repository(job)?;
+    let id = job.id;
+    let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
+    let meta = repository.write_meta(&job.label, &job.timestamp, &meta).await?;
+    let pins = pins(cx, job).await?;
+    let (reused, done) = places(cx, job).await?;
+    let cluster = cx.catalog.image().identity.cluster;
+    let row = |(n, pin): (usize, &Pin)| {
+        let number = n as u64;
+        let (object, offset) = match reused.get(&number) {
+            Some(reused) => (reused.object.clone(), reused.offset),
+            None if done.contains(&number) => (layout::object(&pin.file.sha256, cluster, job.id), 0),
+            None => return Err(Error::internal(format_args!("file {} was not uploaded", pin.file.id))),
+        };
+        Ok(FileRow {
+            table: pin.table,
+            partition: pin.partition,
+            bucket: pin.bucket,
+            kind: pin.file.kind,
+            version: pin.file.version,
+            schema_version: pin.file.schema_version,
+            rows: pin.file.rows,
+            bounds: pin.file.bounds.clone(),
+            sha256: pin.file.sha256,
+            size: pin.file.size,
+            object,
+            offset,
+        })
+    };
+    let mut segments = Vec::new();
+    for (n, part) in pins.chunks(SEGMENT_ROWS).enumerate() {
+        let first = n * SEGMENT_ROWS;
+        let rows = part.iter().enumerate().map(|(at, pin)| row((first + at, pin))).collect::<Result<Vec<_>>>()?;
+        segments.push(repository.write_segment(&job.label, &job.timestamp, n as u32, rows).await?);
+    }
+    let hashes = ManifestHashes { meta: meta.sha256, meta_size: meta.size, segments: segments.len() as u32 };
+    let next = Job { state: JobState::UploadInfo, manifest: Some(hashes), ..job.clone() };
+    cx.advance(job, next, |draft| {
+        segments
+            .iter()
+            .enumerate()
+            .try_for_each(|(n, part)| draft.put_row(Key::job_row(job.id, SEGMENTS, n as u64), part))
+    })
+    .await
+}
+
+async fn commit(cx: &Context, job: &Job) -> Result<Job> {
+    let (_, repository) = cx.repository(job)?;
+    let manifest = job.manifest.as_ref().ok_or_else(|| Error::internal("UPLOAD_INFO without a manifest"))?;
+    let id = job.id;
+    let files: Vec<Part> =
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::job_rows(id, SEGMENTS)).collect()).await?;
+    let image = cx.catalog.image();
+    let info = Info {
+        format: FORMAT,
+        least_reader: FORMAT,
+        label: job.label.clone(),
+        timestamp: job.timestamp.clone(),
+        backup_time: job.created,
+        finish_time: cx.clock.now(),
+        deadline: job.deadline(),
+        cluster_id: image.identity.cluster,
+        job: job.id,
+        database: job.database.clone(),
+        meta: Part { sha256: manifest.meta, size: manifest.meta_size },
+        files,
+        file_count: job.total.files,
+        file_bytes: job.total.bytes,
+        ttl: None,
+        expire_time: None,
+    };
+    // An attempt before this one may have written it. Then it is what it is: the snapshot has been seen.
+    let written = match repository.read_info(&job.label, &job.timestamp).await {
+        Ok(written) => written.is_some(),
+        Err(Error::Corrupt { .. }) => false,
+        Err(err) => return Err(err),
+    };
+    if !written {
+        if !info.is_in_time() {
+            return Err(Error::Cancelled("the deadline passed before the snapshot was committed".into()));
+        }
+        repository.commit(&info).await?;
+    }
+    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
+    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |draft| draft.put_row(known_key(job.repository, &job.database), &known)).await
+}
+
+/// After the end: gives the label's lock back. What cannot be given back ends by its deadline.
+pub(super) async fn clean_up(cx: &Context, job: &Job) {
+    match cx.repository(job) {
+        Ok((_, repository)) => {
+            repository.release(&job.label, cx.catalog.image().identity.cluster, job.id).await;
+        }
+        Err(err) => tracing::warn!(job = %job.id, "its lock stays until its deadline: {}", err.report()),
+    }
+}

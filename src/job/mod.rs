@@ -1,0 +1,399 @@
+//! Backup and restore jobs.
+//!
+//! A job is the durable execution of one `BACKUP` or `RESTORE` statement: a [`Job`] record in the catalog, and rows of
+//! its own while it runs ([`rows`]). Each transition is one commit; an FE that stops at any instruction resumes from
+//! what it wrote, as a new attempt.
+//!
+//! ```text
+//! BACKUP   PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META → UPLOAD_INFO → FINISHED
+//! RESTORE  PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED
+//!             └───────────┴────────────┴──────────┴───────────┴──────────┴──────→ CANCELLED
+//! ```
+//!
+//! States alternate between deciding and doing. A deciding state leaves its decision in the next record; a doing state
+//! may run again after a crash and meets its own earlier work there. Three things hold at every moment:
+//!
+//! * A database has at most one unfinished job. The lock is a record made in the transaction that submits the job.
+//! * Work of an earlier attempt changes nothing: a transition is written only if the stored job still has the state
+//!   and attempt it starts from, and files count only once the catalog or a committed snapshot names them.
+//! * A snapshot exists once its `__info` does, and restored tables once the commit of `COMMIT` is written; neither
+//!   before. What a job leaves behind when it fails is garbage, not damage.
+//!
+//! CANCEL writes `CANCELLED` itself, at once, wherever the job is; it is refused from `UPLOAD_INFO` on, where the
+//! commit may already have been seen, and from `COMMITTING` on, where it has been. [`backup`] and [`restore`] say what
+//! the states do, [`tasks`] carries work to the BEs.
+
+mod backup;
+mod restore;
+mod rows;
+mod tasks;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::backup::BackupRequest;
+pub use self::restore::{RestoreRequest, Target};
+pub use self::rows::pinned;
+pub use self::tasks::Progress;
+use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
+use crate::clock::{Clock, crash_point};
+use crate::config::FeConfig;
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use crate::rpc::fleet::Fleet;
+use crate::rpc::message::RepositoryRef;
+use crate::types::{Attempt, JobId, Name};
+
+/// What jobs work with.
+pub(crate) struct Context {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) fleet: Fleet,
+    pub(crate) config: FeConfig,
+    pub(crate) clock: Clock,
+}
+
+/// Submits, resumes, cancels and watches jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    cx: Arc<Context>,
+    runs: Arc<Mutex<HashMap<JobId, Run>>>,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// A job being run by this process.
+#[derive(Clone, Default)]
+struct Run {
+    progress: Arc<Progress>,
+    /// Ends what the job waits for.
+    cancel: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Jobs {
+    /// Nothing runs before [`Jobs::resume`].
+    pub fn new(
+        catalog: Arc<Catalog>,
+        fleet: Fleet,
+        config: FeConfig,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let cx = Arc::new(Context { catalog, fleet, config, clock });
+        Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
+    }
+
+    /// Takes up every unfinished job of the catalog, each as a new attempt.
+    pub async fn resume(&self) -> Result<()> {
+        let image = self.cx.catalog.image();
+        for job in image.jobs.values().filter(|job| !job.state.is_terminal()) {
+            tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "resuming");
+            let job = self.cx.begin_attempt(job).await?;
+            self.start(job, Run::default());
+        }
+        Ok(())
+    }
+
+    /// Waits until what runs has stopped, after shutdown.
+    pub async fn stopped(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Submits a BACKUP. On return its lock, its label and its files are kept durably, and it runs. An error that the
+    /// statement can be blamed for leaves nothing behind.
+    pub async fn backup(&self, request: BackupRequest) -> Result<Arc<Job>> {
+        let job = backup::submit(&self.cx, request).await?;
+        let prepared = backup::prepare(&self.cx, &job).await;
+        self.begin(job, prepared).await
+    }
+
+    /// Submits a RESTORE. On return its lock is kept and its tables are reserved durably, and it runs. An error that
+    /// the statement can be blamed for leaves nothing behind.
+    pub async fn restore(&self, request: RestoreRequest) -> Result<Arc<Job>> {
+        let job = restore::submit(&self.cx, request).await?;
+        let prepared = restore::prepare(&self.cx, &job).await;
+        self.begin(job, prepared).await
+    }
+
+    async fn begin(&self, job: Job, prepared: Result<Job>) -> Result<Arc<Job>> {
+        match prepared {
+            Ok(job) => {
+                let begun = Arc::new(job.clone());
+                self.start(job, Run::default());
+                Ok(begun)
+            }
+            Err(err) => {
+                if job.kind == JobKind::Backup {
+                    backup::clean_up(&self.cx, &job).await;
+                }
+                self.cx.withdraw(&job).await?;
+                Err(err)
+            }
+        }
+    }
+
+    fn start(&self, job: Job, run: Run) {
+        let (jobs, id) = (self.clone(), job.id);
+        self.lock().insert(id, run.clone());
+        self.tracker.spawn(async move {
+            let work = tokio::select! {
+                // A shutdown stops between two instructions, as a crash would; the next start resumes.
+                () = jobs.shutdown.cancelled() => None,
+                outcome = jobs.cx.run(job, &run) => Some(outcome),
+            };
+            if let Some(Err(err)) = work {
+                tracing::error!(job = %id, "the job stays unfinished until the next start: {}", err.report());
+            }
+            jobs.lock().remove(&id);
+            run.ended.cancel();
+        });
+    }
+
+    /// Cancels the unfinished job of a kind that a database has, and waits until that is durable.
+    pub async fn cancel(&self, kind: JobKind, database: &Name) -> Result<()> {
+        let none = || match kind {
+            JobKind::Backup => Error::Refused("No backup job is currently running".into()),
+            // StarRocks leaves out "job" here.
+            JobKind::Restore => Error::Refused("No restore is currently running".into()),
+        };
+        let now = self.cx.clock.now();
+        let id = self
+            .cx
+            .catalog
+            .commit(|draft| {
+                let job = draft.image().last_job(kind, database).ok_or_else(none)?;
+                let decided = matches!(job.state, JobState::UploadInfo | JobState::Committing);
+                if job.state.is_terminal() || decided {
+                    return Err(Error::Refused(format!(
+                        "Failed to cancel job: Job with label {} can not be cancelled. state: {}",
+                        job.label, job.state
+                    )));
+                }
+                let message = match kind {
+                    JobKind::Backup => "user cancelled".to_owned(),
+                    JobKind::Restore => format!("user cancelled, current state: {}", job.state),
+                };
+                let mut job = Job::clone(job);
+                job.state = JobState::Cancelled;
+                job.finished = Some(now);
+                job.failure = Some(Failure { code: FailureCode::CommonError, message });
+                let id = job.id;
+                draft.put_job(job)?;
+                Ok(id)
+            })
+            .await?;
+        let run = self.lock().get(&id).cloned();
+        if let Some(run) = run {
+            run.cancel.cancel();
+            run.ended.cancelled().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until a job has ended. An error tells why it was cancelled.
+    pub async fn wait(&self, id: JobId) -> Result<Arc<Job>> {
+        let run = self.lock().get(&id).cloned();
+        if let Some(run) = run {
+            run.ended.cancelled().await;
+        }
+        let job = self.cx.catalog.image().jobs.get(&id).cloned();
+        let job = match job {
+            Some(job) => job,
+            // A later job of the database may have ended meanwhile.
+            None => {
+                let row = rows::blocking(&self.cx.catalog, move |catalog| catalog.job(id)).await?;
+                Arc::new(row.ok_or_else(|| Error::internal(format_args!("job {id} is not in the history")))?)
+            }
+        };
+        match (&job.failure, job.state.is_terminal()) {
+            (Some(failure), _) => Err(Error::Cancelled(format!("{} job {id} was cancelled: {failure}", job.kind))),
+            (None, true) => Ok(job),
+            (None, false) => {
+                Err(Error::Cancelled(format!("the server is stopping; {} job {id} goes on when it starts", job.kind)))
+            }
+        }
+    }
+
+    /// How far a job is that this process runs.
+    pub fn progress(&self, id: JobId) -> Option<Arc<Progress>> {
+        self.lock().get(&id).map(|run| run.progress.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// Runs a job to its end. An error means that the catalog could not be used; the job is as it was.
+    async fn run(&self, mut job: Job, run: &Run) -> Result<()> {
+        let mut failures = 0;
+        while !job.state.is_terminal() {
+            let step = async {
+                match job.kind {
+                    JobKind::Backup => backup::step(self, &job, run).await,
+                    JobKind::Restore => restore::step(self, &job, run).await,
+                }
+            };
+            let outcome = tokio::select! {
+                outcome = step => outcome,
+                () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
+            };
+            // A CANCEL may have ended the job while its step was at work.
+            let stored = self.stored(&job).await?;
+            if stored.state.is_terminal() {
+                job = stored;
+                break;
+            }
+            match outcome {
+                Ok(next) => (job, failures) = (next, 0),
+                // Here the snapshot may exist without our knowing: only certainty that it does not ends the job.
+                Err(err) if job.state == JobState::UploadInfo && !matches!(err, Error::Cancelled(_)) => {
+                    tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
+                    self.clock.sleep(self.clock.back_off(failures)).await;
+                    failures += 1;
+                }
+                Err(err) if err.is_retryable() && self.clock.now() < job.deadline() => {
+                    tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
+                    self.clock.sleep(self.clock.back_off(failures)).await;
+                    failures += 1;
+                }
+                Err(err) => job = self.fail(&job, &err).await?,
+            }
+        }
+        tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "ended");
+        match job.kind {
+            JobKind::Backup => backup::clean_up(self, &job).await,
+            JobKind::Restore => {}
+        }
+        self.delete_rows(&job).await
+    }
+
+    /// Draws a new attempt, durably, before any task of it is sent.
+    async fn begin_attempt(&self, job: &Job) -> Result<Job> {
+        let mut job = job.clone();
+        job.attempt = Attempt(job.attempt.0 + 1);
+        let begun = job.clone();
+        self.catalog.commit(|draft| draft.put_job(begun)).await?;
+        Ok(job)
+    }
+
+    /// Takes a job to its next state: one commit, written only if the stored job is still the one `from`. `more` adds
+    /// what belongs to the transition.
+    async fn advance(&self, from: &Job, next: Job, more: impl FnOnce(&mut Draft) -> Result<()>) -> Result<Job> {
+        self.advance_with(from, next, |draft, _| more(draft)).await
+    }
+
+    /// [`Context::advance`] where what belongs to the transition changes the job as well.
+    async fn advance_with(
+        &self,
+        from: &Job,
+        mut next: Job,
+        more: impl FnOnce(&mut Draft, &mut Job) -> Result<()>,
+    ) -> Result<Job> {
+        if !from.state.leads_to(from.kind, next.state) {
+            return Err(Error::internal(format_args!("{} job from {} to {}", from.kind, from.state, next.state)));
+        }
+        let name = format!("{}.{}", next.kind, next.state).to_lowercase();
+        crash_point(&format!("{name}.before"));
+        let next = self
+            .catalog
+            .commit(|draft| {
+                let now = draft.image().jobs.get(&from.id);
+                if now.is_none_or(|now| now.state != from.state || now.attempt != from.attempt) {
+                    return Err(Error::Cancelled(format!("job {} was changed meanwhile", from.id)));
+                }
+                more(draft, &mut next)?;
+                draft.put_job(next.clone())?;
+                Ok(next)
+            })
+            .await?;
+        crash_point(&format!("{name}.after"));
+        tracing::info!(job = %next.id, kind = %next.kind, "{} → {}", from.state, next.state);
+        Ok(next)
+    }
+
+    /// Cancels a job for an error.
+    async fn fail(&self, job: &Job, err: &Error) -> Result<Job> {
+        let timed_out = self.clock.now() >= job.deadline();
+        let failure = match err {
+            _ if timed_out => {
+                // StarRocks' text; what went wrong last is worth more than its empty message.
+                let label = &job.label;
+                let kind = job.kind.to_string().to_lowercase();
+                Failure {
+                    code: FailureCode::Timeout,
+                    message: format!("{kind} job with label: {label}  timeout. {}", err.report()),
+                }
+            }
+            Error::NotFound(_) => Failure { code: FailureCode::NotFound, message: err.report() },
+            _ => Failure { code: FailureCode::CommonError, message: err.report() },
+        };
+        tracing::warn!(job = %job.id, kind = %job.kind, state = %job.state, "cancelled: {}", failure.message);
+        let mut next = job.clone();
+        next.state = JobState::Cancelled;
+        next.finished = Some(self.clock.now());
+        next.failure = Some(limit(failure));
+        self.advance(job, next, |_| Ok(())).await
+    }
+
+    /// Takes back a job whose statement is answered with an error, unless it has ended and so is history.
+    async fn withdraw(&self, job: &Job) -> Result<()> {
+        let selections = Key::new("js").number(job.id.0);
+        let id = job.id;
+        let keys = rows::blocking(&self.catalog, move |catalog| catalog.keys(selections)).await?;
+        self.catalog
+            .commit(|draft| {
+                let withdrawn = draft.image().jobs.get(&job.id).is_some_and(|job| !job.state.is_terminal());
+                if withdrawn {
+                    draft.withdraw_job(job);
+                    keys.into_iter().for_each(|key| draft.delete_row(key));
+                }
+                Ok(())
+            })
+            .await?;
+        rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
+    }
+
+    async fn stored(&self, job: &Job) -> Result<Job> {
+        match self.catalog.image().jobs.get(&job.id) {
+            Some(stored) => Ok(Job::clone(stored)),
+            None => Err(Error::internal(format_args!("job {} has left the catalog", job.id))),
+        }
+    }
+
+    async fn delete_rows(&self, job: &Job) -> Result<()> {
+        let id = job.id;
+        rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
+    }
+
+    /// The repository of a job: what the catalog knows, and a way to use it.
+    fn repository(&self, job: &Job) -> Result<(Arc<catalog::Repository>, Repository)> {
+        let image = self.catalog.image();
+        let known = image.repository(&job.repository_name)?.clone();
+        if known.id != job.repository {
+            return Err(Error::Refused(format!("failed to get repository: {}", job.repository)));
+        }
+        let opened = Repository::open(&known.name, &known.location)?;
+        Ok((known, opened))
+    }
+}
+
+/// Messages of any length must not keep a job from ending.
+fn limit(mut failure: Failure) -> Failure {
+    const LONGEST: usize = 2000;
+    if let Some((end, _)) = failure.message.char_indices().nth(LONGEST) {
+        failure.message.truncate(end);
+        failure.message.push('…');
+    }
+    failure
+}
+
+/// A repository as BEs are told of it.
+pub fn reference(repository: &catalog::Repository) -> RepositoryRef {
+    RepositoryRef { name: repository.name.clone(), location: repository.location.clone(), id: repository.uuid.clone() }
+}

@@ -1,0 +1,672 @@
+//! What a RESTORE does in each state.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{
+    Amount, Distribution, Draft, Image, Job, JobKind, JobState, Key, Partition, Selection, Table, Tablet,
+};
+use crate::error::{Error, Result};
+use crate::job::backup::{KnownSnapshot, known_key};
+use crate::job::rows;
+use crate::job::tasks::{Item, spread};
+use crate::job::{Context, Run, reference};
+use crate::repository::Repository;
+use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
+use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
+use crate::types::{
+    Attempt, BackendId, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
+    TabletId, Timestamp, WriteId,
+};
+
+/// A RESTORE statement, its names resolved.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// Which database goes where.
+    pub target: Target,
+    /// The snapshot's label.
+    pub label: Label,
+    /// The repository.
+    pub repository: Name,
+    /// Every table of the snapshot.
+    pub all_tables: bool,
+    /// Tables with their partitions and new names; beside `all_tables` they say those of some.
+    pub selections: Vec<Selection>,
+    /// Text of the backup timestamp; `None` is the latest of the label.
+    pub timestamp: Option<String>,
+    /// Copies of each tablet, if the statement says.
+    pub replication: Option<u32>,
+    /// Shown, without effect.
+    pub allow_load: bool,
+    /// Milliseconds until it is given up.
+    pub timeout_ms: i64,
+}
+
+/// Which database of a snapshot is restored, and where.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Into the database of the name that the snapshot records.
+    Recorded,
+    /// Into this one, whatever the snapshot records.
+    Into(Name),
+    /// The snapshot must record `source`.
+    Renamed {
+        /// As the snapshot records it.
+        source: Name,
+        /// Where it goes.
+        target: Name,
+    },
+}
+
+/// Copies of one tablet have numbers below this, so that (file, copy) is one number.
+const MAX_COPIES: u64 = 64;
+
+/// What will be where, decided once. A list of positions in the snapshot's definitions with the ids they get here.
+#[derive(Debug, Serialize, Deserialize)]
+struct Plan {
+    tables: Vec<TablePlan>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TablePlan {
+    /// Position in [`Meta::tables`].
+    source: u32,
+    /// The name it gets.
+    name: Name,
+    /// The table it gets; of an existing one its id, and the version its schema must still have.
+    id: TableId,
+    existing: Option<u32>,
+    /// Copies that its new partitions get.
+    replication: u32,
+    partitions: Vec<PartitionPlan>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PartitionPlan {
+    /// Position in [`TableMeta::partitions`].
+    source: u32,
+    /// The name it gets.
+    name: Name,
+    /// Its incarnation.
+    id: PartitionId,
+    /// The one it takes the place of.
+    replaces: Option<PartitionId>,
+    replication: u32,
+    /// A tablet for each bucket, and its BEs.
+    tablets: Vec<(TabletId, Vec<BackendId>)>,
+}
+
+/// Records the job and takes the target database's lock, in one commit. Only where the statement leaves the target to
+/// the snapshot is that read before.
+pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job> {
+    let image = cx.catalog.image();
+    let repository = image
+        .repositories
+        .get(&request.repository)
+        .ok_or_else(|| Error::Refused(format!("Repository {} does not exist", request.repository)))?
+        .clone();
+    let (database, source) = match request.target {
+        Target::Into(target) => (target, None),
+        Target::Renamed { source, target } => (target, Some(source)),
+        Target::Recorded => {
+            let opened = Repository::open(&repository.name, &repository.location)?;
+            opened.check(&repository.uuid).await?;
+            let (info, _) = find(&opened, &request.label, request.timestamp.as_deref().unwrap_or_default()).await?;
+            (info.database, None)
+        }
+    };
+    let now = cx.clock.now();
+    cx.catalog
+        .commit(|draft| {
+            let job = Job {
+                id: JobId(draft.fresh_id()),
+                kind: JobKind::Restore,
+                state: JobState::Pending,
+                attempt: Attempt(1),
+                database,
+                label: request.label,
+                repository: repository.id,
+                repository_name: repository.name.clone(),
+                timestamp: request.timestamp.unwrap_or_default(),
+                source_database: source,
+                replication: request.replication,
+                all_tables: request.all_tables,
+                allow_load: request.allow_load,
+                manifest: None,
+                write: None,
+                created: now,
+                meta_prepared: None,
+                snapshot_finished: None,
+                transfer_finished: None,
+                finished: None,
+                timeout_ms: request.timeout_ms,
+                total: Amount::default(),
+                moved: Amount::default(),
+                failure: None,
+            };
+            draft.add_job(job.clone())?;
+            for (n, selection) in request.selections.iter().enumerate() {
+                draft.put_row(Key::selection(job.id, n as u64), selection)?;
+            }
+            Ok(job)
+        })
+        .await
+}
+
+/// The snapshot of a label and a timestamp; the latest if that is empty.
+async fn find(repository: &Repository, label: &Label, timestamp: &str) -> Result<(Info, String)> {
+    let failed = |reason: String| {
+        Error::Refused(format!(
+            "Failed to get info of snapshot '{label}' because: {reason}. Maybe specified wrong backup timestamp"
+        ))
+    };
+    let timestamp = match timestamp {
+        "" => {
+            let content = repository.label_content(label).await?;
+            content.latest().ok_or_else(|| failed("the repository has no snapshot of this label".into()))?.to_owned()
+        }
+        text => text.to_owned(),
+    };
+    match repository.read_info(label, &timestamp).await {
+        Ok(Some(info)) => Ok((info, timestamp)),
+        Ok(None) => Err(failed(format!("there is none of timestamp {timestamp}"))),
+        Err(err @ Error::Corrupt { .. }) => Err(failed(err.report())),
+        Err(err) => Err(err),
+    }
+}
+
+/// A table of the snapshot that is to be restored: its position, its new name, positions of its partitions.
+struct Wanted {
+    source: usize,
+    name: Name,
+    partitions: Vec<usize>,
+}
+
+/// `PENDING`: reads what the snapshot holds, checks it against what is here, decides ids and places, and reserves the
+/// names, all in one commit.
+pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
+    let (known, repository) = cx.repository(job)?;
+    repository.check(&known.uuid).await?;
+    let (info, timestamp) = find(&repository, &job.label, &job.timestamp).await?;
+    if let Some(source) = job.source_database.as_ref().filter(|source| **source != info.database) {
+        return Err(Error::Refused(format!("target database: {source} is not existed in snapshot")));
+    }
+    let meta = repository.read_meta(&info).await?;
+    let id = job.id;
+    let selections: Vec<Selection> =
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
+    let wanted = select(&meta, job, &selections)?;
+    let now = cx.clock.now();
+    let next = Job {
+        state: JobState::Snapshoting,
+        timestamp,
+        source_database: Some(info.database.clone()),
+        meta_prepared: Some(now),
+        ..job.clone()
+    };
+    let planning = AtomicBool::new(false);
+    let advanced = cx
+        .advance_with(job, next, |draft, next| {
+            planning.store(true, Ordering::Relaxed);
+            let plan = plan(cx, draft, job, &meta, &wanted)?;
+            planning.store(false, Ordering::Relaxed);
+            next.write = Some(draft.begin_write()?);
+            for table in &plan.tables {
+                draft.reserve(&job.database, &table.name, job.id)?;
+            }
+            // The history shows what ALL meant.
+            for (n, wanted) in wanted.iter().enumerate().skip(selections.len()) {
+                let selection = Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
+                draft.put_row(Key::selection(job.id, n as u64), &selection)?;
+            }
+            rows::put_document(draft, job.id, &plan)
+        })
+        .await;
+    match advanced {
+        // What is here does not allow it: the job stays in the history as cancelled, as in StarRocks.
+        Err(err) if planning.load(Ordering::Relaxed) => {
+            cx.fail(job, &err).await?;
+            Err(err)
+        }
+        other => other,
+    }
+}
+
+fn select(meta: &Meta, job: &Job, selections: &[Selection]) -> Result<Vec<Wanted>> {
+    let label = &job.label;
+    let one = |selection: &Selection| {
+        let source = meta.tables.iter().position(|table| table.name == selection.table);
+        let source = source
+            .ok_or_else(|| Error::Refused(format!("Table {} does not exist in snapshot {label}", selection.table)))?;
+        let table = &meta.tables[source];
+        let position = |name: &Name| {
+            table.partitions.iter().position(|partition| partition.name == *name).ok_or_else(|| {
+                Error::Refused(format!(
+                    "Partition {name} of table {} does not exist in snapshot {label}",
+                    selection.table
+                ))
+            })
+        };
+        let partitions = match selection.partitions.is_empty() {
+            true => (0..table.partitions.len()).collect(),
+            false => selection.partitions.iter().map(position).collect::<Result<_>>()?,
+        };
+        let name = selection.alias.clone().unwrap_or_else(|| table.name.clone());
+        Ok(Wanted { source, name, partitions })
+    };
+    let mut wanted: Vec<Wanted> = selections.iter().map(one).collect::<Result<_>>()?;
+    if job.all_tables {
+        let named: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.source).collect();
+        let rest = meta.tables.iter().enumerate().filter(|(source, _)| !named.contains(source));
+        wanted.extend(rest.map(|(source, table)| Wanted {
+            source,
+            name: table.name.clone(),
+            partitions: (0..table.partitions.len()).collect(),
+        }));
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = wanted.iter().find(|wanted| !names.insert(&wanted.name)) {
+        return Err(Error::Refused(format!("Duplicated alias name: {}", twice.name)));
+    }
+    Ok(wanted)
+}
+
+/// Decides where everything goes, by StarRocks' rules on what is there.
+fn plan(cx: &Context, draft: &mut Draft, job: &Job, meta: &Meta, wanted: &[Wanted]) -> Result<Plan> {
+    let mut tables = Vec::new();
+    for Wanted { source, name, partitions } in wanted {
+        let table = &meta.tables[*source];
+        let existing = existing(draft.image(), &job.database, name).cloned();
+        if let Some(existing) = &existing {
+            check_schema(existing, table)?;
+        }
+        let asked = job.replication.unwrap_or_else(|| cx.fleet.default_copies());
+        let id = existing.as_ref().map_or_else(|| TableId(draft.fresh_id()), |existing| existing.id);
+        let mut planned = Vec::new();
+        for position in partitions {
+            let partition = &table.partitions[*position];
+            // The one partition of a table that is not partitioned bears the table's name.
+            let partition_name = if table.partition_column.is_some() { partition.name.clone() } else { name.clone() };
+            let old = match &existing {
+                Some(existing) => check_partition(existing, partition, &partition_name, job.replication)?,
+                None => None,
+            };
+            let replication = old.as_ref().map_or(asked, |old| old.replication);
+            if u64::from(replication) >= MAX_COPIES {
+                return Err(Error::Refused(format!("replication_num {replication} is more than {}", MAX_COPIES - 1)));
+            }
+            let places = cx.fleet.place(replication, partition.buckets as usize)?;
+            planned.push(PartitionPlan {
+                source: *position as u32,
+                name: partition_name,
+                id: PartitionId(draft.fresh_id()),
+                replaces: old.map(|old| old.id),
+                replication,
+                tablets: places.into_iter().map(|place| (TabletId(draft.fresh_id()), place)).collect(),
+            });
+        }
+        tables.push(TablePlan {
+            source: *source as u32,
+            name: name.clone(),
+            id,
+            existing: existing.map(|existing| existing.schema.version),
+            replication: asked,
+            partitions: planned,
+        });
+    }
+    Ok(Plan { tables })
+}
+
+fn existing<'a>(image: &'a Image, database: &Name, table: &Name) -> Option<&'a Arc<Table>> {
+    image.tables.get(image.databases.get(database)?.tables.get(table)?)
+}
+
+fn check_schema(existing: &Table, backup: &TableMeta) -> Result<()> {
+    let name = &existing.name;
+    let differs = |what: &str| {
+        Err(Error::Refused(format!("Table {name} already exist but with different schema, errMsg: {what}")))
+    };
+    let (here, there): (&Schema, &Schema) = (&existing.schema, &backup.schema);
+    if here.keys != there.keys {
+        return Err(Error::Refused(format!("Table {name} already exist but with different key type")));
+    }
+    if here.columns.len() != there.columns.len() {
+        return differs(&format!("{} columns here, {} in the snapshot", here.columns.len(), there.columns.len()));
+    }
+    for (a, b) in here.columns.iter().zip(&there.columns) {
+        let same = a.name == b.name && a.ty == b.ty && a.nullable == b.nullable && a.default == b.default;
+        if !same || a.field != b.field {
+            return Err(Error::Refused(format!(
+                "Table {name} already exist but with different schema, column: {} {} in existed table is different \
+                 from the column in backup snapshot, column: {} {}",
+                a.name, a.ty, b.name, b.ty
+            )));
+        }
+    }
+    if existing.partition_column != backup.partition_column {
+        return differs("partition column");
+    }
+    if existing.distribution.columns != backup.distribution {
+        return differs("distribution columns");
+    }
+    Ok(())
+}
+
+/// The partition that is overwritten; `None` if it is to be added.
+fn check_partition(
+    table: &Table,
+    backup: &PartitionMeta,
+    name: &Name,
+    asked: Option<u32>,
+) -> Result<Option<Arc<Partition>>> {
+    let refuse = |text: &str| Err(Error::Refused(format!("Partition {name} in table {} {text}", table.name)));
+    if let Some(here) = table.partitions.get(name) {
+        if here.range != backup.range {
+            return refuse("has different range with partition in repository");
+        }
+        if let Some(asked) = asked.filter(|asked| *asked != here.replication) {
+            let here = here.replication;
+            return refuse(&format!(
+                "has different replication num '{here}' with partition in repository, which is {asked}"
+            ));
+        }
+        return Ok(Some(here.clone()));
+    }
+    let Some(range) = &backup.range else {
+        return Err(Error::Refused(format!("No partition exist in single partitioned table {}", table.name)));
+    };
+    if table.partitions.values().any(|other| other.range.as_ref().is_some_and(|other| other.overlaps(range))) {
+        return refuse("has conflict range with existing ranges");
+    }
+    Ok(None)
+}
+
+/// Does the work of the job's state and takes it to the next. A crash repeats the work, so each arm is idempotent.
+pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    match job.state {
+        JobState::Pending => prepare(cx, job).await,
+        // Every BE that will get files sees the repository.
+        JobState::Snapshoting => probe(cx, job).await,
+        // How much there is to get, and whether it fits.
+        JobState::Download => measure(cx, job).await,
+        JobState::Downloading => download(cx, job, run).await,
+        // The swap: all new tables and partitions appear in one commit.
+        JobState::Commit => swap(cx, job).await,
+        JobState::Committing => finish(cx, job).await,
+        other => Err(Error::internal(format_args!("a RESTORE in {other}"))),
+    }
+}
+
+async fn plan_of(cx: &Context, job: &Job) -> Result<Plan> {
+    let id = job.id;
+    rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await
+}
+
+async fn snapshot(cx: &Context, job: &Job) -> Result<(Repository, Info)> {
+    let (known, repository) = cx.repository(job)?;
+    repository.check(&known.uuid).await?;
+    let (info, _) = find(&repository, &job.label, &job.timestamp).await?;
+    Ok((repository, info))
+}
+
+async fn probe(cx: &Context, job: &Job) -> Result<Job> {
+    let (known, _) = cx.repository(job)?;
+    let plan = plan_of(cx, job).await?;
+    let partitions = plan.tables.iter().flat_map(|table| &table.partitions);
+    let backends: BTreeSet<BackendId> =
+        partitions.flat_map(|partition| partition.tablets.iter().flat_map(|(_, place)| place)).copied().collect();
+    for (number, backend) in backends.into_iter().enumerate() {
+        let work = Work::Probe { repository: reference(&known), writable: false };
+        let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number: number as u64, work };
+        let events = cx.fleet.backend(backend)?.run("open the repository", &task).await?;
+        events.try_for_each(|_| async { Ok(()) }).await?;
+    }
+    let next = Job { state: JobState::Download, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// A file of the snapshot with the place it gets. `number` counts all planned files in the order of the file list.
+struct Placed {
+    number: u64,
+    row: FileRow,
+    id: FileId,
+    table: usize,
+    partition: usize,
+    replicas: Vec<BackendId>,
+}
+
+/// Reads the file list segment by segment, so that memory does not grow with it.
+struct FileList<'a> {
+    repository: &'a Repository,
+    info: &'a Info,
+    write: WriteId,
+    /// By positions in the snapshot: positions in the plan, and the tablets.
+    places: HashMap<(u32, u32), (usize, usize, &'a PartitionPlan)>,
+    segment: usize,
+    number: u64,
+    /// Files seen of each tablet.
+    of_tablet: HashMap<TabletId, u32>,
+}
+
+impl<'a> FileList<'a> {
+    fn new(repository: &'a Repository, info: &'a Info, plan: &'a Plan, job: &Job) -> Result<Self> {
+        let write = job.write.ok_or_else(|| Error::internal("a RESTORE without its write"))?;
+        let mut places = HashMap::new();
+        for (t, table) in plan.tables.iter().enumerate() {
+            for (p, partition) in table.partitions.iter().enumerate() {
+                places.insert((table.source, partition.source), (t, p, partition));
+            }
+        }
+        Ok(Self { repository, info, write, places, segment: 0, number: 0, of_tablet: HashMap::new() })
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<Placed>>> {
+        if self.segment == self.info.files.len() {
+            return Ok(None);
+        }
+        let rows = self.repository.read_segment(self.info, self.segment).await?;
+        self.segment += 1;
+        let mut placed = Vec::new();
+        for row in rows {
+            let Some((table, partition, plan)) = self.places.get(&(row.table, row.partition)) else { continue };
+            let (tablet, replicas) = plan.tablets.get(row.bucket as usize).ok_or_else(|| Error::Corrupt {
+                what: "file list",
+                path: format!("of snapshot '{}'", self.info.label),
+                message: format!("it has a bucket {} of {}", row.bucket, plan.tablets.len()),
+            })?;
+            let of_tablet = self.of_tablet.entry(*tablet).or_default();
+            let id = FileId { write: self.write, tablet: *tablet, number: *of_tablet };
+            *of_tablet += 1;
+            let (table, partition, replicas) = (*table, *partition, replicas.clone());
+            placed.push(Placed { number: self.number, row, id, table, partition, replicas });
+            self.number += 1;
+        }
+        Ok(Some(placed))
+    }
+}
+
+async fn measure(cx: &Context, job: &Job) -> Result<Job> {
+    let plan = plan_of(cx, job).await?;
+    let (repository, info) = snapshot(cx, job).await?;
+    let mut list = FileList::new(&repository, &info, &plan, job)?;
+    let (mut total, mut moved) = (Amount::default(), Amount::default());
+    let mut needs: HashMap<BackendId, u64> = HashMap::new();
+    while let Some(files) = list.next().await? {
+        for file in files {
+            total.add(file.row.size);
+            for backend in file.replicas {
+                moved.add(file.row.size);
+                *needs.entry(backend).or_default() += file.row.size;
+            }
+        }
+    }
+    for (backend, bytes) in needs {
+        let health = cx.fleet.health(backend);
+        if let Some(alive) = health.alive.filter(|alive| alive.disk_free < bytes) {
+            return Err(Error::Refused(format!(
+                "capacity limit reached: backend {} has {} bytes free, the restore needs {bytes}",
+                cx.fleet.address(backend),
+                alive.disk_free
+            )));
+        }
+    }
+    let next = Job { state: JobState::Downloading, total, moved, ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let plan = plan_of(cx, job).await?;
+    let (repository, info) = snapshot(cx, job).await?;
+    let (known, _) = cx.repository(job)?;
+    let id = job.id;
+    let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
+    let progress = &run.progress;
+    progress.files.store(job.moved.files, Ordering::Relaxed);
+    progress.bytes.store(job.moved.bytes, Ordering::Relaxed);
+    progress.files_done.store(done.len() as u64, Ordering::Relaxed);
+    let mut list = FileList::new(&repository, &info, &plan, job)?;
+    while let Some(files) = list.next().await? {
+        let items = files.iter().flat_map(|file| {
+            let copy = |(copy, backend): (usize, &BackendId)| Item {
+                number: file.number * MAX_COPIES + copy as u64,
+                candidates: vec![*backend],
+                bytes: file.row.size,
+            };
+            file.replicas.iter().enumerate().map(copy)
+        });
+        let items: Vec<Item> = items.filter(|item| !done.contains(&item.number)).collect();
+        let Some(first) = files.first().map(|file| file.number) else { continue };
+        let work = |numbers: &[u64]| {
+            let file = |n: &u64| {
+                let file = &files[(n / MAX_COPIES - first) as usize];
+                DownloadFile {
+                    id: file.id,
+                    sha256: file.row.sha256,
+                    size: file.row.size,
+                    object: file.row.object.clone(),
+                    offset: file.row.offset,
+                }
+            };
+            Work::Download { repository: reference(&known), files: numbers.iter().map(file).collect() }
+        };
+        let arrived = |n| rows::put_done(&cx.catalog, job.id, n);
+        let outcome = spread(cx, job, progress, "download", items, work, arrived).await;
+        outcome.map_err(|err| name_place(err, &plan, &files))?;
+    }
+    let next = Job { state: JobState::Commit, transfer_finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// Adds the table and the partition to an error about an object.
+fn name_place(err: Error, plan: &Plan, files: &[Placed]) -> Error {
+    let report = err.report();
+    let Some(file) = files.iter().find(|file| report.contains(&file.row.object)) else { return err };
+    let table = &plan.tables[file.table];
+    let place = format!("partition {} of table {}", table.partitions[file.partition].name, table.name);
+    match err {
+        Error::Backend { backend, operation, source, retryable } => {
+            Error::Backend { backend, operation: format!("{operation} {place}"), source, retryable }
+        }
+        other => other,
+    }
+}
+
+async fn swap(cx: &Context, job: &Job) -> Result<Job> {
+    let plan = plan_of(cx, job).await?;
+    let (repository, info) = snapshot(cx, job).await?;
+    let meta = repository.read_meta(&info).await?;
+    let mut list = FileList::new(&repository, &info, &plan, job)?;
+    let mut files: HashMap<TabletId, Vec<RowsetFile>> = HashMap::new();
+    while let Some(placed) = list.next().await? {
+        for Placed { row, id, .. } in placed {
+            files.entry(id.tablet).or_default().push(RowsetFile {
+                id,
+                kind: row.kind,
+                version: row.version,
+                schema_version: row.schema_version,
+                size: row.size,
+                rows: row.rows,
+                sha256: row.sha256,
+                bounds: row.bounds,
+            });
+        }
+    }
+    let now = cx.clock.now();
+    let next = Job { state: JobState::Committing, ..job.clone() };
+    cx.advance(job, next, |draft| {
+        let database = match draft.image().databases.get(&job.database) {
+            Some(database) => database.id,
+            None => draft.create_database(&job.database, now)?,
+        };
+        plan.tables
+            .iter()
+            .try_for_each(|table| install(draft, database, &meta.tables[table.source as usize], table, &mut files, now))
+    })
+    .await
+}
+
+/// Makes one table's new partitions what queries see.
+fn install(
+    draft: &mut Draft,
+    database: DatabaseId,
+    meta: &TableMeta,
+    plan: &TablePlan,
+    files: &mut HashMap<TabletId, Vec<RowsetFile>>,
+    now: Timestamp,
+) -> Result<()> {
+    let conflict = || Error::Conflict(Entity::new(Kind::Table, &plan.name));
+    let existing = draft.image().tables.get(&plan.id).cloned();
+    if existing.as_ref().map(|table| table.schema.version) != plan.existing {
+        return Err(conflict());
+    }
+    let mut partitions = Vec::new();
+    for planned in &plan.partitions {
+        let source = &meta.partitions[planned.source as usize];
+        let old = existing.as_ref().and_then(|table| table.partitions.get(&planned.name));
+        if old.map(|old| old.id) != planned.replaces {
+            return Err(conflict());
+        }
+        let tablet = |(id, replicas): &(TabletId, Vec<BackendId>)| {
+            let mut files = files.remove(id).unwrap_or_default();
+            files.sort_by_key(|file| (file.version, file.id));
+            Arc::new(Tablet { id: *id, replicas: replicas.clone(), files: files.into() })
+        };
+        partitions.push(Partition {
+            id: planned.id,
+            name: planned.name.clone(),
+            range: source.range.clone(),
+            // A version that was seen here never comes again with other rows.
+            version: source.version.max(old.map_or(0, |old| old.version + 1)),
+            changed: now,
+            replication: planned.replication,
+            tablets: planned.tablets.iter().map(tablet).collect(),
+        });
+    }
+    if existing.is_some() {
+        return draft.put_partitions(plan.id, partitions);
+    }
+    draft.add_table(Table {
+        id: plan.id,
+        database,
+        name: plan.name.clone(),
+        schema: Arc::new(meta.schema.clone()),
+        comment: meta.comment.clone(),
+        partition_column: meta.partition_column.clone(),
+        distribution: Distribution { columns: meta.distribution.clone(), buckets: meta.buckets },
+        replication: plan.replication,
+        created: now,
+        partitions: partitions.into_iter().map(|partition| (partition.name.clone(), Arc::new(partition))).collect(),
+    })
+}
+
+async fn finish(cx: &Context, job: &Job) -> Result<Job> {
+    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
+    let source = job.source_database.clone().unwrap_or_else(|| job.database.clone());
+    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    // What was restored is in the repository: a backup of it need not upload it again.
+    cx.advance(job, next, |draft| draft.put_row(known_key(job.repository, &source), &known)).await
+}

@@ -1,0 +1,130 @@
+//! Rows of an unfinished job. They go when the job ends.
+//!
+//! ```text
+//! jr <job> p <n>    backup: pinned files, some a row; what they name is no garbage
+//! jr <job> t <n>    backup: the definitions as of the pin; restore: the plan. JSON, cut into pieces
+//! jr <job> r <n>    backup: files whose content the repository has, some a row
+//! jr <job> d <n>    the nth file, or copy of a file, has arrived where it goes
+//! jr <job> h <n>    backup: the nth segment of the file list is in the repository
+//! ```
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::store::MAX_RECORD;
+use crate::catalog::{Catalog, Draft, Key};
+use crate::error::{Error, Result};
+use crate::types::{BackendId, FileId, JobId, RowsetFile};
+
+pub(super) const PINS: char = 'p';
+pub(super) const DOCUMENT: char = 't';
+pub(super) const REUSED: char = 'r';
+pub(super) const DONE: char = 'd';
+pub(super) const SEGMENTS: char = 'h';
+
+/// Bytes of a document in one row, well below the store's limit.
+const PIECE: usize = MAX_RECORD / 2;
+
+/// A file that a backup keeps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Pin {
+    /// Position of the table among the definitions.
+    pub table: u32,
+    /// Position of the partition in the table.
+    pub partition: u32,
+    /// Bucket.
+    pub bucket: u32,
+    /// The BEs that have it.
+    pub replicas: Vec<BackendId>,
+    /// The file, as of the pin.
+    pub file: RowsetFile,
+}
+
+/// A pinned file whose content is in the repository already.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Reused {
+    /// Which pin.
+    pub pin: u64,
+    /// The object.
+    pub object: String,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// Writes a list as rows that hold as many entries as fit.
+pub(super) fn put_list<T: Serialize>(draft: &mut Draft, job: JobId, letter: char, list: &[T]) -> Result<()> {
+    let Some(first) = list.first() else { return Ok(()) };
+    let size = rmp_serde::to_vec_named(first).map_or(MAX_RECORD, |bytes| bytes.len());
+    // Entries differ in length; half the room is left for that.
+    let count = (PIECE / size.max(1)).max(1);
+    list.chunks(count).enumerate().try_for_each(|(n, part)| draft.put_row(Key::job_row(job, letter, n as u64), &part))
+}
+
+/// Reads such a list. Blocks.
+pub(super) fn list<T: DeserializeOwned>(catalog: &Catalog, job: JobId, letter: char) -> Result<Vec<T>> {
+    let mut all = Vec::new();
+    for part in catalog.rows::<Vec<T>>(Key::job_rows(job, letter)) {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+/// Writes a document of any size.
+pub(super) fn put_document(draft: &mut Draft, job: JobId, document: &impl Serialize) -> Result<()> {
+    let text =
+        serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))?;
+    text.chunks(PIECE).enumerate().try_for_each(|(n, piece)| {
+        draft.put_row(Key::job_row(job, DOCUMENT, n as u64), &serde_bytes::Bytes::new(piece))
+    })
+}
+
+/// Reads the job's document. Blocks.
+pub(super) fn document<T: DeserializeOwned>(catalog: &Catalog, job: JobId) -> Result<T> {
+    let mut text = Vec::new();
+    for piece in catalog.rows::<serde_bytes::ByteBuf>(Key::job_rows(job, DOCUMENT)) {
+        text.extend(piece?.into_vec());
+    }
+    serde_json::from_slice(&text).map_err(|err| Error::Corrupt {
+        what: "catalog record",
+        path: format!("document of job {job}"),
+        message: err.to_string(),
+    })
+}
+
+/// Records that a file has arrived.
+pub(super) async fn put_done(catalog: &Catalog, job: JobId, number: u64) -> Result<()> {
+    catalog.commit(|draft| draft.put_row(Key::job_row(job, DONE, number), &number)).await
+}
+
+/// The files that have arrived. Blocks.
+pub(super) fn done(catalog: &Catalog, job: JobId) -> Result<HashSet<u64>> {
+    catalog.rows::<u64>(Key::job_rows(job, DONE)).collect()
+}
+
+/// Reads of the catalog that block, on a thread that may.
+pub(super) async fn blocking<T: Send + 'static>(
+    catalog: &Arc<Catalog>,
+    read: impl FnOnce(&Catalog) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let catalog = catalog.clone();
+    tokio::task::spawn_blocking(move || read(&catalog))
+        .await
+        .map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
+}
+
+/// The files that unfinished backups of this catalog keep, whatever its image says. Blocks. Read the image first: what
+/// it no longer names was pinned before it went, so the pin is seen here.
+pub fn pinned(catalog: &Catalog) -> Result<HashSet<FileId>> {
+    let mut files = HashSet::new();
+    let unfinished: Vec<JobId> =
+        catalog.image().jobs.values().filter(|job| !job.state.is_terminal()).map(|job| job.id).collect();
+    for job in unfinished {
+        for part in catalog.rows::<Vec<Pin>>(Key::job_rows(job, PINS)) {
+            files.extend(part?.into_iter().map(|pin| pin.file.id));
+        }
+    }
+    Ok(files)
+}

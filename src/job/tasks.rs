@@ -1,0 +1,228 @@
+//! Work on many files, spread over BEs, until all of it is done.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::catalog::Job;
+use crate::error::{Error, Result};
+use crate::job::Context;
+use crate::rpc::message::{Event, Task, TaskOwner, Work};
+use crate::types::BackendId;
+
+/// Files of one task, so that progress is seen and other jobs get their turn.
+const TASK_FILES: usize = 64;
+
+/// Tasks that one BE gets of a job at a time: while one ends, the next has begun.
+const TASKS_AT_ONCE: usize = 2;
+
+/// A file to work on.
+pub(super) struct Item {
+    /// Its number in the job, by which it is recorded as done.
+    pub number: u64,
+    /// The BEs that can do it.
+    pub candidates: Vec<BackendId>,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// How far the current step of a job is; shown, never stored.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Files of the step.
+    pub files: AtomicU64,
+    /// Those that are done.
+    pub files_done: AtomicU64,
+    /// Bytes of the step.
+    pub bytes: AtomicU64,
+    /// Those that have moved, the ones of failed tries included.
+    pub bytes_moved: AtomicU64,
+    /// Tasks under way: number and BE.
+    tasks: std::sync::Mutex<HashMap<u64, (BackendId, String)>>,
+    next_task: AtomicU64,
+}
+
+impl Progress {
+    /// Tasks under way, each with its BE and the message of its last failure.
+    pub fn tasks(&self) -> Vec<(u64, BackendId, String)> {
+        let mut tasks: Vec<_> = self.lock().iter().map(|(n, (backend, err))| (*n, *backend, err.clone())).collect();
+        tasks.sort();
+        tasks
+    }
+
+    fn begin(&self, backend: BackendId) -> u64 {
+        let number = self.next_task.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(number, (backend, String::new()));
+        number
+    }
+
+    fn fail(&self, task: u64, message: String) {
+        if let Some((_, error)) = self.lock().get_mut(&task) {
+            *error = message;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (BackendId, String)>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does `work` on all items: each on a BE that can, the load spread evenly. A BE that fails an item loses it to
+/// another one; when all have failed it, they are tried again with back-off until the deadline, unless the error says
+/// that trying again is no use. `done` is called for each item that has been done, and is awaited before it counts.
+pub(super) async fn spread<F: Future<Output = Result<()>>>(
+    cx: &Context,
+    job: &Job,
+    progress: &Arc<Progress>,
+    operation: &str,
+    items: Vec<Item>,
+    work: impl Fn(&[u64]) -> Work,
+    done: impl Fn(u64) -> F,
+) -> Result<()> {
+    let mut pending: HashMap<u64, Item> = items.into_iter().map(|item| (item.number, item)).collect();
+    let mut failed: HashMap<u64, HashSet<BackendId>> = HashMap::new();
+    let mut rounds = 0;
+    while !pending.is_empty() {
+        let finished = std::sync::Mutex::new(Vec::new());
+        let tasks = assign(cx, &pending, &failed);
+        let unreachable = tasks.is_empty();
+        let one = |(backend, numbers): (BackendId, Vec<u64>)| {
+            let (finished, work, done) = (&finished, &work, &done);
+            async move {
+                let number = progress.begin(backend);
+                let owner = TaskOwner::Job(job.id, job.attempt);
+                let task = Task { owner, number, work: work(&numbers) };
+                let outcome = async {
+                    let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
+                    while let Some(event) = events.try_next().await? {
+                        let arrived = match event {
+                            Event::Moved(bytes) => {
+                                progress.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
+                                continue;
+                            }
+                            // A task that confirms files says at its end how many.
+                            Event::Done(n) if matches!(task.work, Work::Confirm { .. }) => 0..n as usize,
+                            Event::Done(n) => n as usize..n as usize + 1,
+                            Event::Made(_) => return Err(Error::internal("a job's task has made files")),
+                        };
+                        for item in numbers.get(arrived).unwrap_or_default() {
+                            done(*item).await?;
+                            finished.lock().unwrap_or_else(PoisonError::into_inner).push(*item);
+                            progress.files_done.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    Ok(())
+                };
+                let outcome = outcome.await;
+                match &outcome {
+                    Ok(()) => {
+                        progress.lock().remove(&number);
+                    }
+                    Err(err) => progress.fail(number, err.report()),
+                }
+                (number, backend, numbers, outcome)
+            }
+        };
+        let backends: HashSet<BackendId> = tasks.iter().map(|(backend, _)| *backend).collect();
+        let outcomes: Vec<_> = futures::stream::iter(tasks.into_iter().map(one))
+            .buffer_unordered(backends.len().max(1) * TASKS_AT_ONCE)
+            .collect()
+            .await;
+        for number in finished.into_inner().unwrap_or_default() {
+            pending.remove(&number);
+        }
+        let mut errors = Vec::new();
+        for (task, backend, numbers, outcome) in outcomes {
+            // What is left of a task counts against its BE, whether it said why or just ended.
+            for number in numbers.iter().filter(|number| pending.contains_key(number)) {
+                failed.entry(*number).or_default().insert(backend);
+            }
+            if let Err(err) = outcome {
+                if !is_about_backend(&err) {
+                    return Err(err);
+                }
+                tracing::warn!(job = %job.id, "{}", err.report());
+                errors.push((task, err));
+            }
+        }
+        // Where no BE is left, the last error decides whether to begin again.
+        let exhausted = |item: &Item| {
+            let tried = failed.get(&item.number);
+            item.candidates
+                .iter()
+                .all(|backend| tried.is_some_and(|tried| tried.contains(backend)) || !cx.fleet.is_alive(*backend))
+        };
+        if !pending.is_empty() && (unreachable || pending.values().any(exhausted)) {
+            let final_error = errors.iter().position(|(_, err)| !err.is_retryable());
+            if let Some(at) = final_error {
+                return Err(errors.swap_remove(at).1);
+            }
+            if cx.clock.now() >= job.deadline() {
+                return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, err)| err));
+            }
+            let rest = job.deadline().0 - cx.clock.now().0;
+            let pause = cx.clock.back_off(rounds).min(std::time::Duration::from_millis(rest.max(1) as u64));
+            cx.clock.sleep(pause).await;
+            rounds += 1;
+            failed.clear();
+        }
+        for (task, _) in errors {
+            progress.lock().remove(&task);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the BE gave the error; others, as of the catalog or of a cancelled job, end the work.
+fn is_about_backend(err: &Error) -> bool {
+    matches!(err, Error::Backend { .. })
+}
+
+fn timed_out(cx: &Context, pending: &HashMap<u64, Item>) -> Error {
+    let waiting = pending.values().flat_map(|item| &item.candidates).next();
+    let name = waiting.map_or_else(|| "none".into(), |backend| cx.fleet.address(*backend));
+    Error::Cancelled(format!("the deadline passed while waiting for backend {name}"))
+}
+
+/// Gives each pending item to the BE among its candidates that lives, has not failed it, and has least to do.
+fn assign(
+    cx: &Context,
+    pending: &HashMap<u64, Item>,
+    failed: &HashMap<u64, HashSet<BackendId>>,
+) -> Vec<(BackendId, Vec<u64>)> {
+    let mut load: HashMap<BackendId, (u64, Vec<u64>)> = HashMap::new();
+    let alive: HashSet<BackendId> = cx.fleet.alive().into_iter().collect();
+    let mut items: Vec<&Item> = pending.values().collect();
+    items.sort_by_key(|item| item.number);
+    for item in items {
+        let tried = failed.get(&item.number);
+        let can = |backend: &&BackendId| alive.contains(backend) && !tried.is_some_and(|tried| tried.contains(backend));
+        let least = item.candidates.iter().filter(can).min_by_key(|backend| load.get(backend).map_or(0, |load| load.0));
+        if let Some(backend) = least {
+            let (bytes, numbers) = load.entry(*backend).or_default();
+            *bytes += item.bytes;
+            numbers.push(item.number);
+        }
+    }
+    let mut queues: Vec<(BackendId, std::vec::IntoIter<Vec<u64>>)> = load
+        .into_iter()
+        .map(|(backend, (_, numbers))| {
+            let tasks: Vec<Vec<u64>> = numbers.chunks(TASK_FILES).map(<[u64]>::to_vec).collect();
+            (backend, tasks.into_iter())
+        })
+        .collect();
+    queues.sort_by_key(|(backend, _)| *backend);
+    // In turn, so that all BEs work from the beginning.
+    let mut tasks = Vec::new();
+    loop {
+        let before = tasks.len();
+        for (backend, queue) in &mut queues {
+            tasks.extend(queue.next().map(|numbers| (*backend, numbers)));
+        }
+        if tasks.len() == before {
+            return tasks;
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! `FILES(…)` in FROM: local Parquet and CSV files as a table.
+//!
+//! Parquet columns are found by name in each file; the first file decides names and types. CSV columns are `$1`, `$2`,
+//! …; their types are guessed from the first rows of the first file, unless `"auto_detect_types" = "false"` makes all
+//! of them STRING. A field that is not of its column's type is an error that names the line. `\N` is NULL, and so is
+//! an empty field of a column that is not text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::functions::array_of;
+use super::tables::Tables;
+use super::types::{cast, column_type};
+use crate::error::{Error, Result};
+use crate::types::{ColumnType, Datum};
+
+/// Rows of a batch.
+const BATCH: usize = 8192;
+
+/// Rows that types are guessed from.
+const SAMPLE: usize = 500;
+
+/// A field longer than this is an error, and so the memory for a batch has a bound.
+const MAX_FIELD: usize = 1 << 20;
+
+/// What a call of `FILES` asks for.
+#[derive(Debug, Clone)]
+pub(super) struct FilesCall {
+    path: String,
+    format: Format,
+}
+
+#[derive(Debug, Clone)]
+enum Format {
+    Parquet,
+    Csv { separator: u8, enclose: Option<u8>, escape: Option<u8>, skip: usize, trim: bool, guess: bool },
+}
+
+/// The files of a call, for DataFusion.
+pub(super) struct FilesTable {
+    files: Vec<PathBuf>,
+    format: Format,
+    /// Names as the files have them.
+    names: Vec<String>,
+    types: Vec<ColumnType>,
+    schema: SchemaRef,
+}
+
+impl FilesCall {
+    /// Takes the properties of a call.
+    pub(super) fn new(properties: BTreeMap<String, String>) -> Result<Self> {
+        let mut properties: BTreeMap<String, String> =
+            properties.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect();
+        let path = properties.remove("path").ok_or_else(|| Error::Analysis("FILES needs a property 'path'".into()))?;
+        let path = path.strip_prefix("file://").map_or(path.clone(), str::to_owned);
+        if path.contains("://") {
+            return Err(Error::Unsupported(format!("FILES over '{path}'; only local files can be read")));
+        }
+        let format = properties.remove("format").unwrap_or_default();
+        let format = match format.to_lowercase().as_str() {
+            "parquet" => Format::Parquet,
+            "csv" => {
+                let mut take = |key: &str| properties.remove(key);
+                let separator = take("csv.column_separator").map_or(Ok(b'\t'), |text| byte(&text))?;
+                let enclose = take("csv.enclose").map(|text| byte(&text)).transpose()?;
+                let escape = take("csv.escape").map(|text| byte(&text)).transpose()?;
+                let skip = take("csv.skip_header").unwrap_or_else(|| "0".into());
+                let skip = skip.parse().map_err(|_| wrong("csv.skip_header", &skip))?;
+                let trim = flag("csv.trim_space", take("csv.trim_space"), false)?;
+                let guess = flag("auto_detect_types", take("auto_detect_types"), true)?;
+                if let Some(delimiter) = take("csv.row_delimiter").filter(|text| !matches!(text.as_str(), "\n" | "\\n"))
+                {
+                    return Err(wrong("csv.row_delimiter", &delimiter));
+                }
+                Format::Csv { separator, enclose, escape, skip, trim, guess }
+            }
+            _ => return Err(Error::Analysis(format!("'{format}' is not a format of FILES: parquet, csv"))),
+        };
+        match properties.keys().next() {
+            Some(key) => Err(Error::Analysis(format!("unknown property '{key}' in FILES"))),
+            None => Ok(Self { path, format }),
+        }
+    }
+
+    /// Finds the files and looks at the first one. Blocks.
+    pub(super) fn open(self, tables: &dyn Tables) -> Result<FilesTable> {
+        let found = glob::glob(&self.path).map_err(|err| Error::Analysis(format!("path '{}': {err}", self.path)))?;
+        let mut files = Vec::new();
+        for path in found {
+            let path = path.map_err(|err| Error::io("list", err.path().to_owned())(err.into()))?;
+            if path.is_file() {
+                let path = path.canonicalize().map_err(Error::io("look at", &path))?;
+                tables.may_read(&path)?;
+                files.push(path);
+            }
+        }
+        let Some(first) = files.first() else {
+            return Err(Error::Analysis(format!("no file matches the path '{}' of FILES", self.path)));
+        };
+        let (names, types): (Vec<String>, Vec<ColumnType>) = match &self.format {
+            Format::Parquet => parquet_columns(first)?,
+            Format::Csv { .. } => csv_columns(first, &self.format)?,
+        }
+        .into_iter()
+        .unzip();
+        let fields = names.iter().zip(&types).map(|(name, ty)| Field::new(name.to_lowercase(), ty.arrow(), true));
+        let schema = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
+        Ok(FilesTable { files, format: self.format, names, types, schema })
+    }
+}
+
+impl FilesTable {
+    /// Name and type of a column.
+    pub(super) fn column(&self, at: usize) -> (&str, ColumnType) {
+        (&self.names[at], self.types[at])
+    }
+}
+
+fn wrong(key: &str, value: &str) -> Error {
+    Error::Analysis(format!("'{value}' is not a value of property '{key}' in FILES"))
+}
+
+fn flag(key: &str, value: Option<String>, default: bool) -> Result<bool> {
+    match value.as_deref().map(str::to_lowercase).as_deref() {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => Err(wrong(key, other)),
+    }
+}
+
+/// One character, as itself or as `\t`, `\x01`.
+fn byte(text: &str) -> Result<u8> {
+    let escaped = match text {
+        "\\t" => Some(b'\t'),
+        _ => text.strip_prefix("\\x").and_then(|code| u8::from_str_radix(code, 16).ok()),
+    };
+    match (escaped, text.as_bytes()) {
+        (Some(byte), _) => Ok(byte),
+        (None, [byte]) => Ok(*byte),
+        _ => Err(Error::Unsupported(format!("'{text}' in FILES: separators and quotes are single characters"))),
+    }
+}
+
+fn damaged(what: &'static str, path: &Path, message: impl fmt::Display) -> Error {
+    Error::Corrupt { what, path: path.display().to_string(), message: message.to_string() }
+}
+
+fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|err| damaged("Parquet file", path, err))
+}
+
+fn parquet_columns(path: &Path) -> Result<Vec<(String, ColumnType)>> {
+    let reader = open_parquet(path)?;
+    let column = |field: &Arc<Field>| match column_type(field.data_type()) {
+        Ok(ty) => Ok((field.name().clone(), ty)),
+        Err(_) => Err(Error::Unsupported(format!(
+            "column '{}' of type {} in {}",
+            field.name(),
+            field.data_type(),
+            path.display()
+        ))),
+    };
+    reader.schema().fields().iter().map(column).collect()
+}
+
+type Records = csv::ByteRecordsIntoIter<BufReader<File>>;
+
+fn open_csv(path: &Path, format: &Format) -> Result<Records> {
+    let Format::Csv { separator, enclose, escape, skip, trim, .. } = format else {
+        return Err(Error::internal("not a CSV file"));
+    };
+    let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
+    for _ in 0..*skip {
+        file.skip_until(b'\n').map_err(Error::io("read", path))?;
+    }
+    Ok(csv::ReaderBuilder::new()
+        .delimiter(*separator)
+        .quoting(enclose.is_some())
+        .quote(enclose.unwrap_or(b'"'))
+        .escape(*escape)
+        .trim(if *trim { csv::Trim::All } else { csv::Trim::None })
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(file)
+        .into_byte_records())
+}
+
+fn csv_columns(path: &Path, format: &Format) -> Result<Vec<(String, ColumnType)>> {
+    let Format::Csv { skip, guess, .. } = format else { return Err(Error::internal("not a CSV file")) };
+    let mut candidates: Vec<Option<ColumnType>> = Vec::new();
+    for (row, record) in open_csv(path, format)?.take(SAMPLE).enumerate() {
+        let record = record.map_err(|err| damaged("CSV file", path, err))?;
+        candidates.resize(candidates.len().max(record.len()), None);
+        for (field, candidate) in record.iter().zip(&mut candidates) {
+            let field = utf8(field, path, skip + row)?;
+            if !matches!(field, "" | "\\N") {
+                *candidate = Some(guessed(field, *candidate));
+            }
+        }
+    }
+    let column = |(at, ty): (usize, Option<ColumnType>)| {
+        let ty = ty.filter(|_| *guess).unwrap_or(ColumnType::String);
+        (format!("${}", at + 1), ty)
+    };
+    Ok(candidates.into_iter().enumerate().map(column).collect())
+}
+
+/// The narrowest type for a field and those before it.
+fn guessed(field: &str, before: Option<ColumnType>) -> ColumnType {
+    let digits = field.trim_start_matches(['-', '+']);
+    // 007 is a code, not a number, and words like "inf" are words.
+    let number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && !(digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let is = |ty| Datum::parse(field, ty).is_ok();
+    let now = if number && is(ColumnType::BigInt) {
+        ColumnType::BigInt
+    } else if number && is(ColumnType::Double) {
+        ColumnType::Double
+    } else if field.contains('-') && is(ColumnType::Date) && field.len() <= 10 {
+        ColumnType::Date
+    } else if field.contains('-') && is(ColumnType::DateTime) {
+        ColumnType::DateTime
+    } else {
+        ColumnType::String
+    };
+    match (before, now) {
+        (None, now) => now,
+        (Some(before), now) if before == now => now,
+        (Some(ColumnType::BigInt | ColumnType::Double), ColumnType::BigInt | ColumnType::Double) => ColumnType::Double,
+        (Some(ColumnType::Date | ColumnType::DateTime), ColumnType::Date | ColumnType::DateTime) => {
+            ColumnType::DateTime
+        }
+        _ => ColumnType::String,
+    }
+}
+
+fn utf8<'a>(field: &'a [u8], path: &Path, line: usize) -> Result<&'a str> {
+    if field.len() > MAX_FIELD {
+        return Err(damaged("CSV file", path, format!("a field in row {} is longer than {MAX_FIELD} bytes", line + 1)));
+    }
+    std::str::from_utf8(field).map_err(|_| damaged("CSV file", path, format!("row {} is not UTF-8", line + 1)))
+}
+
+impl fmt::Debug for FilesTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilesTable").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for FilesTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.names.len()).collect());
+        let schema = Arc::new(self.schema.project(&projection)?);
+        let columns: Arc<[_]> = projection.iter().map(|at| (*at, self.names[*at].clone(), self.types[*at])).collect();
+        let share = |path: &PathBuf| {
+            let share = Share {
+                path: path.clone(),
+                format: self.format.clone(),
+                columns: columns.clone(),
+                schema: schema.clone(),
+            };
+            Arc::new(share) as Arc<dyn PartitionStream>
+        };
+        let shares = self.files.iter().map(share).collect();
+        Ok(Arc::new(StreamingTableExec::try_new(schema, shares, None, None, false, limit)?))
+    }
+}
+
+/// One file.
+#[derive(Debug, Clone)]
+struct Share {
+    path: PathBuf,
+    format: Format,
+    /// Position, name and type.
+    columns: Arc<[(usize, String, ColumnType)]>,
+    schema: SchemaRef,
+}
+
+impl PartitionStream for Share {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let share = self.clone();
+        let batches = futures::stream::once(blocking(move || share.open()))
+            .map_ok(|reader| {
+                futures::stream::try_unfold(reader, |mut reader| {
+                    blocking(move || Ok(reader.next().transpose()?.map(|batch| (batch, reader))))
+                })
+            })
+            .try_flatten()
+            .map_err(|err| DataFusionError::External(Box::new(err)));
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.boxed()))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}
+
+/// Reads one file, batch after batch. Blocks.
+struct Reader {
+    share: Share,
+    source: Source,
+}
+
+enum Source {
+    /// With the place of each wanted column among those that are read.
+    Parquet(Box<ParquetRecordBatchReader>, Vec<usize>),
+    Csv(Box<Records>, usize),
+}
+
+impl Share {
+    fn open(self) -> Result<Reader> {
+        let source = match &self.format {
+            Format::Parquet => self.open_parquet()?,
+            Format::Csv { skip, .. } => Source::Csv(Box::new(open_csv(&self.path, &self.format)?), *skip),
+        };
+        Ok(Reader { share: self, source })
+    }
+
+    fn open_parquet(&self) -> Result<Source> {
+        let builder = open_parquet(&self.path)?;
+        let fields = builder.schema().fields().clone();
+        let place = |name: &String| {
+            let place = fields.iter().position(|field| field.name().to_lowercase() == name.to_lowercase());
+            place.ok_or_else(|| Error::Analysis(format!("{} has no column '{name}'", self.path.display())))
+        };
+        let places = self.columns.iter().map(|(_, name, _)| place(name)).collect::<Result<Vec<_>>>()?;
+        let mut read = places.clone();
+        read.sort_unstable();
+        read.dedup();
+        let places = places.iter().map(|place| read.partition_point(|before| before < place)).collect();
+        let mask = ProjectionMask::roots(builder.parquet_schema(), read);
+        let reader = builder.with_batch_size(BATCH).with_projection(mask).build();
+        Ok(Source::Parquet(Box::new(reader.map_err(|err| damaged("Parquet file", &self.path, err))?), places))
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let share = &self.share;
+        let (columns, rows) = match &mut self.source {
+            Source::Parquet(reader, places) => match reader.next()? {
+                Ok(batch) => {
+                    let column = |(place, (_, name, ty)): (&usize, &(usize, String, ColumnType))| {
+                        let wrong =
+                            |err| Error::Analysis(format!("column '{name}' of {}: {err}", share.path.display()));
+                        cast(batch.column(*place), *ty).map_err(wrong)
+                    };
+                    (places.iter().zip(share.columns.iter()).map(column).collect::<Result<Vec<_>>>(), batch.num_rows())
+                }
+                Err(err) => return Some(Err(damaged("Parquet file", &share.path, err))),
+            },
+            Source::Csv(records, line) => match share.csv_batch(records, line).transpose()? {
+                Ok((columns, rows)) => (Ok(columns), rows),
+                Err(err) => return Some(Err(err)),
+            },
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Some(columns.and_then(|columns| {
+            RecordBatch::try_new_with_options(share.schema.clone(), columns, &options).map_err(Error::internal)
+        }))
+    }
+}
+
+impl Share {
+    /// The next rows; `None` at the end. Counts lines on the way.
+    fn csv_batch(&self, records: &mut Records, line: &mut usize) -> Result<Option<(Vec<ArrayRef>, usize)>> {
+        let mut values: Vec<Vec<Datum>> = vec![Vec::new(); self.columns.len()];
+        let (mut rows, mut bytes) = (0, 0);
+        for record in records.by_ref() {
+            let record = record.map_err(|err| damaged("CSV file", &self.path, err))?;
+            for ((at, name, ty), values) in self.columns.iter().zip(&mut values) {
+                let field = record.get(*at).map(|field| utf8(field, &self.path, *line)).transpose()?;
+                values.push(match field {
+                    None | Some("\\N") => Datum::Null,
+                    Some("") if *ty != ColumnType::String => Datum::Null,
+                    Some(text) => Datum::parse(text, *ty).map_err(|err| {
+                        let place = format!("{}, row {}, column {name}", self.path.display(), *line + 1);
+                        let hint = "\"auto_detect_types\" = \"false\" reads all columns as text";
+                        Error::Analysis(format!("{place}: {err}; {hint}"))
+                    })?,
+                });
+            }
+            *line += 1;
+            rows += 1;
+            bytes += record.as_slice().len();
+            if rows == BATCH || bytes > 8 * MAX_FIELD {
+                break;
+            }
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let arrays = values.into_iter().zip(self.columns.iter());
+        let arrays = arrays.map(|(values, (_, _, ty))| array_of(values, &ty.arrow()).map_err(Error::internal));
+        Ok(Some((arrays.collect::<Result<_>>()?, rows)))
+    }
+}

@@ -1,0 +1,780 @@
+//! Functions with MySQL's names and meanings where DataFusion has none, or others.
+//!
+//! Most are plain functions over one row's [`Datum`]s: arguments are converted to the kinds they declare, and a NULL
+//! argument, or one that cannot be converted, gives NULL.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::compute::kernels::numeric;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::DataType;
+use chrono::{DateTime, Datelike, Local, Months, NaiveDate, NaiveDateTime, TimeZone, Timelike, Weekday};
+use datafusion::common::{DataFusionError, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use super::types::column_type;
+use crate::types::{ColumnType, Datum};
+
+type Result<T, E = DataFusionError> = std::result::Result<T, E>;
+
+/// What a function wants of an argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Text,
+    Int,
+    Double,
+    Time,
+    /// As it is.
+    Any,
+}
+
+/// What a function returns.
+#[derive(Debug, Clone, Copy)]
+enum Returns {
+    Is(ColumnType),
+    /// DATE if the first argument is one, else DATETIME.
+    Day,
+}
+
+/// A function of one row.
+#[derive(Debug)]
+struct Function {
+    names: &'static [&'static str],
+    /// The last one repeats if `most` is larger.
+    args: &'static [Kind],
+    least: usize,
+    most: usize,
+    returns: Returns,
+    /// Whether it sees NULL itself.
+    sees_null: bool,
+    call: fn(&[Datum]) -> Result<Datum, String>,
+}
+
+const MANY: usize = usize::MAX;
+const TEXT: Returns = Returns::Is(ColumnType::String);
+const INT: Returns = Returns::Is(ColumnType::BigInt);
+const DOUBLE: Returns = Returns::Is(ColumnType::Double);
+const DATE: Returns = Returns::Is(ColumnType::Date);
+const TIME: Returns = Returns::Is(ColumnType::DateTime);
+
+macro_rules! functions {
+    ($([$($name:literal)+] ($($arg:ident)*) $least:tt..$most:expr, $returns:expr, $sees:literal, $call:expr;)*) => {
+        static FUNCTIONS: &[Function] = &[$(Function {
+            names: &[$($name),+], args: &[$(Kind::$arg),*], least: $least, most: $most,
+            returns: $returns, sees_null: $sees, call: $call,
+        }),*];
+    };
+}
+
+functions! {
+    ["__text"] (Text) 1..1, TEXT, false, |a| Ok(a[0].clone());
+    ["length" "octet_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).len()));
+    ["char_length" "character_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).chars().count()));
+    ["lower" "lcase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_lowercase()));
+    ["upper" "ucase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_uppercase()));
+    ["concat"] (Text) 1..MANY, TEXT, false, |a| Ok(Datum::Text((0..a.len()).map(|at| text(a, at)).collect()));
+    ["concat_ws"] (Text) 2..MANY, TEXT, true, |a| Ok(concat_ws(a));
+    ["substr" "substring" "mid"] (Text Int Int) 2..3, TEXT, false, |a| Ok(substr(a));
+    ["left"] (Text Int) 2..2, TEXT, false, |a| Ok(take(text(a, 0), number(a, 1), false));
+    ["right"] (Text Int) 2..2, TEXT, false, |a| Ok(take(text(a, 0), number(a, 1), true));
+    ["instr"] (Text Text) 2..2, INT, false, |a| Ok(locate(text(a, 1), text(a, 0), 1));
+    ["locate" "position"] (Text Text Int) 2..3, INT, false,
+        |a| Ok(locate(text(a, 0), text(a, 1), if a.len() > 2 { number(a, 2) } else { 1 }));
+    ["lpad"] (Text Int Text) 3..3, TEXT, false, |a| pad(a, true);
+    ["rpad"] (Text Int Text) 3..3, TEXT, false, |a| pad(a, false);
+    ["repeat"] (Text Int) 2..2, TEXT, false, |a| repeat(text(a, 0), number(a, 1));
+    ["space"] (Int) 1..1, TEXT, false, |a| repeat(" ", number(a, 0));
+    ["reverse"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).chars().rev().collect()));
+    ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
+    ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
+    ["hex"] (Any) 1..1, TEXT, false, hex_of;
+    ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
+    ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
+    ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
+
+    ["year"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.year().into());
+    ["quarter"] (Time) 1..1, INT, false, |a| on_time(a, |t| ((t.month() + 2) / 3).into());
+    ["month"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.month().into());
+    ["day" "dayofmonth"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.day().into());
+    ["hour"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.hour().into());
+    ["minute"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.minute().into());
+    ["second"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.second().into());
+    ["microsecond"] (Time) 1..1, INT, false, |a| on_time(a, |t| (t.nanosecond() / 1000).into());
+    ["dayofweek"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.weekday().number_from_sunday().into());
+    ["weekday"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.weekday().num_days_from_monday().into());
+    ["dayofyear"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.ordinal().into());
+    ["weekofyear"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.iso_week().week().into());
+    ["dayname"] (Time) 1..1, TEXT, false, |a| date_format(time(a, 0), "%W");
+    ["monthname"] (Time) 1..1, TEXT, false, |a| date_format(time(a, 0), "%M");
+    ["date" "to_date"] (Time) 1..1, DATE, false, |a| Ok(day_of(time(a, 0)));
+    ["timestamp"] (Time) 1..1, TIME, false, |a| Ok(a[0].clone());
+    ["last_day"] (Time) 1..1, DATE, false, |a| Ok(last_day(time(a, 0)));
+    ["to_days"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.num_days_from_ce().into()).map(plus_year_zero);
+    ["datediff"] (Time Time) 2..2, INT, false,
+        |a| Ok(Datum::Int(time(a, 0).date().signed_duration_since(time(a, 1).date()).num_days()));
+    ["timestampdiff"] (Text Time Time) 3..3, INT, false, |a| time_between(text(a, 0), time(a, 1), time(a, 2));
+    ["date_trunc"] (Text Time) 2..2, TIME, false, |a| truncate_time(text(a, 0), time(a, 1));
+    ["date_format"] (Time Text) 2..2, TEXT, false, |a| date_format(time(a, 0), text(a, 1));
+    ["str_to_date"] (Text Text) 2..2, TIME, false, |a| str_to_date(text(a, 0), text(a, 1));
+    ["unix_timestamp"] (Time) 1..1, INT, false, |a| Ok(unix_timestamp(time(a, 0)));
+    ["from_unixtime"] (Int Text) 1..2, TEXT, false,
+        |a| from_unixtime(number(a, 0), if a.len() > 1 { text(a, 1) } else { "%Y-%m-%d %H:%i:%s" });
+    ["__add_days"] (Any Int Text) 3..3, Returns::Day, false, |a| add_days(&a[0], number(a, 1), text(a, 2));
+    ["__add_time"] (Time Int Text) 3..3, TIME, false, |a| add_time(time(a, 0), number(a, 1), text(a, 2));
+
+    ["ceil" "ceiling" "dceil"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).ceil()));
+    ["floor" "dfloor"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).floor()));
+    ["sqrt"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).sqrt()));
+    ["exp"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).exp()));
+    ["ln"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).ln()));
+    ["log2"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).log2()));
+    ["log10"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).log10()));
+    ["log"] (Double) 1..2, DOUBLE, false,
+        |a| Ok(finite(if a.len() > 1 { real(a, 1).ln() / real(a, 0).ln() } else { real(a, 0).ln() }));
+    ["pow" "power"] (Double) 2..2, DOUBLE, false, |a| Ok(finite(real(a, 0).powf(real(a, 1))));
+    ["acos"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).acos()));
+    ["asin"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).asin()));
+
+    ["__divide"] (Double Double) 2..2, DOUBLE, false, |a| Ok(quotient(a, |x, y| x / y));
+    ["__modulo"] (Double Double) 2..2, DOUBLE, false, |a| Ok(quotient(a, |x, y| x % y));
+    ["__int_divide"] (Int Int) 2..2, INT, false, int_divide;
+    ["__whole_divide"] (Double Double) 2..2, INT, false, |a| whole(quotient(a, |x, y| (x / y).trunc()));
+}
+
+/// Operators on whole columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Operation {
+    /// BIGINT + BIGINT, an error where it overflows.
+    Add,
+    /// BIGINT - BIGINT.
+    Subtract,
+    /// BIGINT * BIGINT.
+    Multiply,
+    /// A condition: numbers and text are true if they are not zero.
+    Truth,
+    /// What can be added up: BOOLEAN as 0 and 1, text as DOUBLE.
+    Number,
+}
+
+/// All functions, by each of their names.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Arc<ScalarUDF>)> {
+    let rows = FUNCTIONS.iter().flat_map(|function| {
+        let udf = Arc::new(ScalarUDF::new_from_impl(RowFunction { function, signature: signature() }));
+        function.names.iter().map(move |name| (*name, udf.clone()))
+    });
+    use Operation::*;
+    let operations = [Add, Subtract, Multiply, Truth, Number].map(|operation| (operation.name(), operation.udf()));
+    rows.chain(operations)
+}
+
+impl Operation {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Add => "__add",
+            Self::Subtract => "__subtract",
+            Self::Multiply => "__multiply",
+            Self::Truth => "__truth",
+            Self::Number => "__number",
+        }
+    }
+
+    pub(super) fn udf(self) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::new_from_impl(OperationFunction { operation: self, signature: signature() }))
+    }
+}
+
+fn signature() -> Signature {
+    Signature::user_defined(Volatility::Immutable)
+}
+
+#[derive(Debug)]
+struct RowFunction {
+    function: &'static Function,
+    signature: Signature,
+}
+
+impl PartialEq for RowFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.function.names == other.function.names
+    }
+}
+
+impl Eq for RowFunction {}
+
+impl Hash for RowFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.names.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for RowFunction {
+    fn name(&self) -> &str {
+        self.function.names[0]
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        if given.len() < self.function.least || given.len() > self.function.most {
+            return plan_err!("Incorrect parameter count in the call to function '{}'", self.name());
+        }
+        given.iter().map(|ty| Ok(column_type(ty)?.arrow())).collect()
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        Ok(match self.function.returns {
+            Returns::Is(ty) => ty.arrow(),
+            Returns::Day if given.first() == Some(&DataType::Date32) => DataType::Date32,
+            Returns::Day => ColumnType::DateTime.arrow(),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Function { args: kinds, sees_null, call, .. } = self.function;
+        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if scalar { 1 } else { args.number_rows };
+        // One array for each column, one value for each constant.
+        let inputs = args.args.iter().enumerate().map(|(at, arg)| {
+            let kind = kinds.get(at).or(kinds.last()).copied().unwrap_or(Kind::Any);
+            let (array, constant) = match arg {
+                ColumnarValue::Array(array) => (array.clone(), false),
+                ColumnarValue::Scalar(value) => (value.to_array()?, true),
+            };
+            let ty = column_type(array.data_type())?;
+            Ok((array, ty, kind, constant))
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let constants: Vec<Option<Datum>> =
+            inputs.iter().map(|(array, ty, kind, constant)| constant.then(|| argument(array, 0, *ty, *kind))).collect();
+        let mut values = Vec::with_capacity(rows);
+        let mut given = Vec::with_capacity(inputs.len());
+        for row in 0..rows {
+            given.clear();
+            given.extend(inputs.iter().zip(&constants).map(|((array, ty, kind, _), constant)| match constant {
+                Some(constant) => constant.clone(),
+                None => argument(array, row, *ty, *kind),
+            }));
+            let unknown = !sees_null && given.contains(&Datum::Null);
+            let value = if unknown { Ok(Datum::Null) } else { call(&given) };
+            values.push(value.map_err(|err| DataFusionError::Execution(format!("{}: {err}", self.name())))?);
+        }
+        let array = array_of(values, args.return_field.data_type())?;
+        Ok(match scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
+            false => ColumnarValue::Array(array),
+        })
+    }
+}
+
+/// The argument in a row, as the kind that is wanted; NULL if it has no such value.
+fn argument(array: &ArrayRef, row: usize, ty: ColumnType, kind: Kind) -> Datum {
+    let value = Datum::at(array, row).unwrap_or(Datum::Null);
+    let converted = match (kind, value) {
+        (_, Datum::Null) => None,
+        (Kind::Any, value) => Some(value),
+        (Kind::Text, value) => value.text(ty).map(Datum::Text),
+        (Kind::Time, Datum::Date(days)) => Some(Datum::DateTime(i64::from(days) * 86_400_000_000)),
+        (Kind::Time, value @ Datum::DateTime(_)) => Some(value),
+        (Kind::Time, value) => value.text(ty).and_then(|text| Datum::parse(&text, ColumnType::DateTime).ok()),
+        (Kind::Int, Datum::Bool(value)) => Some(Datum::Int(value.into())),
+        (Kind::Int, value @ Datum::Int(_)) => Some(value),
+        (Kind::Int, value) => double(value, ty).and_then(|value| whole(Datum::Double(value.round())).ok()),
+        (Kind::Double, value) => double(value, ty).map(Datum::Double),
+    };
+    converted.unwrap_or(Datum::Null)
+}
+
+fn double(value: Datum, ty: ColumnType) -> Option<f64> {
+    match value {
+        Datum::Bool(value) => Some(f64::from(u8::from(value))),
+        Datum::Int(value) => Some(value as f64),
+        Datum::Double(value) => Some(value),
+        value => value.text(ty)?.trim().parse().ok(),
+    }
+}
+
+/// An array of these values, which are all of the type or NULL.
+pub(super) fn array_of(values: Vec<Datum>, ty: &DataType) -> Result<ArrayRef> {
+    if values.is_empty() {
+        return Ok(arrow::array::new_empty_array(ty));
+    }
+    let scalars = values.into_iter().map(|value| match (value, ty) {
+        (Datum::Null, ty) => ScalarValue::try_from(ty),
+        (value, _) => Ok(scalar(value)),
+    });
+    ScalarValue::iter_to_array(scalars.collect::<Result<Vec<_>>>()?)
+}
+
+/// A value as DataFusion has it. DECIMAL has scale 0.
+pub(super) fn scalar(value: Datum) -> ScalarValue {
+    match value {
+        Datum::Null => ScalarValue::Null,
+        Datum::Bool(value) => ScalarValue::Boolean(Some(value)),
+        Datum::Int(value) => ScalarValue::Int64(Some(value)),
+        Datum::Double(value) => ScalarValue::Float64(Some(value)),
+        Datum::Decimal(value) => ScalarValue::Decimal128(Some(value), 38, 0),
+        Datum::Date(value) => ScalarValue::Date32(Some(value)),
+        Datum::DateTime(value) => ScalarValue::TimestampMicrosecond(Some(value), None),
+        Datum::Text(value) => ScalarValue::Utf8(Some(value)),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OperationFunction {
+    operation: Operation,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for OperationFunction {
+    fn name(&self) -> &str {
+        self.operation.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        match self.operation {
+            Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; 2]),
+            Operation::Truth | Operation::Number => Ok(given.to_vec()),
+        }
+    }
+
+    fn return_type(&self, given: &[DataType]) -> Result<DataType> {
+        Ok(match (self.operation, &given[0]) {
+            (Operation::Truth, _) => DataType::Boolean,
+            (Operation::Number, DataType::Boolean) => DataType::Int64,
+            (Operation::Number, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => DataType::Float64,
+            (Operation::Number, other) => other.clone(),
+            _ => DataType::Int64,
+        })
+    }
+
+    /// Where nothing is to be done, the call goes away.
+    fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if matches!(self.operation, Operation::Truth | Operation::Number) {
+            let ty = info.get_data_type(&args[0])?;
+            if self.return_type(std::slice::from_ref(&ty))? == ty {
+                return Ok(ExprSimplifyResult::Simplified(args.remove(0)));
+            }
+        }
+        Ok(ExprSimplifyResult::Original(args))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let overflow = |result: Result<ArrayRef, arrow::error::ArrowError>| match result {
+            Ok(array) => Ok(array),
+            Err(_) => exec_err!("BIGINT value is out of range"),
+        };
+        let lenient = CastOptions { safe: true, ..Default::default() };
+        let array = match self.operation {
+            Operation::Add => overflow(numeric::add(&arrays[0], &arrays[1]))?,
+            Operation::Subtract => overflow(numeric::sub(&arrays[0], &arrays[1]))?,
+            Operation::Multiply => overflow(numeric::mul(&arrays[0], &arrays[1]))?,
+            Operation::Truth => {
+                let numbers = match arrays[0].data_type() {
+                    DataType::Boolean => return Ok(args.args[0].clone()),
+                    DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
+                        cast_with_options(&arrays[0], &DataType::Float64, &lenient)?
+                    }
+                    _ => arrays[0].clone(),
+                };
+                cast_with_options(&numbers, &DataType::Boolean, &lenient)?
+            }
+            Operation::Number => cast_with_options(&arrays[0], args.return_field.data_type(), &lenient)?,
+        };
+        Ok(match scalar {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
+            false => ColumnarValue::Array(array),
+        })
+    }
+}
+
+fn text(args: &[Datum], at: usize) -> &str {
+    if let Datum::Text(text) = &args[at] { text } else { "" }
+}
+
+fn number(args: &[Datum], at: usize) -> i64 {
+    if let Datum::Int(number) = args[at] { number } else { 0 }
+}
+
+fn real(args: &[Datum], at: usize) -> f64 {
+    if let Datum::Double(number) = args[at] { number } else { f64::NAN }
+}
+
+/// Outside its domain a function is NULL.
+fn finite(value: f64) -> Datum {
+    if value.is_finite() { Datum::Double(value) } else { Datum::Null }
+}
+
+fn time(args: &[Datum], at: usize) -> NaiveDateTime {
+    if let Datum::DateTime(micros) = args[at] { naive(micros) } else { NaiveDateTime::default() }
+}
+
+fn naive(micros: i64) -> NaiveDateTime {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default().naive_utc()
+}
+
+fn int(value: usize) -> Datum {
+    Datum::Int(value as i64)
+}
+
+fn on_time(args: &[Datum], part: fn(NaiveDateTime) -> i64) -> Result<Datum, String> {
+    Ok(Datum::Int(part(time(args, 0))))
+}
+
+fn datetime(time: NaiveDateTime) -> Datum {
+    Datum::DateTime(time.and_utc().timestamp_micros())
+}
+
+fn date(day: NaiveDate) -> Datum {
+    Datum::Date(day.signed_duration_since(NaiveDate::default()).num_days() as i32)
+}
+
+fn day_of(time: NaiveDateTime) -> Datum {
+    date(time.date())
+}
+
+/// chrono counts days from the year 1, MySQL from the year 0.
+fn plus_year_zero(days: Datum) -> Datum {
+    if let Datum::Int(days) = days { Datum::Int(days + 365) } else { days }
+}
+
+fn concat_ws(args: &[Datum]) -> Datum {
+    let Datum::Text(separator) = &args[0] else { return Datum::Null };
+    let parts = args[1..].iter().filter_map(|part| if let Datum::Text(part) = part { Some(&**part) } else { None });
+    Datum::Text(parts.collect::<Vec<_>>().join(separator))
+}
+
+/// Positions count from 1, negative ones from the end; 0 is nowhere.
+fn substr(args: &[Datum]) -> Datum {
+    let (source, from) = (text(args, 0), number(args, 1));
+    let most = if args.len() > 2 { usize::try_from(number(args, 2)).unwrap_or(0) } else { MANY };
+    let length = source.chars().count() as i64;
+    let start = if from < 0 { length + from } else { from - 1 };
+    if start < 0 || start >= length {
+        return Datum::Text(String::new());
+    }
+    Datum::Text(source.chars().skip(start as usize).take(most).collect())
+}
+
+fn take(source: &str, count: i64, from_end: bool) -> Datum {
+    let count = usize::try_from(count).unwrap_or(0);
+    let skip = if from_end { source.chars().count().saturating_sub(count) } else { 0 };
+    Datum::Text(source.chars().skip(skip).take(count).collect())
+}
+
+fn locate(part: &str, source: &str, from: i64) -> Datum {
+    let Some(skip) = from.checked_sub(1).and_then(|skip| usize::try_from(skip).ok()) else { return Datum::Int(0) };
+    let Some(start) = source.char_indices().map(|(at, _)| at).chain([source.len()]).nth(skip) else {
+        return Datum::Int(0);
+    };
+    match source[start..].find(part) {
+        Some(found) => int(skip + source[start..start + found].chars().count() + 1),
+        None => Datum::Int(0),
+    }
+}
+
+/// The longest text that functions make out of short ones.
+const MAX_TEXT: i64 = 1 << 20;
+
+fn repeat(part: &str, times: i64) -> Result<Datum, String> {
+    let times = times.max(0);
+    if times.saturating_mul(part.len() as i64) > MAX_TEXT {
+        return Err(format!("the result is longer than {MAX_TEXT} bytes"));
+    }
+    Ok(Datum::Text(part.repeat(times as usize)))
+}
+
+fn pad(args: &[Datum], left: bool) -> Result<Datum, String> {
+    let (source, wanted, filling) = (text(args, 0), number(args, 1), text(args, 2));
+    if wanted > MAX_TEXT {
+        return Err(format!("the result is longer than {MAX_TEXT} characters"));
+    }
+    let Ok(wanted) = usize::try_from(wanted) else { return Ok(Datum::Null) };
+    let length = source.chars().count();
+    if length < wanted && filling.is_empty() {
+        return Ok(Datum::Text(String::new()));
+    }
+    let kept = source.chars().take(wanted);
+    let added = filling.chars().cycle().take(wanted.saturating_sub(length));
+    Ok(Datum::Text(if left { added.chain(kept).collect() } else { kept.chain(added).collect() }))
+}
+
+fn replace(args: &[Datum]) -> Datum {
+    let (source, from) = (text(args, 0), text(args, 1));
+    Datum::Text(if from.is_empty() { source.to_owned() } else { source.replace(from, text(args, 2)) })
+}
+
+fn hex_of(args: &[Datum]) -> Result<Datum, String> {
+    match &args[0] {
+        Datum::Int(value) => Ok(Datum::Text(format!("{value:X}"))),
+        Datum::Text(value) => Ok(Datum::Text(hex::encode_upper(value))),
+        other => Err(format!("{other} is neither an integer nor text")),
+    }
+}
+
+fn find_in_set(part: &str, set: &str) -> Datum {
+    int(set.split(',').position(|element| element == part && !set.is_empty()).map_or(0, |at| at + 1))
+}
+
+fn substring_index(args: &[Datum]) -> Datum {
+    let (source, separator, count) = (text(args, 0), text(args, 1), number(args, 2));
+    if separator.is_empty() || count == 0 {
+        return Datum::Text(String::new());
+    }
+    let nth = count.unsigned_abs() as usize - 1;
+    let kept = if count > 0 {
+        source.match_indices(separator).nth(nth).map(|(at, _)| &source[..at])
+    } else {
+        source.rmatch_indices(separator).nth(nth).map(|(at, _)| &source[at + separator.len()..])
+    };
+    Datum::Text(kept.unwrap_or(source).to_owned())
+}
+
+fn quotient(args: &[Datum], divide: fn(f64, f64) -> f64) -> Datum {
+    match (&args[0], &args[1]) {
+        (Datum::Double(x), Datum::Double(y)) if *y != 0.0 => Datum::Double(divide(*x, *y)),
+        _ => Datum::Null,
+    }
+}
+
+fn int_divide(args: &[Datum]) -> Result<Datum, String> {
+    match number(args, 1) {
+        0 => Ok(Datum::Null),
+        divisor => number(args, 0).checked_div(divisor).map(Datum::Int).ok_or("BIGINT value is out of range".into()),
+    }
+}
+
+fn whole(value: Datum) -> Result<Datum, String> {
+    match value {
+        // The bounds are exact as f64: -2^63 is a BIGINT, 2^63 is not.
+        Datum::Double(value) if (-(2.0_f64.powi(63))..2.0_f64.powi(63)).contains(&value) => {
+            Ok(Datum::Int(value as i64))
+        }
+        Datum::Double(_) => Err("BIGINT value is out of range".into()),
+        other => Ok(other),
+    }
+}
+
+fn months(time: NaiveDateTime) -> i64 {
+    i64::from(time.year()) * 12 + i64::from(time.month0())
+}
+
+fn last_day(time: NaiveDateTime) -> Datum {
+    let first = time.date().with_day(1).and_then(|day| day.checked_add_months(Months::new(1)));
+    first.and_then(|day| day.pred_opt()).map_or(Datum::Null, date)
+}
+
+/// Whole units from one time to another.
+fn time_between(unit: &str, from: NaiveDateTime, to: NaiveDateTime) -> Result<Datum, String> {
+    let micros = to.and_utc().timestamp_micros() - from.and_utc().timestamp_micros();
+    let whole_months = || {
+        let rest = |time: NaiveDateTime| (time.day(), time.time());
+        let months = months(to) - months(from);
+        match months {
+            1.. if rest(to) < rest(from) => months - 1,
+            ..=-1 if rest(to) > rest(from) => months + 1,
+            _ => months,
+        }
+    };
+    let second = 1_000_000;
+    Ok(Datum::Int(match unit.to_ascii_uppercase().as_str() {
+        "MICROSECOND" => micros,
+        "SECOND" => micros / second,
+        "MINUTE" => micros / (60 * second),
+        "HOUR" => micros / (3600 * second),
+        "DAY" => micros / (86_400 * second),
+        "WEEK" => micros / (7 * 86_400 * second),
+        "MONTH" => whole_months(),
+        "QUARTER" => whole_months() / 3,
+        "YEAR" => whole_months() / 12,
+        _ => return Err(format!("unknown unit {unit}")),
+    }))
+}
+
+fn truncate_time(unit: &str, time: NaiveDateTime) -> Result<Datum, String> {
+    let day = time.date();
+    let midnight = |day: Option<NaiveDate>| day.and_then(|day| day.and_hms_opt(0, 0, 0));
+    let first_of = |month: u32| midnight(NaiveDate::from_ymd_opt(day.year(), month, 1));
+    let truncated = match unit.to_ascii_lowercase().as_str() {
+        "year" => first_of(1),
+        "quarter" => first_of(day.month0() / 3 * 3 + 1),
+        "month" => first_of(day.month()),
+        "week" => midnight(Some(day.week(Weekday::Mon).first_day())),
+        "day" => midnight(Some(day)),
+        "hour" => day.and_hms_opt(time.hour(), 0, 0),
+        "minute" => day.and_hms_opt(time.hour(), time.minute(), 0),
+        "second" => day.and_hms_opt(time.hour(), time.minute(), time.second()),
+        _ => return Err(format!("unknown unit {unit}")),
+    };
+    Ok(truncated.map_or(Datum::Null, datetime))
+}
+
+/// Adds whole days or months; the day is clipped to the length of the month.
+fn add_days(value: &Datum, count: i64, unit: &str) -> Result<Datum, String> {
+    let micros = match value {
+        Datum::Date(days) => i64::from(*days) * 86_400_000_000,
+        Datum::DateTime(micros) => *micros,
+        Datum::Text(text) => match Datum::parse(text, ColumnType::DateTime) {
+            Ok(Datum::DateTime(micros)) => micros,
+            _ => return Ok(Datum::Null),
+        },
+        other => return Err(format!("{other} is not a date")),
+    };
+    let (months, days) = match unit {
+        "YEAR" => (count.saturating_mul(12), 0),
+        "QUARTER" => (count.saturating_mul(3), 0),
+        "MONTH" => (count, 0),
+        "WEEK" => (0, count.saturating_mul(7)),
+        "DAY" => (0, count),
+        _ => return Err(format!("unknown unit {unit}")),
+    };
+    let by = Months::new(u32::try_from(months.unsigned_abs()).unwrap_or(u32::MAX));
+    let time = naive(micros);
+    let time = if months < 0 { time.checked_sub_months(by) } else { time.checked_add_months(by) };
+    let days = chrono::Duration::try_days(days);
+    let moved = time.zip(days).and_then(|(time, days)| time.checked_add_signed(days)).filter(in_range);
+    Ok(match (moved, value) {
+        (None, _) => Datum::Null,
+        (Some(time), Datum::Date(_)) => day_of(time),
+        (Some(time), _) => datetime(time),
+    })
+}
+
+fn add_time(time: NaiveDateTime, count: i64, unit: &str) -> Result<Datum, String> {
+    let by = match unit {
+        "HOUR" => chrono::Duration::try_hours(count),
+        "MINUTE" => chrono::Duration::try_minutes(count),
+        "SECOND" => chrono::Duration::try_seconds(count),
+        "MICROSECOND" => Some(chrono::Duration::microseconds(count)),
+        _ => return Err(format!("unknown unit {unit}")),
+    };
+    let moved = by.and_then(|by| time.checked_add_signed(by)).filter(in_range);
+    Ok(moved.map_or(Datum::Null, datetime))
+}
+
+/// MySQL's dates end with the year 9999.
+fn in_range(time: &NaiveDateTime) -> bool {
+    (0..=9999).contains(&time.year())
+}
+
+fn unix_timestamp(time: NaiveDateTime) -> Datum {
+    Local.from_local_datetime(&time).earliest().map_or(Datum::Int(0), |time| Datum::Int(time.timestamp().max(0)))
+}
+
+fn from_unixtime(seconds: i64, format: &str) -> Result<Datum, String> {
+    match DateTime::from_timestamp(seconds, 0) {
+        Some(time) if seconds >= 0 => date_format(time.with_timezone(&Local).naive_local(), format),
+        _ => Ok(Datum::Null),
+    }
+}
+
+fn date_format(time: NaiveDateTime, format: &str) -> Result<Datum, String> {
+    use std::fmt::Write;
+    let mut out = String::new();
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        let hour12 = (time.hour() + 11) % 12 + 1;
+        let written = match rest.next() {
+            Some('Y') => write!(out, "{:04}", time.year()),
+            Some('y') => write!(out, "{:02}", time.year() % 100),
+            Some('m') => write!(out, "{:02}", time.month()),
+            Some('c') => write!(out, "{}", time.month()),
+            Some('d') => write!(out, "{:02}", time.day()),
+            Some('e') => write!(out, "{}", time.day()),
+            Some('D') => write!(out, "{}{}", time.day(), ordinal(time.day())),
+            Some('j') => write!(out, "{:03}", time.ordinal()),
+            Some('H') => write!(out, "{:02}", time.hour()),
+            Some('k') => write!(out, "{}", time.hour()),
+            Some('h' | 'I') => write!(out, "{hour12:02}"),
+            Some('l') => write!(out, "{hour12}"),
+            Some('i') => write!(out, "{:02}", time.minute()),
+            Some('s' | 'S') => write!(out, "{:02}", time.second()),
+            Some('f') => write!(out, "{:06}", time.nanosecond() / 1000),
+            Some('p') => write!(out, "{}", time.format("%p")),
+            Some('T') => write!(out, "{}", time.format("%H:%M:%S")),
+            Some('r') => write!(out, "{hour12:02}:{}", time.format("%M:%S %p")),
+            Some('M') => write!(out, "{}", time.format("%B")),
+            Some('b') => write!(out, "{}", time.format("%b")),
+            Some('W') => write!(out, "{}", time.format("%A")),
+            Some('a') => write!(out, "{}", time.format("%a")),
+            Some('w') => write!(out, "{}", time.weekday().num_days_from_sunday()),
+            Some('v') => write!(out, "{:02}", time.iso_week().week()),
+            Some('x') => write!(out, "{:04}", time.iso_week().year()),
+            Some(letter @ ('u' | 'U' | 'V' | 'X')) => return Err(format!("%{letter} is not supported, %v and %x are")),
+            Some(other) => write!(out, "{other}"),
+            None => write!(out, "%"),
+        };
+        written.map_err(|err| err.to_string())?;
+    }
+    Ok(Datum::Text(out))
+}
+
+fn ordinal(day: u32) -> &'static str {
+    match (day / 10, day % 10) {
+        (1, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    }
+}
+
+/// NULL if the text does not have the form.
+fn str_to_date(source: &str, format: &str) -> Result<Datum, String> {
+    let mut pattern = String::new();
+    let mut has_time = false;
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            pattern.push(c);
+            continue;
+        }
+        let letter = rest.next().unwrap_or('%');
+        has_time |= "HkhIlisSfpTr".contains(letter);
+        pattern.push_str(match letter {
+            'Y' => "%Y",
+            'y' => "%y",
+            'm' | 'c' => "%m",
+            'd' | 'e' => "%d",
+            'j' => "%j",
+            'H' | 'k' => "%H",
+            'h' | 'I' | 'l' => "%I",
+            'i' => "%M",
+            's' | 'S' => "%S",
+            'f' => "%6f",
+            'p' => "%p",
+            'T' => "%H:%M:%S",
+            'r' => "%I:%M:%S %p",
+            'M' => "%B",
+            'b' => "%b",
+            'W' => "%A",
+            'a' => "%a",
+            '%' => "%%",
+            other => return Err(format!("%{other} is not supported")),
+        });
+    }
+    let parsed = match has_time {
+        false => NaiveDate::parse_from_str(source, &pattern).ok().and_then(|day| day.and_hms_opt(0, 0, 0)),
+        // Chrono wants minutes; MySQL takes those that are absent as 0.
+        true => NaiveDateTime::parse_from_str(source, &pattern)
+            .or_else(|_| NaiveDateTime::parse_from_str(&format!("{source}\u{1}0"), &format!("{pattern}\u{1}%M")))
+            .ok(),
+    };
+    Ok(parsed.filter(in_range).map_or(Datum::Null, datetime))
+}

@@ -1,0 +1,382 @@
+//! What DataFusion's SQL planner asks for: names, and what operators and types mean in MySQL's dialect.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::{DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, Operator, ScalarUDF, TableSource, WindowUDF, cast,
+    lit, try_cast,
+};
+use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
+
+use super::functions;
+use super::functions::{Operation, scalar};
+use super::types::column_type;
+use crate::types::{ColumnType, Datum};
+
+type Result<T, E = DataFusionError> = std::result::Result<T, E>;
+
+/// DataFusion's functions that mean in MySQL what they mean there. The others are in `functions.rs`.
+const SCALAR: &[&str] = &[
+    "abs",
+    "atan",
+    "atan2",
+    "btrim",
+    "coalesce",
+    "cos",
+    "cot",
+    "degrees",
+    "ends_with",
+    "greatest",
+    "least",
+    "ltrim",
+    "md5",
+    "nullif",
+    "pi",
+    "radians",
+    "random",
+    "round",
+    "rtrim",
+    "signum",
+    "sin",
+    "starts_with",
+    "tan",
+    "trim",
+    "trunc",
+];
+
+const AGGREGATE: &[&str] = &[
+    "approx_distinct",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "first_value",
+    "last_value",
+    "max",
+    "min",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "var_pop",
+    "var_samp",
+];
+
+const WINDOW: &[&str] = &[
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "rank",
+    "row_number",
+];
+
+/// All functions that a query can name.
+#[derive(Debug)]
+pub(super) struct Functions {
+    scalar: HashMap<String, Arc<ScalarUDF>>,
+    aggregate: HashMap<String, Arc<AggregateUDF>>,
+    window: HashMap<String, Arc<WindowUDF>>,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    pub(super) names: HashSet<String>,
+}
+
+impl Functions {
+    pub(super) fn new(state: &SessionState) -> Self {
+        let known = |names: &[&str], name: &String| names.contains(&name.as_str());
+        let mut scalar = state.scalar_functions().clone();
+        scalar.retain(|name, _| known(SCALAR, name));
+        scalar.extend(functions::all().map(|(name, function)| (name.to_owned(), function)));
+        let mut aggregate = state.aggregate_functions().clone();
+        aggregate.retain(|name, _| known(AGGREGATE, name));
+        let mut window = state.window_functions().clone();
+        window.retain(|name, _| known(WINDOW, name));
+        let names = scalar.keys().chain(aggregate.keys()).chain(window.keys()).cloned().collect();
+        let mut planners: Vec<Arc<dyn ExprPlanner>> = vec![Arc::new(Operators)];
+        planners.extend(state.expr_planners().iter().cloned());
+        Self { scalar, aggregate, window, planners, names }
+    }
+}
+
+/// Resolves the names of one query.
+pub(super) struct Names<'a> {
+    pub(super) functions: &'a Functions,
+    pub(super) options: &'a ConfigOptions,
+    pub(super) table: &'a dyn Fn(&TableReference) -> crate::error::Result<Arc<dyn TableSource>>,
+}
+
+impl ContextProvider for Names<'_> {
+    fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
+        (self.table)(&name).map_err(|err| DataFusionError::External(Box::new(err)))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.functions.planners
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(Types))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.functions.scalar.get(name).cloned()
+    }
+
+    fn get_higher_order_meta(&self, _: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.functions.aggregate.get(name).cloned()
+    }
+
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.window.get(name).cloned()
+    }
+
+    fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        self.functions.scalar.keys().cloned().collect()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        self.functions.aggregate.keys().cloned().collect()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        self.functions.window.keys().cloned().collect()
+    }
+}
+
+#[derive(Debug)]
+struct Types;
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, ty: &SqlType) -> Result<Option<FieldRef>> {
+        let planned = match ty {
+            SqlType::Boolean | SqlType::Bool => DataType::Boolean,
+            SqlType::TinyInt(_) => DataType::Int8,
+            SqlType::SmallInt(_) => DataType::Int16,
+            SqlType::Int(_) | SqlType::Integer(_) => DataType::Int32,
+            SqlType::BigInt(_) | SqlType::Signed | SqlType::SignedInteger => DataType::Int64,
+            SqlType::Unsigned | SqlType::UnsignedInteger | SqlType::BigIntUnsigned(_) => DataType::Decimal128(20, 0),
+            SqlType::Float(_) | SqlType::Double(_) | SqlType::DoublePrecision | SqlType::Real => DataType::Float64,
+            SqlType::Decimal(size) | SqlType::Dec(size) | SqlType::Numeric(size) => {
+                let (precision, scale) = match size {
+                    ExactNumberInfo::None => (10, 0),
+                    ExactNumberInfo::Precision(precision) => (*precision, 0),
+                    ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, *scale),
+                };
+                match (u8::try_from(precision), i8::try_from(scale)) {
+                    (Ok(precision @ 1..=38), Ok(scale)) if (0..=precision as i8).contains(&scale) => {
+                        DataType::Decimal128(precision, scale)
+                    }
+                    _ => return plan_err!("{ty} is not a type: up to 38 digits, of which some are after the point"),
+                }
+            }
+            SqlType::Date => DataType::Date32,
+            SqlType::Datetime(_) | SqlType::Timestamp(..) => ColumnType::DateTime.arrow(),
+            SqlType::Char(_) | SqlType::Varchar(_) | SqlType::Text | SqlType::String(_) => DataType::Utf8,
+            other => return not_impl_err!("type {other}"),
+        };
+        Ok(Some(Arc::new(Field::new("", planned, true))))
+    }
+}
+
+/// What an operand counts as.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Class {
+    Null,
+    Bool,
+    Int,
+    Decimal,
+    Double,
+    Text,
+    Day,
+    Time,
+    Other,
+}
+
+fn class(ty: &DataType) -> Class {
+    match ty {
+        DataType::Null => Class::Null,
+        DataType::Boolean => Class::Bool,
+        ty if ty.is_integer() => Class::Int,
+        ty if ty.is_decimal() => Class::Decimal,
+        ty if ty.is_floating() => Class::Double,
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => Class::Text,
+        DataType::Date32 => Class::Day,
+        DataType::Timestamp(..) | DataType::Date64 => Class::Time,
+        _ => Class::Other,
+    }
+}
+
+#[derive(Debug)]
+struct Operators;
+
+impl ExprPlanner for Operators {
+    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator as Op;
+        let (Ok(left_ty), Ok(right_ty)) = (raw.left.get_type(schema), raw.right.get_type(schema)) else {
+            return Ok(PlannerResult::Original(raw));
+        };
+        let RawBinaryExpr { op, left, right } = raw;
+        let classes = (class(&left_ty), class(&right_ty));
+        let planned = match op {
+            Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes),
+            Op::Divide => match classes {
+                (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
+                    binary(left, Operator::Divide, not_zero(right, &right_ty)?)
+                }
+                _ => call("__divide", left, right)?,
+            },
+            Op::Modulo => match classes {
+                (Class::Int, Class::Int)
+                | (Class::Decimal, Class::Decimal | Class::Int)
+                | (Class::Int, Class::Decimal) => binary(left, Operator::Modulo, not_zero(right, &right_ty)?),
+                _ => call("__modulo", left, right)?,
+            },
+            Op::MyIntegerDivide => match classes {
+                (Class::Int | Class::Bool, Class::Int | Class::Bool) => call("__int_divide", left, right)?,
+                _ => call("__whole_divide", left, right)?,
+            },
+            Op::And => binary(truth(left, classes.0), Operator::And, truth(right, classes.1)),
+            Op::Or | Op::StringConcat => binary(truth(left, classes.0), Operator::Or, truth(right, classes.1)),
+            Op::PGOverlap => binary(truth(left, classes.0), Operator::And, truth(right, classes.1)),
+            Op::Xor => binary(truth(left, classes.0), Operator::NotEq, truth(right, classes.1)),
+            Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq | Op::Spaceship => {
+                let op = match op {
+                    Op::Eq => Operator::Eq,
+                    Op::NotEq => Operator::NotEq,
+                    Op::Lt => Operator::Lt,
+                    Op::LtEq => Operator::LtEq,
+                    Op::Gt => Operator::Gt,
+                    Op::GtEq => Operator::GtEq,
+                    _ => Operator::IsNotDistinctFrom,
+                };
+                let (left, right) = comparable(left, right, classes)?;
+                binary(left, op, right)
+            }
+            op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
+        };
+        Ok(PlannerResult::Planned(planned))
+    }
+}
+
+fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Class)) -> Expr {
+    let whole = |class| matches!(class, Class::Int | Class::Bool);
+    let (operation, operator) = match op {
+        BinaryOperator::Plus => (Operation::Add, Operator::Plus),
+        BinaryOperator::Minus => (Operation::Subtract, Operator::Minus),
+        _ => (Operation::Multiply, Operator::Multiply),
+    };
+    if whole(classes.0) && whole(classes.1) {
+        return operation.udf().call(vec![cast(left, DataType::Int64), cast(right, DataType::Int64)]);
+    }
+    let number = |expr, class| match class {
+        Class::Text => try_cast(expr, DataType::Float64),
+        Class::Bool => cast(expr, DataType::Int64),
+        _ => expr,
+    };
+    binary(number(left, classes.0), operator, number(right, classes.1))
+}
+
+/// NULL instead of zero.
+fn not_zero(expr: Expr, ty: &DataType) -> Result<Expr> {
+    let zero = cast(lit(0_i64), ty.clone());
+    datafusion::logical_expr::when(expr.clone().not_eq(zero), expr).end()
+}
+
+fn truth(expr: Expr, class: Class) -> Expr {
+    match class {
+        Class::Bool => expr,
+        Class::Null => cast(expr, DataType::Boolean),
+        _ => Operation::Truth.udf().call(vec![expr]),
+    }
+}
+
+/// Makes two operands comparable as MySQL does, literals first, so that scans can use them.
+fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr, Expr)> {
+    Ok(match classes {
+        (Class::Text, Class::Day | Class::Time | Class::Int | Class::Decimal | Class::Double | Class::Bool) => {
+            let (right, left) = comparable(right, left, (classes.1, classes.0))?;
+            (left, right)
+        }
+        (Class::Int, Class::Bool | Class::Day | Class::Time) => {
+            let (right, left) = comparable(right, left, (classes.1, classes.0))?;
+            (left, right)
+        }
+        (Class::Bool, Class::Int | Class::Decimal | Class::Double | Class::Text) => match literal(&right) {
+            Some(text) if matches!(text.as_str(), "0" | "1") => (left, lit(text == "1")),
+            _ => comparable(cast(left, DataType::Int64), right, (Class::Int, classes.1))?,
+        },
+        (Class::Day | Class::Time, Class::Text | Class::Int) => match literal(&right) {
+            Some(text) => match (classes.0, Datum::parse(&text, ColumnType::Date)) {
+                (Class::Day, Ok(day)) => (left, lit(scalar(day))),
+                _ => match Datum::parse(&text, ColumnType::DateTime) {
+                    Ok(time) => (cast(left, ColumnType::DateTime.arrow()), lit(scalar(time))),
+                    Err(_) => return plan_err!("Incorrect DATETIME value: '{text}'"),
+                },
+            },
+            None if classes.1 == Class::Text => {
+                let time = ColumnType::DateTime.arrow();
+                (cast(left, time.clone()), try_cast(right, time))
+            }
+            None => return plan_err!("a date cannot be compared with a number"),
+        },
+        (Class::Int, Class::Text) => match literal(&right).and_then(|text| text.trim().parse::<i64>().ok()) {
+            Some(number) => (left, lit(number)),
+            None => (cast(left, DataType::Float64), try_cast(right, DataType::Float64)),
+        },
+        (Class::Decimal, Class::Text) => (cast(left, DataType::Float64), try_cast(right, DataType::Float64)),
+        (Class::Double, Class::Text) => (left, try_cast(right, DataType::Float64)),
+        _ => (left, right),
+    })
+}
+
+/// The text of a literal.
+fn literal(expr: &Expr) -> Option<String> {
+    let Expr::Literal(value, _) = expr else { return None };
+    let array = value.to_array().ok()?;
+    let ty = column_type(array.data_type()).ok()?;
+    match value {
+        ScalarValue::Utf8View(text) | ScalarValue::LargeUtf8(text) => text.clone(),
+        _ => Datum::at(&array, 0)?.text(ty),
+    }
+}
+
+fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+}
+
+fn call(name: &str, left: Expr, right: Expr) -> Result<Expr> {
+    let function = functions::all().find(|(known, _)| *known == name);
+    let (_, function) = function.ok_or_else(|| DataFusionError::Internal(format!("no function {name}")))?;
+    Ok(function.call(vec![left, right]))
+}

@@ -1,0 +1,201 @@
+//! From DataFusion's results and errors to this service's.
+
+use arrow::array::RecordBatch;
+use arrow::array::RecordBatchOptions;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+
+use super::files::FilesTable;
+use super::rewrite::{Header, MARK};
+use super::rows::{Origin, ResultColumn};
+use super::stored::StoredTable;
+use super::types::{cast, column_type};
+use super::virtual_table::MadeTable;
+use crate::error::{Error, Result};
+use crate::types::{ColumnType, Entity, Kind};
+
+/// The columns of a plan's result, and the types that its arrays are cast to.
+pub(super) fn columns(
+    plan: &LogicalPlan,
+    headers: &[Header],
+) -> Result<(Vec<ResultColumn>, SchemaRef), DataFusionError> {
+    let fields = plan.schema().fields();
+    let first = headers.iter().position(|header| *header == Header::Wildcard).unwrap_or(headers.len());
+    let after = headers.iter().rev().position(|header| *header == Header::Wildcard).unwrap_or(0);
+    let mut columns = Vec::new();
+    for (at, field) in fields.iter().enumerate() {
+        let base = base_column(plan, at);
+        // Counted from the left up to the first wildcard, and from the right down to the last.
+        let header = match fields.len() - at {
+            _ if at < first => headers.get(at),
+            left if left <= after => headers.get(headers.len() - left),
+            _ => None,
+        };
+        let name = match (header, &base) {
+            (Some(Header::Text(text)), _) => text.clone(),
+            (_, Some(base)) => base.name.clone(),
+            _ => field.name().split(MARK).next().unwrap_or_default().to_owned(),
+        };
+        let found = column_type(field.data_type())?;
+        let declared = base.as_ref().map(|base| base.ty).filter(|ty| ty.arrow() == found.arrow());
+        let origin = base.and_then(|base| base.origin);
+        columns.push(ResultColumn { name, ty: declared.unwrap_or(found), nullable: field.is_nullable(), origin });
+    }
+    let fields = columns.iter().map(|column| Field::new(&column.name, column.ty.arrow(), column.nullable));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    Ok((columns, Arc::new(schema)))
+}
+
+/// A column of a table that a result column shows unchanged.
+struct Base {
+    name: String,
+    ty: ColumnType,
+    origin: Option<Origin>,
+}
+
+/// Follows an output column of a plan down to the table it comes from.
+fn base_column(plan: &LogicalPlan, at: usize) -> Option<Base> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let at = scan.projection.as_ref().map_or(Some(at), |kept| kept.get(at).copied())?;
+            let provider = source_as_provider(&scan.source).ok()?;
+            let (database, table, schema) = if let Some(table) = provider.downcast_ref::<StoredTable>() {
+                (table.view.database.to_string(), table.view.name.to_string(), &table.view.schema)
+            } else if let Some(made) = provider.downcast_ref::<MadeTable>() {
+                (made.table.database.clone(), made.table.name.clone(), &made.table.schema)
+            } else {
+                let files = provider.downcast_ref::<FilesTable>()?;
+                let (name, ty) = files.column(at);
+                return Some(Base { name: name.to_owned(), ty, origin: None });
+            };
+            let column = &schema.columns[at];
+            let name = column.name.to_string();
+            let origin = Some(Origin { database, table, column: name.clone() });
+            Some(Base { name, ty: column.ty, origin })
+        }
+        LogicalPlan::Projection(projection) => {
+            let mut expr = projection.expr.get(at)?;
+            while let Expr::Alias(alias) = expr {
+                expr = &alias.expr;
+            }
+            let Expr::Column(column) = expr else { return None };
+            let at = projection.input.schema().maybe_index_of_column(column)?;
+            base_column(&projection.input, at)
+        }
+        LogicalPlan::SubqueryAlias(alias) => base_column(&alias.input, at),
+        LogicalPlan::Filter(filter) => base_column(&filter.input, at),
+        LogicalPlan::Sort(sort) => base_column(&sort.input, at),
+        LogicalPlan::Limit(limit) => base_column(&limit.input, at),
+        LogicalPlan::Distinct(Distinct::All(input)) => base_column(input, at),
+        LogicalPlan::Join(join) => {
+            let left = join.left.schema().fields().len();
+            let kept = join.schema.fields().len() == left + join.right.schema().fields().len();
+            match at.checked_sub(left) {
+                Some(at) if kept => base_column(&join.right, at),
+                None => base_column(&join.left, at),
+                Some(_) => None,
+            }
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let Expr::Column(column) = aggregate.group_expr.get(at)? else { return None };
+            base_column(&aggregate.input, aggregate.input.schema().maybe_index_of_column(column)?)
+        }
+        _ => None,
+    }
+}
+
+/// The batches of a result with each array as its column's type.
+pub(super) fn convert(
+    stream: SendableRecordBatchStream,
+    schema: SchemaRef,
+    memory: usize,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let converted = move |batch: Result<RecordBatch, DataFusionError>| {
+        let batch = batch.map_err(|err| translate(err, memory))?;
+        let arrays = batch.columns().iter().zip(schema.fields());
+        let arrays = arrays.map(|(array, field)| match column_type(field.data_type()) {
+            Ok(ty) => cast(array, ty),
+            Err(err) => Err(err),
+        });
+        let arrays = arrays.collect::<Result<Vec<_>, _>>().map_err(|err| translate(err, memory))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(schema.clone(), arrays, &options).map_err(Error::internal)
+    };
+    // After an error nothing follows.
+    let mut failed = false;
+    let batches = stream.map(converted).take_while(move |batch| {
+        let go_on = !failed;
+        failed = batch.is_err();
+        futures::future::ready(go_on)
+    });
+    batches.boxed()
+}
+
+/// The error that a client shall see.
+pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
+    match err {
+        DataFusionError::External(cause) => match cause.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(cause) => match cause.downcast::<DataFusionError>() {
+                Ok(inner) => translate(*inner, memory),
+                Err(other) => Error::internal(other),
+            },
+        },
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => translate(*inner, memory),
+        DataFusionError::ArrowError(inner, _) => match *inner {
+            ArrowError::ExternalError(cause) => translate(DataFusionError::External(cause), memory),
+            ArrowError::MemoryError(message) => Error::Refused(message),
+            other => Error::Refused(other.to_string()),
+        },
+        DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
+            Ok(inner) => translate(inner, memory),
+            Err(shared) => translate_shared(&shared),
+        },
+        DataFusionError::Collection(mut all) if !all.is_empty() => translate(all.swap_remove(0), memory),
+        DataFusionError::SchemaError(inner, _) => match *inner {
+            SchemaError::FieldNotFound { field, .. } => {
+                Error::NotFound(Entity::new(Kind::Column, shown(&field.flat_name())))
+            }
+            SchemaError::AmbiguousReference { field } => {
+                Error::Analysis(format!("Column '{}' is ambiguous", shown(&field.name)))
+            }
+            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+                Error::Analysis(format!("Duplicate column name '{}', or a table that needs an alias", shown(&name)))
+            }
+        },
+        DataFusionError::Plan(message) => Error::Analysis(first_line(&message)),
+        DataFusionError::SQL(inner, _) => Error::Analysis(inner.to_string()),
+        DataFusionError::NotImplemented(message) => Error::Unsupported(first_line(&message)),
+        DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
+        DataFusionError::ExecutionJoin(inner) => Error::internal(inner),
+        DataFusionError::ResourcesExhausted(message) => Error::Refused(format!(
+            "queries may use {} MiB of memory, and this one needs more: {}",
+            memory >> 20,
+            first_line(&message)
+        )),
+        other => Error::internal(first_line(&other.strip_backtrace())),
+    }
+}
+
+fn translate_shared(err: &DataFusionError) -> Error {
+    match err {
+        DataFusionError::Plan(message) => Error::Analysis(first_line(message)),
+        other => Error::Refused(first_line(&other.strip_backtrace())),
+    }
+}
+
+fn first_line(message: &str) -> String {
+    let message = message.split("\n\nbacktrace:").next().unwrap_or(message);
+    message.replace(MARK, "#")
+}
+
+fn shown(name: &str) -> &str {
+    name.split(MARK).next().unwrap_or(name)
+}

@@ -1,0 +1,647 @@
+//! What MySQL's dialect means, said in terms that DataFusion understands: one pass over the syntax tree.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JoinConstraint,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
+    TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
+};
+
+use super::files::FilesCall;
+use super::functions::Operation;
+use super::{QueryContext, VariableScope};
+use crate::error::{Error, Result};
+use crate::sql::{files_call, projection_names};
+use crate::types::{Datum, Entity, Kind};
+
+/// Separates what a table's name in a rewritten query stands for; no name has it.
+pub(super) const MARK: char = '\u{1}';
+
+/// A query that DataFusion can plan.
+pub(super) struct Rewritten {
+    pub(super) query: Query,
+    /// One for each item of the outermost select list.
+    pub(super) headers: Vec<Header>,
+    /// The calls of `FILES`; the nth is the table `MARK files MARK n`.
+    pub(super) files: Vec<FilesCall>,
+}
+
+/// The header of a select list's item.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Header {
+    /// Of one column.
+    Text(String),
+    /// `*` or `t.*`: the columns' own names.
+    Wildcard,
+}
+
+/// Rewrites a query. `known` has the names of all functions; spans in the query count from the beginning of `text`.
+pub(super) fn rewrite(
+    query: &Query,
+    text: &str,
+    context: &QueryContext<'_>,
+    known: &HashSet<String>,
+) -> Result<Rewritten> {
+    let written = projection_names(query, text);
+    let mut query = query.clone();
+    let mut headers = Vec::new();
+    if let Some(select) = leftmost(&mut query.body) {
+        headers = headers_of(select, &written);
+        name_items(select);
+        make_unique(select);
+    }
+    let mut pass = Pass { context, known, files: Vec::new() };
+    match query.visit(&mut pass) {
+        ControlFlow::Break(err) => Err(err),
+        ControlFlow::Continue(()) => Ok(Rewritten { query, headers, files: pass.files }),
+    }
+}
+
+/// The select whose list names the columns of the result.
+fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::SetOperation { left, .. } => leftmost(left),
+        SetExpr::Query(query) => leftmost(&mut query.body),
+        _ => None,
+    }
+}
+
+fn headers_of(select: &Select, written: &[Option<String>]) -> Vec<Header> {
+    let header = |(at, item): (usize, &SelectItem)| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Header::Text(alias.value.clone()),
+        SelectItem::UnnamedExpr(expr) => {
+            Header::Text(written.get(at).cloned().flatten().unwrap_or_else(|| expr.to_string()))
+        }
+        _ => Header::Wildcard,
+    };
+    select.projection.iter().enumerate().map(header).collect()
+}
+
+/// The name of a plain column.
+fn last_name(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Identifier(name) if !is_variable(name) => Some(&name.value),
+        Expr::CompoundIdentifier(names) if !is_variable(&names[0]) => names.last().map(|name| name.value.as_str()),
+        _ => None,
+    }
+}
+
+fn is_variable(name: &Ident) -> bool {
+    name.quote_style.is_none() && name.value.starts_with('@')
+}
+
+/// Gives each item but plain columns an alias: the one it has, in lower case, or its text.
+fn name_items(select: &mut Select) {
+    for item in &mut select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) if last_name(expr).is_none() => {
+                let alias = name(&expr.to_string().to_lowercase());
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+            }
+            SelectItem::ExprWithAlias { alias, .. } => *alias = name(&alias.value.to_lowercase()),
+            _ => {}
+        }
+    }
+}
+
+/// DataFusion wants each column's name once; MySQL does not. Later items of a name get others.
+fn make_unique(select: &mut Select) {
+    let mut seen = HashSet::new();
+    let wildcard = select
+        .projection
+        .iter()
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                let plain = last_name(expr).unwrap_or_default().to_lowercase();
+                if !seen.insert(plain.clone()) || wildcard {
+                    *item =
+                        SelectItem::ExprWithAlias { expr: expr.clone(), alias: name(&format!("{plain}{MARK}{at}")) };
+                }
+            }
+            SelectItem::ExprWithAlias { alias, .. } if !seen.insert(alias.value.clone()) => {
+                alias.value = format!("{}{MARK}{at}", alias.value);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Pass<'a> {
+    context: &'a QueryContext<'a>,
+    known: &'a HashSet<String>,
+    files: Vec<FilesCall>,
+}
+
+impl VisitorMut for Pass<'_> {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        if let [table] = &select.from[..]
+            && table.joins.is_empty()
+            && matches!(&table.relation, TableFactor::Table { name, .. } if name.to_string().eq_ignore_ascii_case("dual"))
+        {
+            select.from.clear();
+        }
+        name_items(select);
+        for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
+            truth(condition);
+        }
+        for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
+            match constraint(&mut join.join_operator) {
+                Some(JoinConstraint::On(condition)) => truth(condition),
+                Some(JoinConstraint::Using(columns)) => {
+                    for column in columns {
+                        *column = ObjectName::from(vec![name(&column.to_string().replace('`', "").to_lowercase())]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            lower_columns(&mut cte.alias);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Error> {
+        match self.table_factor(table) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(err) => ControlFlow::Break(err),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match self.expr(expr) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(err) => ControlFlow::Break(err),
+        }
+    }
+}
+
+fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint) => Some(constraint),
+        _ => None,
+    }
+}
+
+fn lower_columns(alias: &mut TableAlias) {
+    for column in &mut alias.columns {
+        column.name.value = column.name.value.to_lowercase();
+    }
+}
+
+impl Pass<'_> {
+    fn table_factor(&mut self, table: &mut TableFactor) -> Result<()> {
+        let files = files_call(table).transpose()?;
+        match table {
+            TableFactor::Table { name: table, alias, args, version, sample, partitions, .. } => {
+                if version.is_some() || sample.is_some() {
+                    return Err(Error::Unsupported(format!("a version or a sample of table {table}")));
+                }
+                let plain = table.0.last().and_then(|part| part.as_ident()).map(|part| part.value.clone());
+                let plain = plain.ok_or_else(|| Error::Analysis(format!("{table} is not the name of a table")))?;
+                if let Some(properties) = files {
+                    *args = None;
+                    *table = ObjectName::from(vec![name(&format!("{MARK}files{MARK}{}", self.files.len()))]);
+                    self.files.push(FilesCall::new(properties)?);
+                } else if args.is_some() {
+                    return Err(Error::Unsupported(format!("table function {table}")));
+                } else if !partitions.is_empty() {
+                    let chosen = partitions.drain(..).map(|partition| format!("{MARK}{}", partition.value));
+                    let marked = name(&format!("{plain}{}", chosen.collect::<String>()));
+                    table.0.pop();
+                    table.0.push(ObjectNamePart::Identifier(marked));
+                }
+                match alias {
+                    Some(alias) => lower_columns(alias),
+                    None => {
+                        let columns = Vec::new();
+                        *alias = Some(TableAlias { explicit: true, name: name(&plain), columns, at: None });
+                    }
+                }
+            }
+            TableFactor::Derived { alias: Some(alias), .. } => lower_columns(alias),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn expr(&self, expr: &mut Expr) -> Result<()> {
+        let taken = std::mem::replace(expr, null());
+        *expr = self.rewritten(taken)?;
+        Ok(())
+    }
+
+    /// The parts of the expression are rewritten already.
+    fn rewritten(&self, expr: Expr) -> Result<Expr> {
+        Ok(match expr {
+            Expr::Identifier(id) if is_variable(&id) => self.variable(&id.value, None)?,
+            Expr::Identifier(id) => Expr::Identifier(lower(id)),
+            Expr::CompoundIdentifier(mut ids) if is_variable(&ids[0]) => {
+                let variable = ids.pop().unwrap_or_else(|| Ident::new(""));
+                self.variable(&format!("@@{}", variable.value), ids.first().map(|scope| scope.value.as_str()))?
+            }
+            Expr::CompoundIdentifier(mut ids) => {
+                // The database's name: tables go by their alias.
+                ids.drain(..ids.len().saturating_sub(2));
+                let last = ids.pop().map(lower);
+                Expr::CompoundIdentifier(ids.into_iter().chain(last).collect())
+            }
+            Expr::Value(value) => match value.value {
+                // Columns of CSV files are named `$1`, `$2`, …
+                Value::Placeholder(column) if column.starts_with('$') => Expr::Identifier(name(&column)),
+                // A number with an exponent is a DOUBLE, one with a point a DECIMAL.
+                Value::Number(text, _) if text.contains(['e', 'E']) => {
+                    cast(string(&text), DataType::Double(ExactNumberInfo::None))
+                }
+                other => Expr::Value(other.into()),
+            },
+            Expr::Prefixed { prefix, value } if prefix.value.to_lowercase().starts_with("_utf8") => *value,
+            Expr::Collate { expr, collation } if collation.to_string().to_lowercase().ends_with("_bin") => *expr,
+            Expr::Collate { collation, .. } => {
+                return Err(Error::Unsupported(format!("collation {collation}; text compares byte by byte")));
+            }
+            Expr::Between { expr, negated, low, high } => {
+                let from = binary(*expr.clone(), BinaryOperator::GtEq, *low);
+                let to = binary(*expr, BinaryOperator::LtEq, *high);
+                let both = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
+                if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(both) } } else { both }
+            }
+            Expr::RLike { negated, expr, pattern, .. } => {
+                let op = if negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
+                binary(*expr, op, *pattern)
+            }
+            Expr::UnaryOp { op: UnaryOperator::Not | UnaryOperator::BangNot, mut expr } => {
+                truth(&mut expr);
+                Expr::UnaryOp { op: UnaryOperator::Not, expr }
+            }
+            Expr::Case { operand: None, mut conditions, else_result, case_token, end_token } => {
+                conditions.iter_mut().for_each(|when| truth(&mut when.condition));
+                Expr::Case { operand: None, conditions, else_result, case_token, end_token }
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Plus, right } => match (*left, *right) {
+                (Expr::Interval(by), time) | (time, Expr::Interval(by)) => moved(time, by, false)?,
+                (left, right) => binary(left, BinaryOperator::Plus, right),
+            },
+            Expr::BinaryOp { left, op: BinaryOperator::Minus, right } => match *right {
+                Expr::Interval(by) => moved(*left, by, true)?,
+                right => binary(*left, BinaryOperator::Minus, right),
+            },
+            Expr::Extract { field, expr, .. } => call(&extract(&field)?, vec![*expr]),
+            Expr::Position { expr, r#in } => call("locate", vec![*expr, *r#in]),
+            Expr::Substring { expr, substring_from, substring_for, .. } => {
+                let from = substring_from.map_or_else(|| number(1), |from| *from);
+                call(
+                    "substr",
+                    [Some(*expr), Some(from), substring_for.map(|count| *count)].into_iter().flatten().collect(),
+                )
+            }
+            Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                call("ceil", vec![*expr])
+            }
+            Expr::Floor { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                call("floor", vec![*expr])
+            }
+            Expr::Cast { expr, data_type, format: None, .. } => cast(*expr, data_type),
+            Expr::Convert { expr, data_type: Some(data_type), .. } => cast(*expr, data_type),
+            Expr::Convert { expr, charset: Some(_), .. } => cast(*expr, DataType::Text),
+            Expr::Function(function) => self.function(function)?,
+            other => other,
+        })
+    }
+
+    fn variable(&self, text: &str, scope: Option<&str>) -> Result<Expr> {
+        let Some(system) = text.strip_prefix("@@") else {
+            let value = (self.context.variable)(VariableScope::User, &text[1..]);
+            return Ok(literal(value.unwrap_or(Datum::Null)));
+        };
+        let scope = match scope.map(|scope| scope.trim_start_matches('@').to_ascii_lowercase()).as_deref() {
+            None | Some("session" | "local") => VariableScope::Session,
+            Some("global") => VariableScope::Global,
+            Some(_) => return Err(Error::NotFound(Entity::new(Kind::Variable, system))),
+        };
+        let value = (self.context.variable)(scope, system);
+        value.map(literal).ok_or_else(|| Error::NotFound(Entity::new(Kind::Variable, system)))
+    }
+
+    fn function(&self, mut function: Function) -> Result<Expr> {
+        let name = match &function.name.0[..] {
+            [part] => part.as_ident().map(|part| part.value.to_lowercase()).unwrap_or_default(),
+            _ => function.name.to_string().to_lowercase(),
+        };
+        let args = plain_args(&function.args);
+        let count = args.as_ref().map_or(usize::MAX, Vec::len);
+        if let (true, Some(value)) = (count <= 1, self.of_session(&name, count == 0)) {
+            return Ok(value);
+        }
+        let wrong = || Error::Analysis(format!("Incorrect parameter count in the call to function '{name}'"));
+        let renamed = match (name.as_str(), count) {
+            ("nvl" | "ifnull", 2) => "coalesce",
+            ("sign", _) => "signum",
+            ("truncate", 2) => "trunc",
+            ("rand", 0) => "random",
+            ("std" | "stddev", _) => "stddev_pop",
+            ("variance", _) => "var_pop",
+            ("any_value", _) => "first_value",
+            ("ndv" | "approx_count_distinct", _) => "approx_distinct",
+            _ => name.as_str(),
+        };
+        let Some(args) = args else {
+            return self.known_function(renamed, function);
+        };
+        let [first, second, third] = [0, 1, 2].map(|at| args.get(at).cloned());
+        Ok(match (renamed, first, second, third) {
+            ("if", Some(mut condition), Some(then), Some(or)) if count == 3 => {
+                truth(&mut condition);
+                case(condition, then, Some(or))
+            }
+            ("if", ..) => return Err(wrong()),
+            ("isnull", Some(value), None, _) => Expr::IsNull(Box::new(value)),
+            ("mod", Some(left), Some(right), None) => nested(binary(left, BinaryOperator::Modulo, right)),
+            ("date_add" | "adddate", Some(time), Some(Expr::Interval(by)), None) => moved(time, by, false)?,
+            ("date_sub" | "subdate", Some(time), Some(Expr::Interval(by)), None) => moved(time, by, true)?,
+            ("date_add" | "adddate" | "days_add", Some(time), Some(days), None) => shifted(time, days, "DAY", false)?,
+            ("date_sub" | "subdate" | "days_sub", Some(time), Some(days), None) => shifted(time, days, "DAY", true)?,
+            ("timestampadd", Some(unit), Some(by), Some(time)) => shifted(time, by, &unit_of(&unit), false)?,
+            ("timestampdiff", Some(unit), Some(from), Some(to)) => {
+                call("timestampdiff", vec![string(&unit_of(&unit)), from, to])
+            }
+            ("greatest" | "least", Some(_), Some(_), _) => {
+                // As in MySQL, NULL among them makes all NULL.
+                let unknown = args.iter().map(|arg| Expr::IsNull(Box::new(arg.clone())));
+                let unknown = unknown.reduce(|a, b| binary(a, BinaryOperator::Or, b)).unwrap_or_else(null);
+                case(unknown, null(), Some(self.known_function(renamed, function)?))
+            }
+            ("group_concat", Some(_), _, _) => self.group_concat(function, args)?,
+            ("sum" | "avg", Some(_), None, _) => {
+                map_args(&mut function.args, |arg| call(Operation::Number.name(), vec![arg]));
+                self.known_function(renamed, function)?
+            }
+            _ => self.known_function(renamed, function)?,
+        })
+    }
+
+    fn known_function(&self, name: &str, mut function: Function) -> Result<Expr> {
+        if !self.known.contains(name) {
+            return Err(Error::Analysis(format!("No matching function with name: {name}")));
+        }
+        function.name = ObjectName::from(vec![Ident::new(name)]);
+        Ok(Expr::Function(function))
+    }
+
+    /// Functions whose value the session knows.
+    fn of_session(&self, name: &str, no_args: bool) -> Option<Expr> {
+        let context = self.context;
+        let now = context.now;
+        let time = |text: String| cast(string(&text), DataType::Datetime(None));
+        let now_text = now.to_string();
+        Some(match name {
+            "now" | "current_timestamp" | "localtime" | "localtimestamp" | "sysdate" => time(now_text),
+            "utc_timestamp" => time(now.utc().format("%Y-%m-%d %H:%M:%S").to_string()),
+            _ if !no_args => return None,
+            "database" | "schema" => context.database.map_or_else(null, string),
+            "version" => string(context.version),
+            "current_version" => string(context.product_version),
+            "user" | "session_user" | "system_user" | "current_user" => string(context.user),
+            "connection_id" => number(context.connection.into()),
+            "curdate" | "current_date" => cast(string(now_text.get(..10)?), DataType::Date),
+            "curtime" | "current_time" => string(now_text.get(11..)?),
+            "utc_date" => cast(string(&now.utc().format("%Y-%m-%d").to_string()), DataType::Date),
+            "unix_timestamp" => number(now.0.div_euclid(1000)),
+            "true" => Expr::Value(Value::Boolean(true).into()),
+            "false" => Expr::Value(Value::Boolean(false).into()),
+            _ => return None,
+        })
+    }
+
+    /// `GROUP_CONCAT([DISTINCT] a, b [ORDER BY …] [SEPARATOR s])`.
+    fn group_concat(&self, mut function: Function, mut args: Vec<Expr>) -> Result<Expr> {
+        let FunctionArguments::List(list) = &mut function.args else { return Err(Error::internal("no arguments")) };
+        let mut separator = string(",");
+        list.clauses.retain(|clause| match clause {
+            FunctionArgumentClause::Separator(value) => {
+                separator = Expr::Value(value.clone());
+                false
+            }
+            _ => true,
+        });
+        let value = if args.len() == 1 { call("__text", vec![args.remove(0)]) } else { call("concat", args) };
+        list.args = [value, separator].map(unnamed).into();
+        self.known_function("string_agg", function)
+    }
+}
+
+/// The arguments, if they are all plain expressions.
+fn plain_args(args: &FunctionArguments) -> Option<Vec<Expr>> {
+    let FunctionArguments::List(list) = args else {
+        return matches!(args, FunctionArguments::None).then(Vec::new);
+    };
+    let plain = |arg: &FunctionArg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    };
+    list.args.iter().map(plain).collect()
+}
+
+fn map_args(args: &mut FunctionArguments, change: impl Fn(Expr) -> Expr) {
+    let FunctionArguments::List(list) = args else { return };
+    for arg in &mut list.args {
+        if let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg {
+            *expr = change(std::mem::replace(expr, null()));
+        }
+    }
+}
+
+/// A type, as CAST means it: what has no such value becomes NULL.
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    match data_type {
+        DataType::Char(None)
+        | DataType::Varchar(None)
+        | DataType::Text
+        | DataType::String(_)
+        | DataType::Character(None) => call("__text", vec![expr]),
+        DataType::Char(Some(most)) | DataType::Varchar(Some(most)) | DataType::Character(Some(most)) => {
+            let most = match most {
+                sqlparser::ast::CharacterLength::IntegerLength { length, .. } => number(length as i64),
+                sqlparser::ast::CharacterLength::Max => number(i64::MAX),
+            };
+            call("left", vec![expr, most])
+        }
+        data_type => {
+            Expr::Cast { kind: CastKind::TryCast, expr: Box::new(expr), data_type, array: false, format: None }
+        }
+    }
+}
+
+/// A time and an interval added or subtracted.
+fn moved(time: Expr, by: Interval, back: bool) -> Result<Expr> {
+    let unit = match (&by.leading_field, &by.last_field) {
+        (Some(unit), None) => unit.to_string().to_uppercase(),
+        _ => return Err(Error::Unsupported(format!("{by}; write INTERVAL number unit"))),
+    };
+    shifted(time, *by.value, &unit, back)
+}
+
+fn shifted(time: Expr, count: Expr, unit: &str, back: bool) -> Result<Expr> {
+    let unit = unit.strip_suffix('S').filter(|unit| *unit != "").unwrap_or(unit);
+    let function = match unit {
+        "YEAR" | "QUARTER" | "MONTH" | "WEEK" | "DAY" => "__add_days",
+        "HOUR" | "MINUTE" | "SECOND" | "MICROSECOND" => "__add_time",
+        _ => return Err(Error::Unsupported(format!("intervals of {unit}"))),
+    };
+    let count = match back {
+        true => nested(binary(number(0), BinaryOperator::Minus, nested(count))),
+        false => count,
+    };
+    Ok(call(function, vec![time, count, string(unit)]))
+}
+
+fn unit_of(unit: &Expr) -> String {
+    let text = match unit {
+        Expr::Identifier(unit) => unit.value.clone(),
+        other => other.to_string(),
+    };
+    let text = text.trim_matches('\'').to_uppercase();
+    text.strip_prefix("SQL_TSI_").map_or_else(|| text.clone(), str::to_owned)
+}
+
+fn extract(field: &DateTimeField) -> Result<String> {
+    let field = field.to_string().to_lowercase();
+    match field.as_str() {
+        "year" | "quarter" | "month" | "day" | "hour" | "minute" | "second" | "microsecond" => Ok(field),
+        _ => Err(Error::Unsupported(format!("EXTRACT({field} …)"))),
+    }
+}
+
+/// Makes a condition of an expression that may be a number.
+fn truth(expr: &mut Expr) {
+    let mut inner = &*expr;
+    while let Expr::Nested(nested) = inner {
+        inner = nested;
+    }
+    let may_be_number = matches!(
+        inner,
+        Expr::Value(_)
+            | Expr::Identifier(_)
+            | Expr::CompoundIdentifier(_)
+            | Expr::Function(_)
+            | Expr::Case { .. }
+            | Expr::Cast { .. }
+            | Expr::Subquery(_)
+            | Expr::BinaryOp {
+                op: BinaryOperator::Plus
+                    | BinaryOperator::Minus
+                    | BinaryOperator::Multiply
+                    | BinaryOperator::Divide
+                    | BinaryOperator::Modulo
+                    | BinaryOperator::MyIntegerDivide
+                    | BinaryOperator::BitwiseAnd
+                    | BinaryOperator::BitwiseOr
+                    | BinaryOperator::BitwiseXor,
+                ..
+            }
+    );
+    if may_be_number {
+        let inner = std::mem::replace(expr, null());
+        *expr = call(Operation::Truth.name(), vec![inner]);
+    }
+}
+
+fn lower(id: Ident) -> Ident {
+    name(&id.value.to_lowercase())
+}
+
+/// A name that is taken as it is.
+fn name(text: &str) -> Ident {
+    Ident::with_quote('`', text)
+}
+
+fn null() -> Expr {
+    Expr::Value(Value::Null.into())
+}
+
+fn string(text: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(text.to_owned()).into())
+}
+
+fn number(value: i64) -> Expr {
+    Expr::Value(Value::Number(value.to_string(), false).into())
+}
+
+fn literal(value: Datum) -> Expr {
+    match value {
+        Datum::Null => null(),
+        Datum::Bool(value) => Expr::Value(Value::Boolean(value).into()),
+        Datum::Int(value) if value < 0 => {
+            // The parser has no negative literals.
+            cast(string(&value.to_string()), DataType::BigInt(None))
+        }
+        Datum::Int(value) => number(value),
+        Datum::Double(value) => cast(string(&value.to_string()), DataType::Double(ExactNumberInfo::None)),
+        Datum::DateTime(_) => match value.text(crate::types::ColumnType::DateTime) {
+            Some(text) => cast(string(&text), DataType::Timestamp(None, TimezoneInfo::None)),
+            None => null(),
+        },
+        other => string(&other.to_string()),
+    }
+}
+
+fn nested(expr: Expr) -> Expr {
+    Expr::Nested(Box::new(expr))
+}
+
+fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn case(condition: Expr, then: Expr, or: Option<Expr>) -> Expr {
+    Expr::Case {
+        case_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![sqlparser::ast::CaseWhen { condition, result: then }],
+        else_result: or.map(Box::new),
+    }
+}
+
+fn unnamed(expr: Expr) -> FunctionArg {
+    FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
+}
+
+fn call(function: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(unnamed).collect();
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(function)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}

@@ -1,0 +1,440 @@
+//! A place to keep snapshots, over an OpenDAL operator.
+//!
+//! [`layout`] draws the tree, [`manifest`] holds its documents. A snapshot exists once its `__info` does: everything it
+//! names is stored before. Nothing is renamed or copied, and nothing but locks and probes is deleted to write one.
+//!
+//! **Two writers of one label.** A writer puts its lock under a name of its own, then lists the label's folder, and
+//! yields if it finds another live lock or a committed snapshot. Every store in use lists what was put before, so of
+//! two writers at least one sees the other: at most one goes on. This needs no conditional put; where the store has
+//! one, it guards the repository's creation.
+//!
+//! **Local disks.** `file://` and NFS are synced: the content before a put returns, then every folder that is new or
+//! changed. The operator's root is `/`, because OpenDAL would create a missing root, and a READ ONLY repository must
+//! never be written.
+
+pub mod layout;
+pub mod manifest;
+mod transfer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::{ErrorKind, Operator};
+use serde::de::DeserializeOwned;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
+use crate::types::{ClusterId, JobId, Label, Name, Sha256};
+
+/// How long one request may take before it counts as lost.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A repository: a name and a location, opened without any request.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    operator: Operator,
+    /// Path of the repository's root in the operator, with a slash at its end.
+    root: String,
+    name: Name,
+    /// Where the operator's `/` is on this machine's disks, for syncing; `None` if it is not on them.
+    disk: Option<PathBuf>,
+}
+
+/// What a label's folder holds.
+#[derive(Debug, Clone, Default)]
+pub struct LabelContent {
+    /// Timestamps of the commits in it, oldest first.
+    pub timestamps: Vec<String>,
+    /// Names of the locks in it.
+    locks: Vec<String>,
+}
+
+impl LabelContent {
+    /// The newest timestamp; texts of one form sort by time.
+    pub fn latest(&self) -> Option<&str> {
+        self.timestamps.last().map(String::as_str)
+    }
+}
+
+impl Repository {
+    /// Opens a repository without asking the store anything. Errors are about the location's form.
+    pub fn open(name: &Name, location: &str) -> Result<Self> {
+        let (scheme, rest) = location.split_once("://").ok_or_else(|| {
+            Error::Analysis(format!("location '{location}' has no scheme; write for example \"file:///backups\""))
+        })?;
+        if scheme != "file" {
+            return Err(Error::Unsupported(format!(
+                "repositories on {scheme}:// (in location '{location}'); file:// is supported"
+            )));
+        }
+        let path = Path::new(rest);
+        let is_plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+        if !path.is_absolute() || !is_plain {
+            return Err(Error::Analysis(format!(
+                "location '{location}' is not file:// and an absolute path without '..'"
+            )));
+        }
+        let operator = Operator::new(opendal::services::Fs::default().root("/"))
+            .map_err(|err| Error::internal(format_args!("open location '{location}': {err}")))?
+            .layer(TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(REQUEST_TIMEOUT))
+            .layer(RetryLayer::new().with_jitter());
+        let folder = rest.trim_matches('/');
+        let separator = if folder.is_empty() { "" } else { "/" };
+        let root = format!("{folder}{separator}{}/", layout::root(name));
+        Ok(Self { operator, root, name: name.clone(), disk: Some("/".into()) })
+    }
+
+    /// The directory on this machine that holds the repository's root, if one does.
+    pub fn local_path(&self) -> Option<PathBuf> {
+        self.disk.as_ref().map(|disk| disk.join(&self.root))
+    }
+
+    /// Reads who the repository is; `None` if none is there.
+    pub async fn info(&self) -> Result<Option<RepoInfo>> {
+        self.find_document(&layout::repo_info()).await
+    }
+
+    /// Checks that the repository is there and is the one of this identity: a disk that is not mounted must not pass.
+    pub async fn check(&self, id: &str) -> Result<RepoInfo> {
+        match self.info().await? {
+            Some(info) if info.id == id => Ok(info),
+            Some(info) => Err(self.error(
+                "check",
+                &layout::repo_info(),
+                format!("it is another repository, {}, not {id}", info.id),
+                false,
+            )),
+            None => Err(self.error("check", &layout::repo_info(), "it is not there; is the storage mounted?", false)),
+        }
+    }
+
+    /// Finds or creates the repository and returns who it is. A read-only one is only read, and must exist. May run
+    /// twice.
+    pub async fn create(&self, read_only: bool, clock: &Clock) -> Result<RepoInfo> {
+        if let Some(info) = self.info().await? {
+            if info.name != self.name {
+                return Err(self.error(
+                    "open",
+                    &layout::repo_info(),
+                    format!("it belongs to repository '{}'", info.name),
+                    false,
+                ));
+            }
+            if !read_only {
+                self.probe(clock).await?;
+            }
+            return Ok(info);
+        }
+        if read_only {
+            let message = "nothing is there, and a READ ONLY repository is never written; check name and location";
+            return Err(self.error("open", &layout::repo_info(), message, false));
+        }
+        let conditional_put = self.probe(clock).await?;
+        let info = RepoInfo {
+            format: FORMAT,
+            least_reader: FORMAT,
+            features: Vec::new(),
+            id: clock.uuid().simple().to_string(),
+            name: self.name.clone(),
+            created: clock.now(),
+            conditional_put,
+        };
+        let path = layout::repo_info();
+        let content = manifest::seal(&info)?;
+        if conditional_put {
+            match self.put_new(&path, content).await {
+                // Another server has just created it.
+                Ok(false) => {}
+                Ok(true) => return Ok(info),
+                Err(err) => return Err(err),
+            }
+        } else {
+            self.put(&path, content).await?;
+        }
+        self.info().await?.ok_or_else(|| self.error("read", &path, "it was written but is not there", true))
+    }
+
+    /// Makes a round trip: write, read back, list, delete. Returns whether a second conditional put is refused.
+    pub async fn probe(&self, clock: &Clock) -> Result<bool> {
+        let token = clock.uuid().simple().to_string();
+        let path = layout::probe(&token);
+        self.put(&path, token.clone().into_bytes()).await?;
+        let read = self.get(&path).await?;
+        if read != token.as_bytes() {
+            return Err(self.error("read back", &path, "it holds other bytes than were written", false));
+        }
+        let conditional = if self.operator.info().capability().write_with_if_not_exists {
+            !self.put_new(&path, token.into_bytes()).await?
+        } else {
+            false
+        };
+        let listed = self.list("").await?;
+        if !listed.contains(&path) {
+            return Err(self.error("list", &path, "it was written but is not listed", false));
+        }
+        self.remove(&path).await?;
+        Ok(conditional)
+    }
+
+    /// Claims a label for a writer: writes its lock, durably, then looks whether it is alone. `has_ended` tells of jobs
+    /// of the own cluster. May run twice. On an error the lock is taken back as far as the store allows; its deadline
+    /// ends it in any case.
+    pub async fn claim(&self, label: &Label, lock: &Lock, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
+        let own = layout::lock(label, lock.cluster, lock.job);
+        self.put(&own, manifest::seal(lock)?).await?;
+        let claimed = self.is_alone(label, lock, &own, has_ended).await;
+        if claimed.is_err() {
+            self.release(label, lock.cluster, lock.job).await;
+        }
+        claimed
+    }
+
+    async fn is_alone(&self, label: &Label, lock: &Lock, own: &str, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
+        let content = self.label_content(label).await?;
+        for timestamp in &content.timestamps {
+            let path = layout::info(label, timestamp);
+            // A commit that does not prove itself is none; one that a newer release wrote is one.
+            let taken = match self.find_document::<Info>(&path).await {
+                Ok(info) => info.is_some_and(|info| info.is_in_time()),
+                Err(Error::Corrupt { .. }) => false,
+                Err(Error::Unsupported(_)) => true,
+                Err(err) => return Err(err),
+            };
+            if taken {
+                return Err(Error::Refused(format!("Snapshot with name '{label}' already exist in repository")));
+            }
+        }
+        for name in content.locks {
+            let path = format!("{}{name}", layout::label_folder(label));
+            if path == own {
+                continue;
+            }
+            let other = match self.find_document::<Lock>(&path).await {
+                Ok(Some(other)) => other,
+                // It is gone, or was never whole, so its writer was never told that it holds.
+                Ok(None) | Err(Error::Corrupt { .. }) => continue,
+                Err(err) => return Err(err),
+            };
+            let over = other.deadline < lock.time || (other.cluster == lock.cluster && has_ended(other.job));
+            if !over {
+                return Err(Error::Refused(format!(
+                    "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
+                    self.name, other.job, other.cluster, other.deadline
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a writer's lock. What cannot be removed ends by its deadline.
+    pub async fn release(&self, label: &Label, cluster: ClusterId, job: JobId) {
+        if let Err(err) = self.remove(&layout::lock(label, cluster, job)).await {
+            tracing::warn!("a lock stays until its deadline: {}", err.report());
+        }
+    }
+
+    /// Writes a snapshot's definitions, durably, and returns their name. May run twice.
+    pub async fn write_meta(&self, label: &Label, timestamp: &str, meta: &Meta) -> Result<Part> {
+        let content = serde_json::to_vec(meta).map_err(|err| Error::internal(format_args!("encode __meta: {err}")))?;
+        self.write_part(content, |sha256| layout::meta(label, timestamp, sha256)).await
+    }
+
+    /// Writes a segment of a snapshot's file list, durably, and returns its name. May run twice.
+    pub async fn write_segment(
+        &self,
+        label: &Label,
+        timestamp: &str,
+        segment: u32,
+        rows: Vec<FileRow>,
+    ) -> Result<Part> {
+        let content = blocking(move || manifest::encode_segment(&rows)).await?;
+        self.write_part(content, |sha256| layout::files(label, timestamp, segment, sha256)).await
+    }
+
+    async fn write_part(&self, content: Vec<u8>, path: impl FnOnce(&Sha256) -> String) -> Result<Part> {
+        let part = Part { sha256: manifest::sha256(&content), size: content.len() as u64 };
+        self.put(&path(&part.sha256), content).await?;
+        Ok(part)
+    }
+
+    /// Commits a snapshot: writes its info, durably, and reads it back. May run twice. After an error it is unknown
+    /// whether the snapshot exists; [`Repository::read_info`] tells.
+    pub async fn commit(&self, info: &Info) -> Result<()> {
+        let path = layout::info(&info.label, &info.timestamp);
+        self.put(&path, manifest::seal(info)?).await?;
+        let written: Option<Info> = self.find_document(&path).await?;
+        if written.as_ref() != Some(info) {
+            return Err(self.error("commit", &path, "it does not read back as it was written", true));
+        }
+        Ok(())
+    }
+
+    /// Reads a snapshot's commit; `None` if there is none of this label and timestamp.
+    pub async fn read_info(&self, label: &Label, timestamp: &str) -> Result<Option<Info>> {
+        let info: Option<Info> = self.find_document(&layout::info(label, timestamp)).await?;
+        Ok(info.filter(Info::is_in_time))
+    }
+
+    /// Reads a snapshot's definitions and checks them against its commit.
+    pub async fn read_meta(&self, info: &Info) -> Result<Meta> {
+        let path = layout::meta(&info.label, &info.timestamp, &info.meta.sha256);
+        let content = self.read_part(&path, &info.meta).await?;
+        manifest::check_format(&path, &content)?;
+        let meta: Meta = serde_json::from_slice(&content).map_err(|err| self.corrupt(&path, err))?;
+        if meta.bucket_hash != manifest::BUCKET_HASH {
+            return Err(Error::Unsupported(format!("{path} distributes rows by '{}'", meta.bucket_hash)));
+        }
+        Ok(meta)
+    }
+
+    /// Reads one segment of a snapshot's file list and checks it against its commit.
+    pub async fn read_segment(&self, info: &Info, segment: usize) -> Result<Vec<FileRow>> {
+        let missing = || Error::internal(format_args!("the file list has no segment {segment}"));
+        let part = info.files.get(segment).ok_or_else(missing)?;
+        let path = layout::files(&info.label, &info.timestamp, segment as u32, &part.sha256);
+        let content = self.read_part(&path, part).await?;
+        blocking(move || manifest::decode_segment(&path, content)).await
+    }
+
+    async fn read_part(&self, path: &str, part: &Part) -> Result<Vec<u8>> {
+        let content = self.get(path).await?;
+        if manifest::sha256(&content) != part.sha256 {
+            return Err(self.corrupt(path, "its SHA-256 is not the one in its name"));
+        }
+        Ok(content)
+    }
+
+    /// All labels, in no order.
+    pub async fn labels(&self) -> Result<Vec<Label>> {
+        Ok(self.list("").await?.iter().filter_map(|entry| layout::label_of(entry)).collect())
+    }
+
+    /// What a label's folder holds; nothing if it is not there.
+    pub async fn label_content(&self, label: &Label) -> Result<LabelContent> {
+        let mut content = LabelContent::default();
+        for file in self.list(&layout::label_folder(label)).await? {
+            if layout::is_lock(&file) {
+                content.locks.push(file);
+            } else if let Some(timestamp) = layout::timestamp_of(&file) {
+                content.timestamps.push(timestamp.to_owned());
+            }
+        }
+        content.timestamps.sort();
+        Ok(content)
+    }
+
+    async fn find_document<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        match self.operator.read(&self.full(path)).await {
+            Ok(content) => manifest::unseal(&self.full(path), &content.to_vec()).map(Some),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(self.store_error("read", path, err)),
+        }
+    }
+
+    async fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let content = self.operator.read(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
+        Ok(content.to_vec())
+    }
+
+    /// Writes an object, durably.
+    async fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
+        let folders = self.folders_to_sync(path).await;
+        let written = self.operator.write(&self.full(path), content).await;
+        written.map_err(|err| self.store_error("write", path, err))?;
+        self.sync_folders(folders).await
+    }
+
+    /// Writes an object, durably, unless it exists; says whether it wrote.
+    async fn put_new(&self, path: &str, content: Vec<u8>) -> Result<bool> {
+        let folders = self.folders_to_sync(path).await;
+        match self.operator.write_with(&self.full(path), content).if_not_exists(true).await {
+            Ok(_) => self.sync_folders(folders).await.map(|()| true),
+            Err(err) if matches!(err.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => Ok(false),
+            Err(err) => Err(self.store_error("write", path, err)),
+        }
+    }
+
+    async fn remove(&self, path: &str) -> Result<()> {
+        self.operator.delete(&self.full(path)).await.map_err(|err| self.store_error("delete", path, err))
+    }
+
+    /// Names of what is directly in a folder; folders have a slash at their end.
+    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let full = self.full(folder);
+        let listed = async { self.operator.lister(&full).await?.try_collect::<Vec<_>>().await }.await;
+        match listed {
+            Ok(entries) => Ok(entries
+                .iter()
+                .filter_map(|entry| entry.path().strip_prefix(&full))
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(err) => Err(self.store_error("list", folder, err)),
+        }
+    }
+
+    fn full(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// The folders on this machine's disks that change when an object is written: its own, and those that do not exist
+    /// yet with the one that will hold them.
+    async fn folders_to_sync(&self, path: &str) -> Vec<PathBuf> {
+        let Some(disk) = &self.disk else { return Vec::new() };
+        let mut folders = Vec::new();
+        for folder in disk.join(self.full(path)).ancestors().skip(1) {
+            folders.push(folder.to_owned());
+            if tokio::fs::try_exists(folder).await.unwrap_or(true) {
+                break;
+            }
+        }
+        folders
+    }
+
+    async fn sync_folders(&self, folders: Vec<PathBuf>) -> Result<()> {
+        if folders.is_empty() {
+            return Ok(());
+        }
+        blocking(move || {
+            folders.iter().try_for_each(|folder| {
+                std::fs::File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync folder", folder))
+            })
+        })
+        .await
+    }
+
+    fn error(&self, operation: &str, path: &str, source: impl Into<crate::error::Cause>, retryable: bool) -> Error {
+        Error::Repository {
+            repository: self.name.clone(),
+            operation: operation.into(),
+            path: format!("/{}", self.full(path)),
+            source: source.into(),
+            retryable,
+        }
+    }
+
+    fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {
+        let retryable = err.is_temporary();
+        let message = match std::error::Error::source(&err) {
+            Some(source) => format!("{}: {source}", err.kind()),
+            None => format!("{}: {}", err.kind(), err.message()),
+        };
+        self.error(operation, path, message, retryable)
+    }
+
+    fn corrupt(&self, path: &str, message: impl ToString) -> Error {
+        Error::Corrupt { what: "repository file", path: format!("/{}", self.full(path)), message: message.to_string() }
+    }
+}
+
+/// Runs what blocks or takes the processor for long on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+use std::io::Write;
+use std::path::Path;
+
+use futures::StreamExt;
+use sha2::Digest;
+use tokio::io::AsyncReadExt;
+
+use crate::clock::Throttle;
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use crate::types::{FileId, Sha256};
+
+/// Bytes read, hashed and written at a time.
+const CHUNK: usize = 1 << 20;
+
+impl Repository {
+    /// Copies a local rowset file to an object, durably, hashing what is read: a file that is no longer what the
+    /// catalog says is [`Error::Corrupt`], and its object counts for nothing. May run twice. `moved` hears of bytes.
+    pub async fn upload(
+        &self,
+        file: (FileId, &Path),
+        expected: (Sha256, u64),
+        object: &str,
+        throttle: &Throttle,
+        moved: impl Fn(u64),
+    ) -> Result<()> {
+        let (id, path) = file;
+        let (sha256, size) = expected;
+        let folders = self.folders_to_sync(object).await;
+        let mut source = tokio::fs::File::open(path).await.map_err(Error::io("open rowset file", path))?;
+        let mut writer =
+            self.operator.writer(&self.full(object)).await.map_err(|err| self.store_error("upload", object, err))?;
+        let mut hasher = sha2::Sha256::new();
+        let mut length = 0;
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let mut limited = (&mut source).take(CHUNK as u64);
+            let read = limited.read_to_end(&mut chunk).await.map_err(Error::io("read rowset file", path))?;
+            if read == 0 {
+                break;
+            }
+            throttle.take(read).await;
+            (hasher, chunk) = super::blocking(move || {
+                hasher.update(&chunk);
+                Ok((hasher, chunk))
+            })
+            .await?;
+            length += read as u64;
+            writer.write(chunk).await.map_err(|err| self.store_error("upload", object, err))?;
+            moved(read as u64);
+        }
+        // Only a content that is right is completed, so that on stores with atomic puts a wrong one never shows.
+        if length != size || Sha256(hasher.finalize().into()) != sha256 {
+            let _ = writer.abort().await;
+            let message = format!("it is not the {size} bytes with SHA-256 {sha256} that were written");
+            return Err(Error::Corrupt { what: "rowset file", path: format!("{id} at {}", path.display()), message });
+        }
+        writer.close().await.map_err(|err| self.store_error("upload", object, err))?;
+        self.sync_folders(folders).await
+    }
+
+    /// Copies a content, at an offset of an object, to a new local file, synced, hashing what arrives: any other content, or none,
+    /// is an error that names the object. May run twice on a fresh file. `moved` hears of bytes.
+    pub async fn download(
+        &self,
+        content: (&str, u64),
+        expected: (Sha256, u64),
+        target: std::fs::File,
+        throttle: &Throttle,
+        moved: impl Fn(u64),
+    ) -> Result<()> {
+        let (object, offset) = content;
+        let (sha256, size) = expected;
+        let failed = |err| self.store_error("download", object, err);
+        let range = offset..offset + size;
+        let reader = self.operator.reader_with(&self.full(object)).chunk(CHUNK).await.map_err(failed)?;
+        let mut stream = reader.into_bytes_stream(range).await.map_err(failed)?;
+        let mut state = (target, sha2::Sha256::new());
+        let mut length = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|err| {
+                let retryable = err.kind() == std::io::ErrorKind::Interrupted;
+                self.error("download", object, err, retryable)
+            })?;
+            throttle.take(chunk.len()).await;
+            length += chunk.len() as u64;
+            let count = chunk.len() as u64;
+            state = super::blocking(move || {
+                let (mut target, mut hasher) = state;
+                hasher.update(&chunk);
+                target.write_all(&chunk).map_err(Error::io("write", "a downloaded file"))?;
+                Ok((target, hasher))
+            })
+            .await?;
+            moved(count);
+        }
+        let (target, hasher) = state;
+        if length != size || Sha256(hasher.finalize().into()) != sha256 {
+            let message = format!("it is not the {size} bytes with SHA-256 {sha256} that were backed up");
+            return Err(self.corrupt(object, message));
+        }
+        super::blocking(move || target.sync_all().map_err(Error::io("sync", "a downloaded file"))).await
+    }
+}

@@ -1,0 +1,278 @@
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::rpc::proto;
+use crate::tablet::ScanSpec;
+use crate::types::{
+    Attempt, BackendId, ClusterId, FileId, JobId, Name, RowsetFile, Schema, Sha256, TableId, TabletId, Timestamp,
+    WriteId,
+};
+
+/// `Heartbeat`, from an FE.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The id that the catalog has given this BE.
+    pub backend: BackendId,
+}
+
+/// Answer to [`Heartbeat`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Alive {
+    /// The program's version.
+    pub version: String,
+    /// When the process started.
+    pub started: Timestamp,
+    /// Port of its HTTP service.
+    pub http_port: u16,
+    /// Processor cores.
+    pub cores: u32,
+    /// Bytes of the disk that holds the tablets.
+    pub disk_total: u64,
+    /// Bytes of it that are free.
+    pub disk_free: u64,
+}
+
+/// `Run`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// What it belongs to: a job, or a write of the FE.
+    pub owner: TaskOwner,
+    /// Its number there.
+    pub number: u64,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a task belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOwner {
+    /// An attempt of a job.
+    Job(JobId, Attempt),
+    /// A load or a compaction.
+    Write(WriteId),
+}
+
+/// What a task does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Confirm that files are there, by length. The first that is not is the error.
+    Confirm {
+        /// File and length.
+        files: Vec<(FileId, u64)>,
+    },
+    /// Check that the repository is the one expected, as seen from here, by a round trip if it may be written.
+    Probe {
+        /// Which.
+        repository: RepositoryRef,
+        /// Whether to write.
+        writable: bool,
+    },
+    /// Copy files to objects of a repository.
+    Upload {
+        /// Where to.
+        repository: RepositoryRef,
+        /// The files, each with its object.
+        files: Vec<UploadFile>,
+    },
+    /// Copy contents of a repository to new files.
+    Download {
+        /// Where from.
+        repository: RepositoryRef,
+        /// The contents, each with its file.
+        files: Vec<DownloadFile>,
+    },
+    /// Copy files of another BE.
+    Clone {
+        /// Its address.
+        source: String,
+        /// The files.
+        files: Vec<RowsetFile>,
+    },
+    /// Merge files of a tablet into new ones.
+    Compact {
+        /// The table.
+        table: TableId,
+        /// The tablet.
+        tablet: TabletId,
+        /// The table's schema now.
+        schema: Schema,
+        /// What the new files are written under.
+        write: WriteId,
+        /// What to merge.
+        files: Vec<RowsetFile>,
+    },
+}
+
+/// A repository, as a BE opens it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RepositoryRef {
+    /// Its name.
+    pub name: Name,
+    /// Its location.
+    pub location: String,
+    /// Its own identity, which must be found there.
+    pub id: String,
+}
+
+impl fmt::Debug for RepositoryRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositoryRef").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A file to upload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UploadFile {
+    /// The file.
+    pub id: FileId,
+    /// What it must hash to.
+    pub sha256: Sha256,
+    /// Length in bytes.
+    pub size: u64,
+    /// The object, below the repository's root.
+    pub object: String,
+}
+
+/// A content to download.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DownloadFile {
+    /// The file it becomes.
+    pub id: FileId,
+    /// What it must hash to.
+    pub sha256: Sha256,
+    /// Length in bytes.
+    pub size: u64,
+    /// The object, below the repository's root.
+    pub object: String,
+    /// Where in the object it begins.
+    pub offset: u64,
+}
+
+/// What a running task reports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// So many more bytes have moved.
+    Moved(u64),
+    /// The nth file of the task is done, durably.
+    Done(u64),
+    /// The files that a compaction has made, durably; their versions are for the catalog to set.
+    Made(Vec<RowsetFile>),
+}
+
+/// `Fetch`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fetch {
+    /// The file.
+    pub id: FileId,
+}
+
+/// `Inventory` answers with parts of this list.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// File and length.
+    pub files: Vec<(FileId, u64)>,
+}
+
+/// `Discard`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Discard {
+    /// Files that nothing names.
+    pub files: Vec<FileId>,
+}
+
+/// `Configure`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Configure {
+    /// A key and its new value; without it nothing changes.
+    pub set: Option<(String, String)>,
+}
+
+/// Answer to [`Configure`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Configuration {
+    /// All keys, with their values now.
+    pub settings: Vec<Setting>,
+}
+
+/// A key of a BE's configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Setting {
+    /// The key.
+    pub name: String,
+    /// Its value now.
+    pub value: String,
+    /// Its value if nothing sets it.
+    pub default: String,
+    /// Its type.
+    pub kind: String,
+    /// Whether it may change while the process runs.
+    pub mutable: bool,
+    /// What it means.
+    pub comment: String,
+}
+
+/// Flight ticket of a scan: files of one tablet, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScanTicket {
+    /// What to return.
+    pub spec: ScanSpec,
+    /// The files.
+    pub files: Vec<RowsetFile>,
+}
+
+/// Flight descriptor of a load: rows follow, each batch with the number of its tablet (8 bytes, little-endian) as
+/// `app_metadata`. The answer is one `PutResult` with [`Written`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WriteCommand {
+    /// The table.
+    pub table: TableId,
+    /// Its schema.
+    pub schema: Schema,
+    /// What the files are written under.
+    pub write: WriteId,
+}
+
+/// Answer to a load: the files it made, durably; versions are for the catalog to set.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Written {
+    /// The files, each of the tablet in its id.
+    pub files: Vec<RowsetFile>,
+}
+
+/// What a BE keeps of the cluster it belongs to, in `identity.json`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its secret.
+    pub token: String,
+    /// The id it has given this BE.
+    pub backend: BackendId,
+    /// The highest catalog sequence seen. An FE that knows less was restored from an old copy: nothing is deleted
+    /// for it.
+    pub sequence: u64,
+}
+
+/// A message as a [`proto::Body`].
+pub fn body(message: &impl Serialize) -> Result<proto::Body> {
+    pack(message).map(|content| proto::Body { content })
+}
+
+/// A message in MessagePack.
+pub fn pack(message: &impl Serialize) -> Result<Bytes> {
+    rmp_serde::to_vec_named(message)
+        .map(Bytes::from)
+        .map_err(|err| Error::internal(format_args!("encode message: {err}")))
+}
+
+/// The message of some MessagePack.
+pub fn unpack<T: DeserializeOwned>(content: &[u8]) -> Result<T> {
+    rmp_serde::from_slice(content).map_err(|err| Error::internal(format_args!("decode message: {err}")))
+}

@@ -1,0 +1,27 @@
+//! The contract between an FE and its BEs: `backend.proto`, its messages, and Arrow Flight for rows.
+//!
+//! `DoGet` with a [`ScanTicket`](message::ScanTicket) reads rows of a tablet, `DoPut` with a
+//! [`WriteCommand`](message::WriteCommand) loads them. Errors cross the wire as gRPC statuses that say whether trying
+//! again may help ([`status`], [`client`]).
+
+pub mod client;
+pub mod fleet;
+/// What travels between FE and BE.
+pub mod message;
+pub mod status;
+
+/// What `backend.proto` compiles to.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("holdfast.v1");
+}
+
+/// Metadata of every call: the cluster.
+pub const CLUSTER: &str = "holdfast-cluster";
+/// Metadata of every call: its secret.
+pub const TOKEN: &str = "holdfast-token";
+/// Metadata of every call: the catalog sequence the caller knows.
+pub const SEQUENCE: &str = "holdfast-sequence";
+
+/// The largest message. A batch of rows is about 2 MiB; one very wide row may be more.
+pub const MAX_MESSAGE: usize = 256 << 20;
