@@ -281,6 +281,16 @@ async fn a_shutdown_waits_for_statements_and_sends_the_idle_away() {
     tokio::time::timeout(Duration::from_secs(5), server.running).await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_silent_client_is_sent_away() {
+    let server = engine::start().await;
+    let mut client = Client::root(server.address).await;
+    done(&mut client, "SET wait_timeout = 1").await;
+    client.sequence = 1;
+    assert_eq!(refused(&client.read().await).number, 4031);
+    assert!(client.try_read().await.is_none());
+}
+
 /// A statement whose client is gone is not run to its end.
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_statement() {
