@@ -97,6 +97,11 @@ functions! {
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
     ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
 
+    ["field"] (Text) 2..MANY, INT, true,
+        |a| Ok(int(a[1..].iter().position(|other| *other == a[0] && a[0] != Datum::Null).map_or(0, |at| at + 1)));
+    ["elt"] (Int Text) 2..MANY, TEXT, true,
+        |a| Ok(usize::try_from(number(a, 0)).ok().filter(|at| *at > 0).and_then(|at| a.get(at)).map_or(Datum::Null, Clone::clone));
+
     ["year"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.year().into());
     ["quarter"] (Time) 1..1, INT, false, |a| on_time(a, |t| ((t.month() + 2) / 3).into());
     ["month"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.month().into());

@@ -105,7 +105,11 @@ impl Engine {
         query: &Query,
         text: &str,
     ) -> Result<RowSet> {
-        let failed = |err| translate(err, self.memory);
+        // Whatever DataFusion cannot plan, the statement is at fault.
+        let failed = |err| match translate(err, self.memory) {
+            Error::Internal(message) => Error::Analysis(message),
+            other => other,
+        };
         let rewritten = rewrite(query, text, context, &self.functions.names)?;
         let mut files = Vec::new();
         for call in rewritten.files {
