@@ -101,9 +101,9 @@ LIMIT 5;
 
 -- What will be compared after the restore.
 SELECT COUNT(*) AS row_count, SUM(distance) AS miles, SUM(dep_delay) AS dep_delay, SUM(flight * arr_delay) AS arr_delay,
-    COUNT(DISTINCT tailnum) AS planes, MIN(time_hour) AS first, MAX(time_hour) AS last
+    COUNT(DISTINCT tailnum) AS planes, MIN(time_hour) AS earliest, MAX(time_hour) AS latest
 FROM flights;
-SELECT COUNT(*) AS row_count, SUM(lat) AS lat, SUM(alt) AS alt, MIN(name) AS first, MAX(name) AS last FROM airports;
+SELECT COUNT(*) AS row_count, SUM(alt) AS alt, MAX(lat) AS north, MIN(lon) AS west, MAX(name) AS name FROM airports;
 SELECT COUNT(*) AS row_count, SUM(seats) AS seats, SUM(year) AS years, COUNT(DISTINCT model) AS models FROM planes;
 SELECT carrier, name FROM airlines ORDER BY carrier;
 
@@ -124,8 +124,8 @@ USE flights;
 
 -- 7. Compare: the same SELECTs as before. `holdfast demo` fails if a result differs.
 SELECT COUNT(*) AS row_count, SUM(distance) AS miles, SUM(dep_delay) AS dep_delay, SUM(flight * arr_delay) AS arr_delay,
-    COUNT(DISTINCT tailnum) AS planes, MIN(time_hour) AS first, MAX(time_hour) AS last
+    COUNT(DISTINCT tailnum) AS planes, MIN(time_hour) AS earliest, MAX(time_hour) AS latest
 FROM flights;
-SELECT COUNT(*) AS row_count, SUM(lat) AS lat, SUM(alt) AS alt, MIN(name) AS first, MAX(name) AS last FROM airports;
+SELECT COUNT(*) AS row_count, SUM(alt) AS alt, MAX(lat) AS north, MIN(lon) AS west, MAX(name) AS name FROM airports;
 SELECT COUNT(*) AS row_count, SUM(seats) AS seats, SUM(year) AS years, COUNT(DISTINCT model) AS models FROM planes;
 SELECT carrier, name FROM airlines ORDER BY carrier;

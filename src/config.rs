@@ -243,14 +243,16 @@ impl<V: Values> Config<V> {
     }
 }
 
-/// The configurations of a process that runs both an FE and a BE: the file and the flags may hold keys of either, and
-/// a key that both have goes to both.
+/// The configurations of a process that runs both an FE and a BE. The file and the flags may hold keys of either; a
+/// key that both have is the FE's. The BE's ports default to free ones on loopback.
 pub fn load_standalone(file: Option<&Path>, flags: &[(String, String)]) -> Result<(FeConfig, BeConfig)> {
     let lines = file.map(read).transpose()?.unwrap_or_default();
-    let (mut fe, mut be) = (FeValues::default(), BeValues::default());
+    let mut fe = FeValues::default();
+    let mut be = BeValues { be_port: 0, be_http_port: 0, ..Default::default() };
     for line in lines.iter().chain(&from_flags(flags)) {
-        let (of_fe, of_be) = (assign(&mut fe, line)?, assign(&mut be, line)?);
-        of_fe.or(of_be).ok_or_else(|| unknown(line, names::<FeValues>().chain(names::<BeValues>())))?;
+        if assign(&mut fe, line)?.is_none() && assign(&mut be, line)?.is_none() {
+            return Err(unknown(line, names::<FeValues>().chain(names::<BeValues>())));
+        }
     }
     Ok((Config::new(fe), Config::new(be)))
 }
@@ -314,11 +316,11 @@ fn names<V: Values>() -> impl Iterator<Item = &'static str> {
     V::KEYS.iter().map(|key| key.name)
 }
 
-/// A question whether another name was meant, to end a message with.
+/// The known name most like this one, to end a message with.
 fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> String {
     let likeness = |known: &&str| strsim::jaro_winkler(name, known);
     let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.map(|known| format!("; did you mean '{known}'?")).unwrap_or_default()
+    nearest.map(|known| format!("; the nearest is '{known}'")).unwrap_or_default()
 }
 
 /// A type that a key can have.
@@ -451,7 +453,7 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_with_line_and_nearest_key() {
         let refused = |text: &str| load(text).map(|_| ()).unwrap_err();
-        assert_eq!(refused("\n# x\nquery_prot = 1"), ":3: unknown key 'query_prot'; did you mean 'query_port'?");
+        assert_eq!(refused("\n# x\nquery_prot = 1"), ":3: unknown key 'query_prot'; the nearest is 'query_port'");
         assert_eq!(refused("query_port = 70000"), ":1: 'query_port' cannot be '70000': expected a number in 0..=65535");
         assert_eq!(
             refused("default_replication_num = 0"),
@@ -474,15 +476,16 @@ mod tests {
     }
 
     #[test]
-    fn a_standalone_file_holds_keys_of_both() {
+    fn standalone_takes_keys_of_both_and_hides_its_be() {
         let flags =
-            |pairs: &[(&str, &str)]| -> Vec<_> { pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect() };
-        let given = flags(&[("be_port", "0"), ("query_port", "1"), ("bind_address", "::1")]);
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Vec<_>>();
+        let given = flags(&[("upload_worker_count", "3"), ("query_port", "1"), ("bind_address", "::")]);
         let (fe, be) = load_standalone(None, &given).unwrap();
-        assert_eq!((fe.get().query_port, be.get().be_port), (1, 0));
-        assert_eq!(fe.get().bind_address, be.get().bind_address);
+        assert_eq!((fe.get().query_port, be.get().upload_worker_count), (1, 3));
+        assert_eq!((be.get().be_port, be.get().be_http_port), (0, 0));
+        assert!(fe.get().bind_address.is_unspecified() && be.get().bind_address.is_loopback());
         let error = load_standalone(None, &flags(&[("bee_port", "0")])).unwrap_err();
-        assert_eq!(error.report(), "command line: unknown key 'bee_port'; did you mean 'be_port'?");
+        assert_eq!(error.report(), "command line: unknown key 'bee_port'; the nearest is 'be_port'");
     }
 
     #[tokio::test]
@@ -499,7 +502,7 @@ mod tests {
         assert_eq!(refused("be_port", "1"), "Config 'be_port' does not exist or is not mutable");
         assert_eq!(
             refused("upload_workers", "1"),
-            "Config 'upload_workers' does not exist or is not mutable; did you mean 'upload_worker_count'?"
+            "Config 'upload_workers' does not exist or is not mutable; the nearest is 'upload_worker_count'"
         );
         assert_eq!(
             refused("upload_worker_count", "-1"),

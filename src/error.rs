@@ -47,6 +47,14 @@ pub enum Error {
         /// Why it cannot; empty where the standard text says enough.
         reason: String,
     },
+    /// A variable that cannot have this value, or none at all. The client corrects its SET.
+    #[error("Variable '{variable}' {reason}")]
+    WrongValue {
+        /// The variable.
+        variable: String,
+        /// A verb phrase: "is a read only variable".
+        reason: String,
+    },
     /// The user may not do this. An administrator grants it.
     #[error("{0}")]
     AccessDenied(String),
@@ -135,6 +143,7 @@ impl Error {
             | Self::NotFound(_)
             | Self::AlreadyExists(_)
             | Self::WrongName { .. }
+            | Self::WrongValue { .. }
             | Self::AccessDenied(_)
             | Self::Refused(_)
             | Self::Locked { .. }
@@ -190,9 +199,15 @@ fn unknown(entity: &Entity) -> String {
             format!("Unknown {} '{}'", entity.kind.word(), entity.name)
         }
         Kind::Repository => format!("Repository [{}] does not exist", entity.name),
-        Kind::Backend | Kind::ConfigKey | Kind::Job | Kind::Label | Kind::Partition | Kind::Snapshot | Kind::User => {
-            format!("{entity} does not exist")
-        }
+        Kind::Connection => format!("Unknown thread id: {}", entity.name),
+        Kind::Backend
+        | Kind::ConfigKey
+        | Kind::Job
+        | Kind::Label
+        | Kind::Partition
+        | Kind::PreparedStatement
+        | Kind::Snapshot
+        | Kind::User => format!("{entity} does not exist"),
     }
 }
 

@@ -172,6 +172,9 @@ pub struct Job {
     /// RESTORE: copies of each tablet asked for; `None` is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication: Option<u32>,
+    /// RESTORE: every table of the snapshot, beside those the statement names.
+    #[serde(default)]
+    pub all_tables: bool,
     /// RESTORE: as the statement said; shown, without effect, as in StarRocks.
     #[serde(default)]
     pub allow_load: bool,

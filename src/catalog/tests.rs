@@ -82,6 +82,7 @@ fn job(id: u64, database: &str) -> Job {
         timestamp: String::new(),
         source_database: None,
         replication: None,
+        all_tables: false,
         allow_load: false,
         manifest: None,
         write: None,

@@ -82,6 +82,7 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
                 timestamp: now.backup_text(),
                 source_database: None,
                 replication: None,
+                all_tables: false,
                 allow_load: false,
                 manifest: None,
                 write: None,

@@ -32,7 +32,9 @@ pub struct RestoreRequest {
     pub label: Label,
     /// The repository.
     pub repository: Name,
-    /// The tables, with their new names; all if empty.
+    /// Every table of the snapshot.
+    pub all_tables: bool,
+    /// Tables with their partitions and new names; beside `all_tables` they say those of some.
     pub selections: Vec<Selection>,
     /// Text of the backup timestamp; `None` is the latest of the label.
     pub timestamp: Option<String>,
@@ -132,6 +134,7 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
                 timestamp: request.timestamp.unwrap_or_default(),
                 source_database: source,
                 replication: request.replication,
+                all_tables: request.all_tables,
                 allow_load: request.allow_load,
                 manifest: None,
                 write: None,
@@ -196,7 +199,7 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let id = job.id;
     let selections: Vec<Selection> =
         rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
-    let wanted = select(&meta, &selections, &job.label)?;
+    let wanted = select(&meta, job, &selections)?;
     let now = cx.clock.now();
     let next = Job {
         state: JobState::Snapshoting,
@@ -215,12 +218,10 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
             for table in &plan.tables {
                 draft.reserve(&job.database, &table.name, job.id)?;
             }
-            if selections.is_empty() {
-                for (n, wanted) in wanted.iter().enumerate() {
-                    let table = meta.tables[wanted.source].name.clone();
-                    let selection = Selection { table, partitions: Vec::new(), alias: None };
-                    draft.put_row(Key::selection(job.id, n as u64), &selection)?;
-                }
+            // The history shows what ALL meant.
+            for (n, wanted) in wanted.iter().enumerate().skip(selections.len()) {
+                let selection = Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
+                draft.put_row(Key::selection(job.id, n as u64), &selection)?;
             }
             rows::put_document(draft, job.id, &plan)
         })
@@ -235,15 +236,8 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     }
 }
 
-fn select(meta: &Meta, selections: &[Selection], label: &Label) -> Result<Vec<Wanted>> {
-    if selections.is_empty() {
-        let all = |(source, table): (usize, &TableMeta)| Wanted {
-            source,
-            name: table.name.clone(),
-            partitions: (0..table.partitions.len()).collect(),
-        };
-        return Ok(meta.tables.iter().enumerate().map(all).collect());
-    }
+fn select(meta: &Meta, job: &Job, selections: &[Selection]) -> Result<Vec<Wanted>> {
+    let label = &job.label;
     let one = |selection: &Selection| {
         let source = meta.tables.iter().position(|table| table.name == selection.table);
         let source = source
@@ -264,7 +258,21 @@ fn select(meta: &Meta, selections: &[Selection], label: &Label) -> Result<Vec<Wa
         let name = selection.alias.clone().unwrap_or_else(|| table.name.clone());
         Ok(Wanted { source, name, partitions })
     };
-    selections.iter().map(one).collect()
+    let mut wanted: Vec<Wanted> = selections.iter().map(one).collect::<Result<_>>()?;
+    if job.all_tables {
+        let named: BTreeSet<usize> = wanted.iter().map(|wanted| wanted.source).collect();
+        let rest = meta.tables.iter().enumerate().filter(|(source, _)| !named.contains(source));
+        wanted.extend(rest.map(|(source, table)| Wanted {
+            source,
+            name: table.name.clone(),
+            partitions: (0..table.partitions.len()).collect(),
+        }));
+    }
+    let mut names = BTreeSet::new();
+    if let Some(twice) = wanted.iter().find(|wanted| !names.insert(&wanted.name)) {
+        return Err(Error::Refused(format!("Duplicated alias name: {}", twice.name)));
+    }
+    Ok(wanted)
 }
 
 /// Decides where everything goes, by StarRocks' rules on what is there.

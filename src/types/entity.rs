@@ -9,6 +9,8 @@ pub enum Kind {
     Column,
     /// A key of a configuration file.
     ConfigKey,
+    /// A client's connection, by its number.
+    Connection,
     /// A database.
     Database,
     /// A BACKUP or RESTORE job.
@@ -17,6 +19,8 @@ pub enum Kind {
     Label,
     /// A partition of a table.
     Partition,
+    /// A prepared statement.
+    PreparedStatement,
     /// A repository.
     Repository,
     /// A snapshot in a repository.
@@ -36,10 +40,12 @@ impl Kind {
             Kind::Backend => "backend",
             Kind::Column => "column",
             Kind::ConfigKey => "config key",
+            Kind::Connection => "connection",
             Kind::Database => "database",
             Kind::Job => "job",
             Kind::Label => "label",
             Kind::Partition => "partition",
+            Kind::PreparedStatement => "prepared statement",
             Kind::Repository => "repository",
             Kind::Snapshot => "snapshot",
             Kind::Table => "table",

@@ -6,6 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
     TimestampMicrosecondArray, new_null_array,
 };
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType,
@@ -91,29 +92,39 @@ impl Datum {
 
     /// The value `rows` times over, as an array of the type's Arrow type.
     pub fn array(&self, ty: ColumnType, rows: usize) -> Result<ArrayRef, Invalid> {
-        let array: ArrayRef = match (self, ty) {
-            (Self::Null, _) => return Ok(new_null_array(&ty.arrow(), rows)),
-            (Self::Bool(value), ColumnType::Boolean) => Arc::new(BooleanArray::from(vec![*value; rows])),
-            (Self::Int(value), ColumnType::TinyInt | ColumnType::SmallInt | ColumnType::Int | ColumnType::BigInt) => {
-                let wide = Int64Array::from_value(*value, rows);
-                arrow::compute::cast(&wide, &ty.arrow()).map_err(|err| Invalid(err.to_string()))?
-            }
-            (Self::Double(value), ColumnType::Double) => Arc::new(Float64Array::from_value(*value, rows)),
-            (Self::Decimal(value), ColumnType::Decimal { .. }) => {
-                Arc::new(Decimal128Array::from_value(*value, rows).with_data_type(ty.arrow()))
-            }
-            (Self::Date(value), ColumnType::Date) => Arc::new(Date32Array::from_value(*value, rows)),
-            (Self::DateTime(value), ColumnType::DateTime) => {
-                Arc::new(TimestampMicrosecondArray::from_value(*value, rows))
-            }
-            (Self::Text(value), ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String) => {
-                Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)))
-            }
-            _ => return Err(Invalid(format!("'{self}' is not a value of type {ty}"))),
-        };
-        if array.null_count() > 0 {
-            return Err(Invalid(format!("'{self}' is out of the range of type {ty}")));
+        if *self == Self::Null {
+            return Ok(new_null_array(&ty.arrow(), rows));
         }
+        Self::to_array(&vec![self.clone(); rows], ty)
+    }
+
+    /// Values of a type, NULLs among them, as an array of the type's Arrow type.
+    pub fn to_array(values: &[Self], ty: ColumnType) -> Result<ArrayRef, Invalid> {
+        macro_rules! collect {
+            ($array:ty, $variant:ident) => {
+                values
+                    .iter()
+                    .map(|value| match value {
+                        Self::Null => Ok(None),
+                        Self::$variant(value) => Ok(Some(value.to_owned())),
+                        other => Err(Invalid(format!("'{other}' is not a value of type {ty}"))),
+                    })
+                    .collect::<Result<$array, Invalid>>()?
+            };
+        }
+        let array: ArrayRef = match ty {
+            ColumnType::Boolean => Arc::new(collect!(BooleanArray, Bool)),
+            ColumnType::TinyInt | ColumnType::SmallInt | ColumnType::Int | ColumnType::BigInt => {
+                let strict = CastOptions { safe: false, ..CastOptions::default() };
+                let wide = collect!(Int64Array, Int);
+                cast_with_options(&wide, &ty.arrow(), &strict).map_err(|err| Invalid(err.to_string()))?
+            }
+            ColumnType::Double => Arc::new(collect!(Float64Array, Double)),
+            ColumnType::Decimal { .. } => Arc::new(collect!(Decimal128Array, Decimal).with_data_type(ty.arrow())),
+            ColumnType::Date => Arc::new(collect!(Date32Array, Date)),
+            ColumnType::DateTime => Arc::new(collect!(TimestampMicrosecondArray, DateTime)),
+            ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => Arc::new(collect!(StringArray, Text)),
+        };
         Ok(array)
     }
 

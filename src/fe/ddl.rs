@@ -1,0 +1,265 @@
+use std::sync::Arc;
+
+use super::frontend::{Frontend, qualified};
+use super::reading::INFORMATION_SCHEMA;
+use super::{Outcome, StatementContext};
+use crate::catalog::{Distribution, Draft, Partition, Table, Tablet};
+use crate::error::{Error, Result};
+use crate::sql::{ColumnDef, CreateTable, Properties, TableName};
+use crate::types::{
+    BackendId, Column, Entity, Kind, Name, PartitionId, PartitionRange, Schema, TableId, TabletId, Timestamp,
+};
+
+/// Bytes of a comment or a default: a column with both fits into one catalog record.
+const MAX_TEXT: usize = 2048;
+
+/// Properties that StarRocks' own SHOW CREATE TABLE writes and that mean nothing here, so that its scripts run.
+const WITHOUT_MEANING: &[&str] = &[
+    "bucket_size",
+    "compression",
+    "enable_persistent_index",
+    "fast_schema_evolution",
+    "in_memory",
+    "replicated_storage",
+    "storage_format",
+    "storage_medium",
+];
+
+pub(super) async fn create_database(fe: &Frontend, name: &Name, if_not_exists: bool) -> Result<Outcome> {
+    let now = fe.clock.now();
+    fe.catalog
+        .commit(|draft| {
+            let exists = draft.image().databases.contains_key(name) || name.eq_ignore_ascii_case(INFORMATION_SCHEMA);
+            if exists && if_not_exists {
+                return Ok(());
+            }
+            if exists {
+                return Err(Error::AlreadyExists(Entity::new(Kind::Database, name)));
+            }
+            // A RESTORE may be about to create it.
+            draft.image().check_unlocked(name)?;
+            draft.create_database(name, now).map(drop)
+        })
+        .await?;
+    Ok(Outcome::done())
+}
+
+pub(super) async fn drop_database(fe: &Frontend, name: &Name, if_exists: bool) -> Result<Outcome> {
+    if name.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!("database '{name}' is part of the server and cannot be dropped")));
+    }
+    fe.catalog
+        .commit(|draft| {
+            if if_exists && !draft.image().databases.contains_key(name) {
+                return Ok(());
+            }
+            draft.image().database(name)?;
+            draft.image().check_unlocked(name)?;
+            draft.drop_database(name)
+        })
+        .await?;
+    Ok(Outcome::done())
+}
+
+pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, create: &CreateTable) -> Result<Outcome> {
+    let (database, name) = qualified(context, &create.table)?;
+    if database.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!("tables cannot be created in database '{database}'")));
+    }
+    let replication = replication(fe, &create.properties)?;
+    let schema = schema(create)?;
+    let distribution = distribution(fe, create, &schema)?;
+    let partition_column = create.partition_by.as_ref().map(|by| by.column.clone());
+    if let Some(column) = partition_column.as_ref().and_then(|name| schema.column(name))
+        && !column.ty.is_range_type()
+    {
+        return Err(Error::Analysis(format!(
+            "column '{}' of type {} cannot be a partition column",
+            column.name, column.ty
+        )));
+    }
+    let partitions: Vec<(Name, Option<PartitionRange>)> = match &create.partition_by {
+        Some(by) => by.partitions.iter().map(|(name, range)| (name.clone(), Some(range.clone()))).collect(),
+        None => vec![(name.clone(), None)],
+    };
+    let now = fe.clock.now();
+    fe.catalog
+        .commit(|draft| {
+            let database = draft.image().database(database)?.clone();
+            if database.tables.contains_key(name) && create.if_not_exists {
+                return Ok(());
+            }
+            draft.image().check_not_restoring(&database.name, name)?;
+            if database.tables.contains_key(name) {
+                let name = format!("{}.{name}", database.name);
+                return Err(Error::AlreadyExists(Entity::new(Kind::Table, name)));
+            }
+            let mut table = Table {
+                id: TableId(draft.fresh_id()),
+                database: database.id,
+                name: name.clone(),
+                schema: Arc::new(schema),
+                comment: create.comment.clone(),
+                partition_column,
+                distribution,
+                replication,
+                created: now,
+                partitions: imbl::OrdMap::new(),
+            };
+            for (name, range) in partitions {
+                let buckets = table.distribution.buckets as usize;
+                let places = fe.fleet.place(replication, buckets)?;
+                let partition = empty_partition(draft, name, range, replication, places, 1, now);
+                table.partitions.insert(partition.name.clone(), Arc::new(partition));
+            }
+            draft.add_table(table)
+        })
+        .await?;
+    Ok(Outcome::done())
+}
+
+fn empty_partition(
+    draft: &mut Draft,
+    name: Name,
+    range: Option<PartitionRange>,
+    replication: u32,
+    places: Vec<Vec<BackendId>>,
+    version: u64,
+    now: Timestamp,
+) -> Partition {
+    let id = PartitionId(draft.fresh_id());
+    let tablet = |replicas| Arc::new(Tablet { id: TabletId(draft.fresh_id()), replicas, files: Arc::new([]) });
+    let tablets = places.into_iter().map(tablet).collect();
+    Partition { id, name, range, version, changed: now, replication, tablets }
+}
+
+fn replication(fe: &Frontend, properties: &Properties) -> Result<u32> {
+    let known = |key: &str| key == "replication_num" || WITHOUT_MEANING.contains(&key);
+    if let Some((key, _)) = properties.iter().find(|(key, _)| !known(key)) {
+        return Err(Error::Analysis(format!("Unknown properties: [{key}]")));
+    }
+    match properties.get("replication_num") {
+        None => Ok(fe.fleet.default_copies()),
+        Some(text) => match text.trim().parse() {
+            Ok(copies) if copies > 0 => Ok(copies),
+            _ => Err(Error::Analysis(format!("Invalid replication_num: '{text}', expected a number from 1"))),
+        },
+    }
+}
+
+fn schema(create: &CreateTable) -> Result<Schema> {
+    let fits = |what: &str, text: &str| match text.len() <= MAX_TEXT {
+        true => Ok(()),
+        false => Err(Error::Analysis(format!("{what} is longer than {MAX_TEXT} bytes"))),
+    };
+    fits("the table's comment", &create.comment)?;
+    let column = |(n, column): (usize, &ColumnDef)| {
+        fits(&format!("the comment of column '{}'", column.name), &column.comment)?;
+        if let Some(default) = &column.default {
+            fits(&format!("the default of column '{}'", column.name), &default.to_string())?;
+        }
+        if n < create.keys as usize && !column.ty.is_key_type() {
+            return Err(Error::Analysis(format!(
+                "column '{}' of type {} cannot be a key column",
+                column.name, column.ty
+            )));
+        }
+        Ok(Column {
+            name: column.name.clone(),
+            field: n as u32 + 1,
+            ty: column.ty,
+            nullable: column.nullable,
+            default: column.default.clone(),
+            comment: column.comment.clone(),
+        })
+    };
+    let columns = create.columns.iter().enumerate().map(column).collect::<Result<_>>()?;
+    Ok(Schema { version: 1, keys: create.keys, columns })
+}
+
+/// As the statement says; without a word of it by the key columns, or by the first column that can be hashed.
+fn distribution(fe: &Frontend, create: &CreateTable, schema: &Schema) -> Result<Distribution> {
+    let columns = match &create.distribution {
+        Some(distribution) => distribution.columns.clone(),
+        None => {
+            let keys = schema.columns.iter().take(schema.keys as usize).map(|column| column.name.clone());
+            let columns: Vec<Name> = keys.collect();
+            match columns.is_empty() {
+                false => columns,
+                true => schema
+                    .columns
+                    .iter()
+                    .filter(|column| column.ty.is_key_type())
+                    .map(|c| c.name.clone())
+                    .take(1)
+                    .collect(),
+            }
+        }
+    };
+    let unhashable = columns.iter().filter_map(|name| schema.column(name)).find(|column| !column.ty.is_key_type());
+    if let Some(column) = unhashable {
+        let (name, ty) = (&column.name, column.ty);
+        return Err(Error::Analysis(format!("column '{name}' of type {ty} cannot be a distribution column")));
+    }
+    if columns.is_empty() {
+        return Err(Error::Analysis("the table has no column by which rows can be distributed".into()));
+    }
+    let asked = create.distribution.as_ref().and_then(|distribution| distribution.buckets);
+    let buckets = asked.unwrap_or_else(|| 2 * fe.fleet.alive().len().max(1) as u32);
+    let most = fe.config.get().max_bucket_number_per_partition;
+    if buckets > most {
+        return Err(Error::Analysis(format!(
+            "{buckets} buckets are more than max_bucket_number_per_partition, which is {most}"
+        )));
+    }
+    Ok(Distribution { columns, buckets })
+}
+
+pub(super) async fn drop_table(
+    fe: &Frontend,
+    context: &StatementContext,
+    table: &TableName,
+    if_exists: bool,
+) -> Result<Outcome> {
+    let (database, name) = qualified(context, table)?;
+    fe.catalog
+        .commit(|draft| {
+            let image = draft.image();
+            image.check_not_restoring(database, name)?;
+            let found = match image.table(database, name) {
+                Err(Error::NotFound(_)) if if_exists => return Ok(()),
+                found => found?.id,
+            };
+            draft.drop_table(found)
+        })
+        .await?;
+    Ok(Outcome::done())
+}
+
+pub(super) async fn truncate(
+    fe: &Frontend,
+    context: &StatementContext,
+    table: &TableName,
+    partitions: &[Name],
+) -> Result<Outcome> {
+    let (database, name) = qualified(context, table)?;
+    let now = fe.clock.now();
+    fe.catalog
+        .commit(|draft| {
+            draft.image().check_not_restoring(database, name)?;
+            let table = draft.image().table(database, name)?.clone();
+            let chosen = match partitions.is_empty() {
+                true => table.partitions.values().cloned().collect(),
+                false => partitions.iter().map(|name| table.partition(name).cloned()).collect::<Result<Vec<_>>>()?,
+            };
+            let mut empty = Vec::new();
+            for old in chosen {
+                let places = old.tablets.iter().map(|tablet| tablet.replicas.clone()).collect();
+                let (name, range) = (old.name.clone(), old.range.clone());
+                empty.push(empty_partition(draft, name, range, old.replication, places, old.version + 1, now));
+            }
+            draft.put_partitions(table.id, empty)
+        })
+        .await?;
+    Ok(Outcome::done())
+}

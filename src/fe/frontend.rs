@@ -1,0 +1,160 @@
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+
+use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, show};
+use crate::catalog::{Catalog, Image};
+use crate::clock::Clock;
+use crate::config::FeConfig;
+use crate::error::{Error, Result};
+use crate::job::Jobs;
+use crate::query::Engine;
+use crate::rpc::fleet::Fleet;
+use crate::sql::{Parsed, Statement, TableName};
+use crate::types::{Name, Timestamp};
+
+/// The FE: everything that statements need, put together once.
+pub struct Frontend {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) fleet: Fleet,
+    pub(super) jobs: Jobs,
+    pub(super) engine: Engine,
+    pub(super) config: FeConfig,
+    pub(super) clock: Clock,
+    pub(super) started: Timestamp,
+    /// Directories of this process: no statement reads or writes files there.
+    data_dirs: Vec<PathBuf>,
+    /// Images that queries are reading: files that these name are no garbage.
+    reading: Mutex<Vec<Weak<Image>>>,
+}
+
+impl Frontend {
+    /// Puts the FE together. `data_dirs` are the directories that FILES() and repositories must keep out of.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        fleet: Fleet,
+        jobs: Jobs,
+        config: FeConfig,
+        clock: Clock,
+        data_dirs: &[&Path],
+    ) -> Result<Arc<Self>> {
+        let spill = data_dirs.first().map_or_else(std::env::temp_dir, |dir| dir.join("spill"));
+        let memory = usize::try_from(config.get().query_mem_limit).unwrap_or(usize::MAX);
+        let canonical = |dir: &&Path| dir.canonicalize().map_err(Error::io("open directory", dir));
+        Ok(Arc::new(Self {
+            catalog,
+            fleet,
+            jobs,
+            engine: Engine::new(memory, spill)?,
+            config,
+            started: clock.now(),
+            clock,
+            data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
+            reading: Mutex::default(),
+        }))
+    }
+
+    /// The newest image, and a promise that no file it names is thrown away while the caller keeps it.
+    pub(super) fn read(&self) -> Arc<Image> {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = Arc::new(Image::clone(&self.catalog.image()));
+        reading.retain(|image| image.strong_count() > 0);
+        reading.push(Arc::downgrade(&image));
+        image
+    }
+
+    /// All images that somebody reads, and the newest. Whoever begins to read later reads a newer one.
+    pub(super) fn images(&self) -> Vec<Arc<Image>> {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.iter().filter_map(Weak::upgrade).chain([self.catalog.image()]).collect()
+    }
+
+    /// Refuses paths in this process's own directories, and outside the allowed ones if any are named. The path must
+    /// have no links in it.
+    pub(super) fn check_path(&self, path: &Path, allowed: &[PathBuf], key: &str) -> Result<()> {
+        if self.data_dirs.iter().any(|dir| path.starts_with(dir) || dir.starts_with(path)) {
+            let path = path.display();
+            return Err(Error::Refused(format!("'{path}' is in a data directory of holdfast, or holds one")));
+        }
+        if allowed.is_empty() || allowed.iter().any(|dir| path.starts_with(dir)) {
+            return Ok(());
+        }
+        Err(Error::Refused(format!("'{}' is not below the directories that {key} in fe.conf allows", path.display())))
+    }
+}
+
+impl std::fmt::Debug for Frontend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frontend").finish_non_exhaustive()
+    }
+}
+
+/// An FE as sessions see it. Statements run in tasks of their own: a client that goes away does not leave one half
+/// done, and the work of reading ends with its rows.
+pub struct Service(pub Arc<Frontend>);
+
+#[async_trait]
+impl Executor for Service {
+    async fn run(&self, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
+        let (fe, context, parsed) = (self.0.clone(), context.clone(), parsed.clone());
+        let reads = matches!(parsed.statement, Statement::Query(_) | Statement::Show(_));
+        if reads {
+            return run(&fe, &context, &parsed).await;
+        }
+        let work = tokio::spawn(async move { run(&fe, &context, &parsed).await });
+        work.await.map_err(|err| Error::internal(format_args!("a statement ended badly: {err}")))?
+    }
+}
+
+async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
+    match &parsed.statement {
+        Statement::Query(query) => reading::query(fe, context, query, &parsed.text).await,
+        Statement::Insert(insert) => load::insert(fe, context, insert, &parsed.text).await,
+        Statement::Show(statement) => show::show(fe, context, statement).await,
+
+        Statement::CreateDatabase { name, if_not_exists } => ddl::create_database(fe, name, *if_not_exists).await,
+        Statement::DropDatabase { name, if_exists, .. } => ddl::drop_database(fe, name, *if_exists).await,
+        Statement::CreateTable(create) => ddl::create_table(fe, context, create).await,
+        Statement::DropTable { table, if_exists, .. } => ddl::drop_table(fe, context, table, *if_exists).await,
+        Statement::Truncate { table, partitions } => ddl::truncate(fe, context, table, partitions).await,
+
+        Statement::CreateRepository(create) => backup::create_repository(fe, create).await,
+        Statement::DropRepository(name) => backup::drop_repository(fe, name).await,
+        Statement::Backup(statement) => backup::backup(fe, context, statement).await,
+        Statement::Restore(statement) => backup::restore(fe, context, statement).await,
+        Statement::CancelBackup { database } => backup::cancel_backup(fe, context, database.as_ref()).await,
+        Statement::CancelRestore { database } => backup::cancel_restore(fe, context, database.as_ref()).await,
+
+        Statement::AddBackends(addresses) => admin::add_backends(fe, addresses).await,
+        Statement::DropBackends { backends, force } => admin::drop_backends(fe, backends, *force).await,
+        Statement::SetFrontendConfig { key, value } => admin::set_frontend_config(fe, key, value),
+        Statement::SetBackendConfig { key, value, backend } => {
+            admin::set_backend_config(fe, key, value, *backend).await
+        }
+        Statement::LockTables | Statement::UnlockTables => Ok(Outcome::done()),
+        Statement::Use(_)
+        | Statement::Set(_)
+        | Statement::Kill { .. }
+        | Statement::CreateUser { .. }
+        | Statement::AlterUser { .. }
+        | Statement::DropUser { .. }
+        | Statement::Begin
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Prepare { .. }
+        | Statement::Execute { .. }
+        | Statement::Deallocate { .. } => Err(Error::internal("a session's statement has left its session")),
+    }
+}
+
+/// The database a statement is about: the one it names, or the session's.
+pub(super) fn database_of<'a>(context: &'a StatementContext, named: Option<&'a Name>) -> Result<&'a Name> {
+    let database = named.or(context.database.as_ref());
+    database.ok_or_else(|| Error::Analysis("No database selected".into()))
+}
+
+/// Database and table of a name.
+pub(super) fn qualified<'a>(context: &'a StatementContext, table: &'a TableName) -> Result<(&'a Name, &'a Name)> {
+    Ok((database_of(context, table.database.as_ref())?, &table.table))
+}

@@ -1,0 +1,376 @@
+//! Loads: rows of a query into a table.
+//!
+//! A load records a write, sends each row to a BE that has its tablet, copies the files that come of it to the other
+//! replicas, and then makes all of them visible in one commit. Whatever fails before that leaves garbage, not rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast::{Expr, Query, SetExpr, Value};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::frontend::{Frontend, qualified};
+use super::{Outcome, StatementContext, reading};
+use crate::catalog::{Partition, Table};
+use crate::clock::crash_point;
+use crate::error::{Error, Result};
+use crate::query::RowSet;
+use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
+use crate::sql::Insert;
+use crate::types::{
+    BackendId, Column, ColumnType, Datum, Entity, Kind, Name, PartitionId, RowsetFile, TabletId, WriteId, bucket_of,
+};
+
+/// Batches on their way to one BE.
+const IN_FLIGHT: usize = 4;
+
+/// Answers an INSERT. On return the rows are durable on all replicas and visible.
+pub(super) async fn insert(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    insert: &Insert,
+    text: &str,
+) -> Result<Outcome> {
+    let (database, name) = qualified(context, &insert.table)?;
+    let image = fe.catalog.image();
+    image.check_not_restoring(database, name)?;
+    let table = image.table(database, name)?.clone();
+    let targets = targets(&table, &insert.columns)?;
+    let query = with_defaults(&insert.source, &table, &targets);
+    let rows = reading::rows(fe, context, &query, text).await?;
+    if rows.columns.len() != targets.len() {
+        return Err(Error::Analysis(format!(
+            "Column count doesn't match value count: table {name} gets {} columns, the query has {}",
+            targets.len(),
+            rows.columns.len()
+        )));
+    }
+    let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
+    let seconds = fe.config.get().insert_load_default_timeout_second;
+    let work = tokio::time::timeout(Duration::from_secs(seconds), load(fe, &table, &targets, rows, write));
+    let loaded = tokio::select! {
+        loaded = work => loaded.unwrap_or_else(|_| {
+            Err(Error::Cancelled(format!("the INSERT took longer than insert_load_default_timeout_second, {seconds}")))
+        }),
+        () = context.cancel.cancelled() => Err(Error::Cancelled("Query execution was interrupted".into())),
+    };
+    let committed = match loaded {
+        Ok(loaded) => commit(fe, (database, name), &table, write, loaded).await,
+        Err(err) => Err(err),
+    };
+    match committed {
+        Ok(affected) => {
+            let label = insert.label.as_ref().map_or_else(|| format!("insert_{write}"), |label| label.to_string());
+            let info = format!("{{'label':'{label}', 'status':'VISIBLE', 'txnId':'{write}'}}");
+            Ok(Outcome::Done { affected, info })
+        }
+        Err(err) => {
+            fe.catalog
+                .commit(|draft| {
+                    draft.end_write(write);
+                    Ok(())
+                })
+                .await?;
+            Err(err)
+        }
+    }
+}
+
+/// Positions in the table of the columns that the query gives, in its order.
+fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
+    if named.is_empty() {
+        return Ok((0..table.schema.columns.len()).collect());
+    }
+    let position = |name: &Name| {
+        let qualified = || Error::NotFound(Entity::new(Kind::Column, format_args!("{}.{name}", table.name)));
+        table.schema.position(name).ok_or_else(qualified)
+    };
+    let positions: Vec<usize> = named.iter().map(position).collect::<Result<_>>()?;
+    for (n, position) in positions.iter().enumerate() {
+        if positions[..n].contains(position) {
+            return Err(Error::Analysis(format!("Column '{}' specified twice", named[n])));
+        }
+    }
+    for (position, column) in table.schema.columns.iter().enumerate() {
+        if !positions.contains(&position) && !column.nullable && column.default.is_none() {
+            return Err(Error::Analysis(format!("Field '{}' doesn't have a default value", column.name)));
+        }
+    }
+    Ok(positions)
+}
+
+/// The query with each bare `DEFAULT` of its VALUES replaced by the column's.
+fn with_defaults(query: &Query, table: &Table, targets: &[usize]) -> Query {
+    let mut query = query.clone();
+    if let SetExpr::Values(values) = &mut *query.body {
+        for row in &mut values.rows {
+            for (expr, target) in row.iter_mut().zip(targets) {
+                let is_default = matches!(expr, Expr::Identifier(ident)
+                    if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
+                if is_default {
+                    let column = &table.schema.columns[*target];
+                    let default = column.default.as_ref().and_then(|default| default.text(column.ty));
+                    let value = default.map_or(Value::Null, Value::SingleQuotedString);
+                    *expr = Expr::Value(value.into());
+                }
+            }
+        }
+    }
+    query
+}
+
+/// What a load has made.
+struct Loaded {
+    rows: u64,
+    files: BTreeMap<TabletId, Vec<RowsetFile>>,
+}
+
+/// Sends the rows to the BEs and waits until all replicas have the files.
+async fn load(
+    fe: &Arc<Frontend>,
+    table: &Arc<Table>,
+    targets: &[usize],
+    mut rows: RowSet,
+    write: WriteId,
+) -> Result<Loaded> {
+    let shape = Shape::new(table, targets);
+    let replicas: HashMap<TabletId, Vec<BackendId>> = table
+        .partitions
+        .values()
+        .flat_map(|partition| partition.tablets.iter().map(|tablet| (tablet.id, tablet.replicas.clone())))
+        .collect();
+    let mut streams: HashMap<BackendId, mpsc::Sender<(TabletId, RecordBatch)>> = HashMap::new();
+    let mut writes = tokio::task::JoinSet::new();
+    let mut count = 0;
+    let command = WriteCommand { table: table.id, schema: (*table.schema).clone(), write };
+    let mut sent = Ok(());
+    'rows: while let Some(batch) = rows.batches.try_next().await? {
+        count += batch.num_rows() as u64;
+        let shape = shape.clone();
+        let parts = tokio::task::spawn_blocking(move || shape.split(&batch)).await;
+        for (tablet, part) in parts.map_err(|err| Error::internal(format_args!("split rows: {err}")))?? {
+            // All replicas must take the load, so it matters little which is first; by turns they share the encoding.
+            let places = &replicas[&tablet];
+            let primary = places[tablet.0 as usize % places.len()];
+            let stream = match streams.entry(primary) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    let (stream, received) = mpsc::channel(IN_FLIGHT);
+                    let (backend, command) = (fe.fleet.backend(primary)?, command.clone());
+                    writes.spawn(async move {
+                        let written = backend.write(&command, ReceiverStream::new(received)).await;
+                        written.map(|written| (primary, written.files))
+                    });
+                    entry.insert(stream)
+                }
+            };
+            if stream.send((tablet, part)).await.is_err() {
+                // That BE has ended the load; its answer says why.
+                sent = Err(Error::internal("a BE has ended the load without an error"));
+                break 'rows;
+            }
+        }
+    }
+    drop(streams);
+    let mut files: BTreeMap<TabletId, Vec<RowsetFile>> = BTreeMap::new();
+    let mut copies: HashMap<(BackendId, BackendId), Vec<RowsetFile>> = HashMap::new();
+    while let Some(written) = writes.join_next().await {
+        let (primary, made) = written.map_err(|err| Error::internal(format_args!("a load: {err}")))??;
+        for file in made {
+            for other in replicas[&file.id.tablet].iter().filter(|other| **other != primary) {
+                copies.entry((primary, *other)).or_default().push(file.clone());
+            }
+            files.entry(file.id.tablet).or_default().push(file);
+        }
+    }
+    sent?;
+    copy_files(fe, write, copies).await?;
+    Ok(Loaded { rows: count, files })
+}
+
+/// Has BEs copy files from others. On return all are durable there.
+pub(super) async fn copy_files(
+    fe: &Frontend,
+    write: WriteId,
+    copies: HashMap<(BackendId, BackendId), Vec<RowsetFile>>,
+) -> Result<()> {
+    let one = async |number: usize, source: BackendId, target: BackendId, files: Vec<RowsetFile>| {
+        let work = Work::Clone { source: fe.fleet.address(source), files };
+        let task = Task { owner: TaskOwner::Write(write), number: number as u64, work };
+        let events = fe.fleet.backend(target)?.run("copy files", &task).await?;
+        events.try_for_each(|_| async { Ok(()) }).await
+    };
+    let copies = copies.into_iter().enumerate().map(|(n, ((source, target), files))| one(n, source, target, files));
+    futures::stream::iter(copies).buffer_unordered(8).try_collect().await
+}
+
+/// Makes the files visible, if the table is still the one they were written for.
+async fn commit(
+    fe: &Frontend,
+    (database, name): (&Name, &Name),
+    table: &Table,
+    write: WriteId,
+    mut loaded: Loaded,
+) -> Result<u64> {
+    let now = fe.clock.now();
+    let mut parts: Vec<(PartitionId, Vec<(TabletId, Vec<RowsetFile>)>)> = Vec::new();
+    for partition in table.partitions.values() {
+        let of_tablet =
+            |tablet: &Arc<crate::catalog::Tablet>| loaded.files.remove(&tablet.id).map(|files| (tablet.id, files));
+        let files: Vec<_> = partition.tablets.iter().filter_map(of_tablet).collect();
+        if !files.is_empty() {
+            parts.push((partition.id, files));
+        }
+    }
+    crash_point("load.before-commit");
+    fe.catalog
+        .commit(|draft| {
+            draft.image().check_not_restoring(database, name)?;
+            let known = draft.image().tables.get(&table.id);
+            if known.is_none_or(|known| known.schema.version != table.schema.version) {
+                let name = format!("{database}.{name}");
+                return Err(Error::Conflict(Entity::new(Kind::Table, name)));
+            }
+            for (partition, files) in parts {
+                draft.add_files(table.id, partition, files, now)?;
+            }
+            draft.end_write(write);
+            Ok(())
+        })
+        .await?;
+    crash_point("load.after-commit");
+    Ok(loaded.rows)
+}
+
+/// How a query's rows become rows of a table, and of which tablet.
+#[derive(Clone)]
+struct Shape {
+    table: Arc<Table>,
+    schema: SchemaRef,
+    /// For each column of the table its position in the query.
+    sources: Vec<Option<usize>>,
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl Shape {
+    fn new(table: &Arc<Table>, targets: &[usize]) -> Self {
+        let columns = 0..table.schema.columns.len();
+        Self {
+            schema: table.schema.arrow(),
+            sources: columns.map(|column| targets.iter().position(|target| *target == column)).collect(),
+            partitions: table.ordered_partitions().into_iter().cloned().collect(),
+            table: table.clone(),
+        }
+    }
+
+    /// The rows of a batch by tablet. Uses the processor for a while.
+    fn split(&self, batch: &RecordBatch) -> Result<Vec<(TabletId, RecordBatch)>> {
+        let rows = batch.num_rows();
+        let column = |(column, source): (&Column, &Option<usize>)| {
+            let array = match source {
+                Some(source) => convert(batch.column(*source), column)?,
+                None => {
+                    let default = column.default.clone().unwrap_or(Datum::Null);
+                    default.array(column.ty, rows).map_err(Error::internal)?
+                }
+            };
+            match !column.nullable && array.null_count() > 0 {
+                true => Err(Error::Analysis(format!("Column '{}' cannot be null", column.name))),
+                false => Ok(array),
+            }
+        };
+        let columns: Vec<ArrayRef> =
+            self.table.schema.columns.iter().zip(&self.sources).map(column).collect::<Result<_>>()?;
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::internal)?;
+        let partitions = self.partitions_of(&batch)?;
+        let hashed = |name: &Name| {
+            let position = self.table.schema.position(name);
+            position.map(|at| batch.column(at).clone()).ok_or_else(|| Error::internal("a lost distribution column"))
+        };
+        let hashed: Vec<ArrayRef> = self.table.distribution.columns.iter().map(hashed).collect::<Result<_>>()?;
+        // Partitions may differ in their number of buckets.
+        let mut buckets: HashMap<u32, Vec<u32>> = HashMap::new();
+        for partition in &self.partitions {
+            let count = partition.tablets.len() as u32;
+            if let std::collections::hash_map::Entry::Vacant(entry) = buckets.entry(count) {
+                entry.insert(bucket_of(&hashed, rows, count).map_err(Error::internal)?);
+            }
+        }
+        let mut of_tablet: BTreeMap<TabletId, Vec<u32>> = BTreeMap::new();
+        for (row, partition) in partitions.into_iter().enumerate() {
+            let tablets = &self.partitions[partition].tablets;
+            let bucket = buckets[&(tablets.len() as u32)][row];
+            of_tablet.entry(tablets[bucket as usize].id).or_default().push(row as u32);
+        }
+        let part = |(tablet, rows): (TabletId, Vec<u32>)| {
+            let part = take_record_batch(&batch, &UInt32Array::from(rows)).map_err(Error::internal)?;
+            Ok((tablet, part))
+        };
+        of_tablet.into_iter().map(part).collect()
+    }
+
+    /// For each row the position of its partition.
+    fn partitions_of(&self, batch: &RecordBatch) -> Result<Vec<usize>> {
+        let Some(name) = &self.table.partition_column else { return Ok(vec![0; batch.num_rows()]) };
+        let position = self.table.schema.position(name).ok_or_else(|| Error::internal("a lost partition column"))?;
+        let (column, ty) = (batch.column(position), self.table.schema.columns[position].ty);
+        let mut last = 0;
+        let place = |row: usize| {
+            let value = Datum::at(column, row).ok_or_else(|| Error::internal("a partition column of another type"))?;
+            let holds = |at: usize| {
+                self.partitions
+                    .get(at)
+                    .and_then(|partition| partition.range.as_ref())
+                    .is_some_and(|range| range.contains(&value))
+            };
+            // Neighbours are mostly of one partition.
+            if !holds(last) {
+                last = (0..self.partitions.len()).find(|at| holds(*at)).ok_or_else(|| {
+                    let value = value.text(ty).unwrap_or_else(|| "NULL".into());
+                    Error::Analysis(format!(
+                        "The row is out of partition ranges: no partition of table {} holds {name} = {value}. Please \
+                         add a new partition",
+                        self.table.name
+                    ))
+                })?;
+            }
+            Ok(last)
+        };
+        (0..batch.num_rows()).map(place).collect()
+    }
+}
+
+/// An array as a column holds it; a value that does not fit is an error that shows it.
+fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
+    let target = column.ty.arrow();
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let converted = match (array.data_type(), column.ty) {
+        (from, _) if *from == target => array.clone(),
+        // Our own reading of texts is the one of bounds and defaults, and names the value.
+        (DataType::Utf8, ty) => {
+            let texts = array.as_string::<i32>();
+            let values = texts.iter().map(|text| text.map_or(Ok(Datum::Null), |text| Datum::parse(text, ty)));
+            let values: Vec<Datum> = values.collect::<Result<_, _>>().map_err(|err| unfit(column, &err.0))?;
+            Datum::to_array(&values, ty).map_err(Error::internal)?
+        }
+        _ => cast_with_options(array, &target, &strict).map_err(|err| unfit(column, &err.to_string()))?,
+    };
+    if let ColumnType::Char(most) | ColumnType::Varchar(most) = column.ty {
+        let texts = converted.as_string::<i32>();
+        if let Some(long) = texts.iter().flatten().find(|text| text.len() > most as usize) {
+            let shown: String = long.chars().take(64).collect();
+            return Err(unfit(column, &format!("'{shown}' has {} bytes, more than {}", long.len(), column.ty)));
+        }
+    }
+    Ok(converted)
+}
+
+fn unfit(column: &Column, reason: &str) -> Error {
+    Error::Analysis(format!("Incorrect value for column '{}': {reason}", column.name))
+}

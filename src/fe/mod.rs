@@ -1,0 +1,26 @@
+//! Statements meet the service: who asks, in which session, and what is answered.
+
+mod accounts;
+mod admin;
+mod backup;
+mod ddl;
+mod frontend;
+mod information_schema;
+mod listing;
+mod load;
+mod maintenance;
+mod outcome;
+mod processlist;
+mod reading;
+mod session;
+mod show;
+mod variables;
+
+pub use self::accounts::{Accounts, ROOT};
+pub use self::frontend::{Frontend, Service};
+pub use self::listing::Listing;
+pub use self::maintenance::run as maintain;
+pub use self::outcome::Outcome;
+pub use self::processlist::{Process, ProcessEntry, ProcessList, ProcessState};
+pub use self::session::{Executor, Session, Sessions, StatementContext};
+pub use self::variables::{SERVER_VERSION, Variables};

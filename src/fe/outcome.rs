@@ -1,0 +1,22 @@
+use crate::query::RowSet;
+
+/// What a statement came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is done.
+    Done {
+        /// How many rows it changed.
+        affected: u64,
+        /// What a client shows about it; often empty.
+        info: String,
+    },
+    /// It has rows.
+    Rows(RowSet),
+}
+
+impl Outcome {
+    /// Done, and nothing to say about it.
+    pub fn done() -> Self {
+        Self::Done { affected: 0, info: String::new() }
+    }
+}

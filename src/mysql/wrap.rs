@@ -1,0 +1,623 @@
+//! Keeps the faults of `opensrv-mysql` 0.7 from clients: two stream wrappers around it, and a desk between them.
+//!
+//! The crate runs the command phase: it dispatches commands to the shim, and writes results, prepared statements and
+//! errors. Left alone it answers OK to commands it does not know, panics on malformed ones, knows no limits, takes
+//! `USE` and `SELECT @@max_allowed_packet` for itself, reports autocommit as off and columns without type details, has
+//! no error numbers but MySQL's, and ends packets of 16 MiB - 1 wrongly. So:
+//!
+//! * [`CommandReader`] reads a client's packet, checks it, leaves its content on the [`Desk`] for the shim, and hands the
+//!   crate a bare command of the right kind: nothing that a client writes reaches the crate's parser;
+//! * [`ReplyWriter`] takes each packet that the crate writes, and sends it, or what the shim left on the desk in its
+//!   place, with the right number, status flags and framing;
+//! * COM_CHANGE_USER and COM_RESET_CONNECTION end the crate's run; the server does them and begins another run.
+//!
+//! The crate's own connection phase is played to it from memory: see [`handshake`](super::handshake).
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::io;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::error::Fault;
+use super::packet::FRAME;
+use super::packet::Fields;
+use super::packet::Packet;
+use super::packet::PacketReader;
+use super::packet::PacketWriter;
+use super::packet::ok_packet;
+use crate::types::Datum;
+
+/// The most bytes of one command, and of the parameters that a statement collects. Clients are told the same by
+/// `@@max_allowed_packet`.
+pub const MAX_PACKET: usize = 64 << 20;
+
+/// Status flag: each statement commits by itself.
+pub const AUTOCOMMIT: u16 = 2;
+
+/// Status flag: another result of the same command follows.
+pub const MORE_RESULTS: u16 = 8;
+
+const COM_QUIT: u8 = 0x01;
+const COM_INIT_DB: u8 = 0x02;
+const COM_QUERY: u8 = 0x03;
+const COM_STATISTICS: u8 = 0x09;
+const COM_PROCESS_KILL: u8 = 0x0c;
+const COM_PING: u8 = 0x0e;
+const COM_CHANGE_USER: u8 = 0x11;
+const COM_STMT_PREPARE: u8 = 0x16;
+const COM_STMT_EXECUTE: u8 = 0x17;
+const COM_STMT_SEND_LONG_DATA: u8 = 0x18;
+const COM_STMT_CLOSE: u8 = 0x19;
+const COM_STMT_RESET: u8 = 0x1a;
+const COM_SET_OPTION: u8 = 0x1b;
+const COM_STMT_FETCH: u8 = 0x1c;
+const COM_RESET_CONNECTION: u8 = 0x1f;
+
+/// A command's content, checked.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// COM_QUERY.
+    Query(String),
+    /// COM_INIT_DB.
+    InitDb(String),
+    /// COM_STMT_PREPARE.
+    Prepare(String),
+    /// COM_STMT_EXECUTE of a statement that exists.
+    Execute(Vec<Datum>),
+    /// COM_STATISTICS.
+    Statistics,
+    /// COM_SET_OPTION: whether several statements in one query are taken from now on.
+    MultiStatements(bool),
+    /// COM_PROCESS_KILL.
+    Kill(u32),
+    /// COM_STMT_RESET, done by the reader.
+    Reset,
+    /// Whatever cannot be done; the client is told why.
+    Refuse(Fault),
+}
+
+/// Why the crate's run ended, other than that the client is gone.
+#[derive(Debug, PartialEq)]
+pub enum Leave {
+    /// COM_CHANGE_USER, with its content.
+    ChangeUser(Vec<u8>),
+    /// COM_RESET_CONNECTION.
+    Reset,
+    /// The server shuts down.
+    Shutdown,
+}
+
+/// What becomes of a packet that the crate writes.
+#[derive(Debug)]
+enum Edit {
+    /// It ends a result or is an error: its status flags are completed.
+    End,
+    /// It is sent as it is.
+    Keep,
+    /// This is sent instead.
+    Replace(Vec<u8>),
+    /// It is the EOF behind column definitions: rows follow.
+    Rows,
+}
+
+/// A prepared statement, as far as its packets go.
+#[derive(Debug, Default)]
+struct Prepared {
+    params: usize,
+    /// Types and unsigned flags of the last execution that sent some.
+    types: Vec<(u8, bool)>,
+    long_data: HashMap<u16, Vec<u8>>,
+    /// COM_STMT_SEND_LONG_DATA has no answer, so what is wrong with it is said at the next execution.
+    long_data_fault: Option<Fault>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    command: Option<Command>,
+    leave: Option<Leave>,
+    statements: HashMap<u32, Prepared>,
+    edits: VecDeque<Edit>,
+    status: u16,
+    sequence: u8,
+    in_rows: bool,
+    /// The last frame was full, so the packet may go on.
+    open_frame: bool,
+    /// A packet ended with a full frame and lacks its empty last one.
+    owes_frame: bool,
+}
+
+/// Where reader, shim and writer of a connection leave things for one another.
+#[derive(Debug, Default)]
+pub struct Desk(Mutex<State>);
+
+impl Desk {
+    /// Clears it for another run; `status` goes into every OK and EOF.
+    pub fn begin(&self, status: u16) {
+        *self.lock() = State { status, ..State::default() };
+    }
+
+    /// The content of the command that the crate is at.
+    pub fn take_command(&self) -> Option<Command> {
+        self.lock().command.take()
+    }
+
+    /// Why the run ended.
+    pub fn take_leave(&self) -> Option<Leave> {
+        self.lock().leave.take()
+    }
+
+    /// The number of the next packet to send.
+    pub fn sequence(&self) -> u8 {
+        self.lock().sequence
+    }
+
+    /// Changes the flags of every OK and EOF from now on.
+    pub fn set_status(&self, status: u16) {
+        self.lock().status = status;
+    }
+
+    /// The next packet but one if `behind_end`, where the crate first writes the end of the result before, else the
+    /// next one, is sent as this.
+    pub fn replace_next(&self, behind_end: bool, packet: Vec<u8>) {
+        let mut state = self.lock();
+        if behind_end {
+            state.edits.push_back(Edit::End);
+        }
+        state.edits.push_back(Edit::Replace(packet));
+    }
+
+    /// The crate is about to write a column count, these column definitions and rows; `behind_end` as above.
+    pub fn announce_rows(&self, behind_end: bool, definitions: Vec<Vec<u8>>) {
+        let mut state = self.lock();
+        if behind_end {
+            state.edits.push_back(Edit::End);
+        }
+        state.edits.push_back(Edit::Keep);
+        state.edits.extend(definitions.into_iter().map(Edit::Replace));
+        state.edits.push_back(Edit::Rows);
+    }
+
+    /// The crate is about to write the answer to a prepare.
+    pub fn announce_prepared(&self, id: u32, params: usize) {
+        let mut state = self.lock();
+        state.statements.insert(id, Prepared { params, ..Prepared::default() });
+        state.edits.push_back(Edit::Keep);
+    }
+
+    /// A row has been written to its end.
+    pub fn end_row(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.open_frame) {
+            state.owes_frame = true;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes a packet of the client, and answers with the bare command for the crate, if there is one.
+    fn receive(&mut self, packet: Packet) -> Option<Vec<u8>> {
+        self.sequence = packet.sequence.wrapping_add(1);
+        if packet.too_large {
+            return self.ask(COM_QUERY, Command::Refuse(Fault::too_large()));
+        }
+        let Some((code, content)) = packet.payload.split_first() else {
+            return self.ask(COM_QUERY, Command::Refuse(Fault::unknown_command()));
+        };
+        let mut fields = Fields(content);
+        match *code {
+            COM_QUIT | COM_PING => Some(vec![*code]),
+            COM_INIT_DB => self.ask_text(*code, content, "the database name", Command::InitDb),
+            COM_QUERY => self.ask_text(*code, content, "the query", Command::Query),
+            COM_STMT_PREPARE => self.ask_text(*code, content, "the query", Command::Prepare),
+            COM_STMT_EXECUTE => {
+                let id = fields.u32();
+                let parsed = self.parse_execute(id, fields);
+                match (id, parsed) {
+                    (Some(id), Ok(params)) => {
+                        self.command = Some(Command::Execute(params));
+                        let mut bare = vec![COM_STMT_EXECUTE];
+                        bare.extend_from_slice(&id.to_le_bytes());
+                        bare.extend_from_slice(&[0, 1, 0, 0, 0]);
+                        Some(bare)
+                    }
+                    (_, Ok(_)) => self.ask(COM_QUERY, Command::Refuse(Fault::malformed())),
+                    (_, Err(fault)) => self.ask(COM_QUERY, Command::Refuse(fault)),
+                }
+            }
+            COM_STMT_SEND_LONG_DATA => {
+                self.take_long_data(fields);
+                None
+            }
+            COM_STMT_CLOSE => {
+                let id = fields.u32()?;
+                self.statements.remove(&id)?;
+                let mut bare = vec![COM_STMT_CLOSE];
+                bare.extend_from_slice(&id.to_le_bytes());
+                Some(bare)
+            }
+            COM_STMT_RESET => {
+                let command = match fields.u32() {
+                    None => Command::Refuse(Fault::malformed()),
+                    Some(id) => match self.statements.get_mut(&id) {
+                        None => Command::Refuse(Fault::unknown_statement(id, "COM_STMT_RESET")),
+                        Some(statement) => {
+                            statement.long_data.clear();
+                            statement.long_data_fault = None;
+                            Command::Reset
+                        }
+                    },
+                };
+                self.ask(COM_QUERY, command)
+            }
+            COM_STMT_FETCH => {
+                let fault = match fields.u32() {
+                    None => Fault::malformed(),
+                    Some(id) if !self.statements.contains_key(&id) => Fault::unknown_statement(id, "COM_STMT_FETCH"),
+                    Some(id) => Fault::new(1421, "HY000", format!("The statement ({id}) has no open cursor.")),
+                };
+                self.ask(COM_QUERY, Command::Refuse(fault))
+            }
+            COM_STATISTICS => self.ask(COM_QUERY, Command::Statistics),
+            COM_PROCESS_KILL => {
+                let command = fields.u32().map_or_else(|| Command::Refuse(Fault::malformed()), Command::Kill);
+                self.ask(COM_QUERY, command)
+            }
+            COM_SET_OPTION => {
+                let command = match fields.u16() {
+                    Some(0) => Command::MultiStatements(true),
+                    Some(1) => Command::MultiStatements(false),
+                    _ => Command::Refuse(Fault::unknown_command()),
+                };
+                self.ask(COM_QUERY, command)
+            }
+            COM_CHANGE_USER => {
+                self.leave = Some(Leave::ChangeUser(content.to_vec()));
+                Some(vec![COM_QUIT])
+            }
+            COM_RESET_CONNECTION => {
+                self.leave = Some(Leave::Reset);
+                Some(vec![COM_QUIT])
+            }
+            _ => self.ask(COM_QUERY, Command::Refuse(Fault::unknown_command())),
+        }
+    }
+
+    fn ask(&mut self, code: u8, command: Command) -> Option<Vec<u8>> {
+        self.command = Some(command);
+        Some(vec![code])
+    }
+
+    fn ask_text(
+        &mut self,
+        code: u8,
+        content: &[u8],
+        what: &str,
+        command: impl FnOnce(String) -> Command,
+    ) -> Option<Vec<u8>> {
+        // Prepare and init have answers of their own, but an error is the same everywhere.
+        match std::str::from_utf8(content) {
+            Ok(text) => self.ask(code, command(text.to_owned())),
+            Err(_) => self.ask(COM_QUERY, Command::Refuse(Fault::not_utf8(what))),
+        }
+    }
+
+    fn parse_execute(&mut self, id: Option<u32>, mut fields: Fields<'_>) -> Result<Vec<Datum>, Fault> {
+        let id = id.ok_or_else(Fault::malformed)?;
+        let statement = self.statements.get_mut(&id).ok_or_else(|| Fault::unknown_statement(id, "COM_STMT_EXECUTE"))?;
+        // Cursor flags and a count that is always 1.
+        fields.bytes(5).ok_or_else(Fault::malformed)?;
+        if let Some(fault) = statement.long_data_fault.take() {
+            statement.long_data.clear();
+            return Err(fault);
+        }
+        let params = statement.parse_params(fields);
+        statement.long_data.clear();
+        params
+    }
+
+    fn take_long_data(&mut self, mut fields: Fields<'_>) {
+        let Some(statement) = fields.u32().and_then(|id| self.statements.get_mut(&id)) else {
+            return;
+        };
+        let Some(param) = fields.u16().filter(|param| usize::from(*param) < statement.params) else {
+            statement.long_data_fault =
+                Some(Fault::new(1210, "HY000", "Incorrect arguments to COM_STMT_SEND_LONG_DATA"));
+            return;
+        };
+        let held: usize = statement.long_data.values().map(Vec::len).sum();
+        if held + fields.0.len() > MAX_PACKET {
+            statement.long_data_fault = Some(Fault::too_large());
+            return;
+        }
+        statement.long_data.entry(param).or_default().extend_from_slice(fields.0);
+    }
+
+    /// What is sent for a packet of the crate.
+    fn reply(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+        match self.edits.pop_front() {
+            Some(Edit::Replace(packet)) => {
+                self.in_rows &= packet.first() != Some(&0xff);
+                Some(packet)
+            }
+            Some(Edit::Keep) => None,
+            Some(Edit::Rows) => {
+                let eof = self.eof(payload);
+                self.in_rows = true;
+                eof
+            }
+            Some(Edit::End) | None => match payload.first() {
+                Some(0xfe) if payload.len() == 5 => {
+                    self.in_rows = false;
+                    self.eof(payload)
+                }
+                Some(0x00) if !self.in_rows => self.ok(payload),
+                _ => None,
+            },
+        }
+    }
+
+    fn eof(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let [_, w0, w1, s0, s1] = *<&[u8; 5]>::try_from(payload).ok()?;
+        let [s0, s1] = (u16::from_le_bytes([s0, s1]) | self.status).to_le_bytes();
+        Some(vec![0xfe, w0, w1, s0, s1])
+    }
+
+    /// The crate leaves out the length of the text at the end.
+    fn ok(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let mut fields = Fields(&payload[1..]);
+        let affected = fields.lenenc()?;
+        let last_insert_id = fields.lenenc()?;
+        let status = fields.u16()?;
+        let warnings = fields.u16()?;
+        Some(ok_packet(affected, last_insert_id, status | self.status, warnings, fields.0))
+    }
+}
+
+impl Prepared {
+    fn parse_params(&mut self, mut fields: Fields<'_>) -> Result<Vec<Datum>, Fault> {
+        if self.params == 0 {
+            return Ok(Vec::new());
+        }
+        let nulls = fields.bytes(self.params.div_ceil(8)).ok_or_else(Fault::malformed)?;
+        if fields.u8().ok_or_else(Fault::malformed)? != 0 {
+            let types = fields.bytes(2 * self.params).ok_or_else(Fault::malformed)?;
+            self.types = types.chunks_exact(2).map(|pair| (pair[0], pair[1] & 0x80 != 0)).collect();
+        }
+        if self.types.len() != self.params {
+            return Err(Fault::malformed());
+        }
+        let mut params = Vec::with_capacity(self.params);
+        for (i, (ty, unsigned)) in self.types.iter().enumerate() {
+            let long = u16::try_from(i).ok().and_then(|i| self.long_data.get(&i));
+            params.push(if let Some(bytes) = long {
+                text_param(bytes, i)?
+            } else if nulls[i / 8] & (1 << (i % 8)) != 0 {
+                Datum::Null
+            } else {
+                param(&mut fields, *ty, *unsigned, i)?
+            });
+        }
+        Ok(params)
+    }
+}
+
+/// One value of COM_STMT_EXECUTE.
+fn param(fields: &mut Fields<'_>, ty: u8, unsigned: bool, i: usize) -> Result<Datum, Fault> {
+    let int = |value: Option<i64>| value.map(Datum::Int).ok_or_else(Fault::malformed);
+    match ty {
+        0x06 => Ok(Datum::Null),
+        0x01 => int(fields.u8().map(|v| if unsigned { v.into() } else { (v as i8).into() })),
+        0x02 | 0x0d => int(fields.u16().map(|v| if unsigned { v.into() } else { (v as i16).into() })),
+        0x03 | 0x09 => int(fields.u32().map(|v| if unsigned { v.into() } else { (v as i32).into() })),
+        0x08 => match fields.array().map(i64::from_le_bytes) {
+            Some(value) if unsigned && value < 0 => Ok(Datum::Decimal((value as u64).into())),
+            value => int(value),
+        },
+        // The shortest text of an f32 is what was meant, and not the digits of its f64.
+        0x04 => {
+            let value = fields.array().map(f32::from_le_bytes).ok_or_else(Fault::malformed)?;
+            Ok(Datum::Double(value.to_string().parse().unwrap_or(value.into())))
+        }
+        0x05 => fields.array().map(f64::from_le_bytes).map(Datum::Double).ok_or_else(Fault::malformed),
+        0x07 | 0x0a | 0x0c => date_param(fields, ty == 0x0a).ok_or_else(Fault::malformed),
+        0x0b => time_param(fields).ok_or_else(Fault::malformed),
+        // A DECIMAL too: as a text it keeps its digits.
+        0x00 | 0x0f | 0x10 | 0xf5..=0xff => text_param(fields.lenenc_bytes().ok_or_else(Fault::malformed)?, i),
+        _ => {
+            Err(Fault::new(1210, "HY000", format!("Incorrect arguments to EXECUTE: parameter {} has type {ty}", i + 1)))
+        }
+    }
+}
+
+fn text_param(bytes: &[u8], i: usize) -> Result<Datum, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Fault::not_utf8(&format!("parameter {}", i + 1)))?;
+    Ok(Datum::Text(text.to_owned()))
+}
+
+/// DATE, DATETIME and TIMESTAMP: as much of it as is not zero.
+fn date_param(fields: &mut Fields<'_>, date_only: bool) -> Option<Datum> {
+    let len = fields.u8()?;
+    let mut rest = Fields(fields.bytes(len.into())?);
+    if !matches!(len, 0 | 4 | 7 | 11) {
+        return None;
+    }
+    let (year, month, day) = if len == 0 { (0, 0, 0) } else { (rest.u16()?, rest.u8()?, rest.u8()?) };
+    let mut text = format!("{year:04}-{month:02}-{day:02}");
+    if !date_only || len > 4 {
+        let (hour, minute, second) = if len > 4 { (rest.u8()?, rest.u8()?, rest.u8()?) } else { (0, 0, 0) };
+        text.push_str(&format!(" {hour:02}:{minute:02}:{second:02}"));
+    }
+    if len == 11 {
+        text.push_str(&format!(".{:06}", rest.u32()?));
+    }
+    Some(Datum::Text(text))
+}
+
+fn time_param(fields: &mut Fields<'_>) -> Option<Datum> {
+    let len = fields.u8()?;
+    let mut rest = Fields(fields.bytes(len.into())?);
+    if len == 0 {
+        return Some(Datum::Text("00:00:00".to_owned()));
+    }
+    if !matches!(len, 8 | 12) {
+        return None;
+    }
+    let sign = if rest.u8()? == 0 { "" } else { "-" };
+    let days = u64::from(rest.u32()?);
+    let (hour, minute, second) = (rest.u8()?, rest.u8()?, rest.u8()?);
+    let mut text = format!("{sign}{:02}:{minute:02}:{second:02}", days * 24 + u64::from(hour));
+    if len == 12 {
+        text.push_str(&format!(".{:06}", rest.u32()?));
+    }
+    Some(Datum::Text(text))
+}
+
+/// What the crate reads instead of the client.
+pub struct CommandReader<'a> {
+    input: &'a mut PacketReader,
+    desk: Arc<Desk>,
+    /// Ends the run between two commands.
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Bytes for the crate, and how many of them it has.
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl<'a> CommandReader<'a> {
+    /// Reads commands until the client ends or `shutdown` completes; a command that is being run is not interrupted.
+    pub fn new(input: &'a mut PacketReader, desk: Arc<Desk>, shutdown: WaitForCancellationFutureOwned) -> Self {
+        // A login without name, password or database, of protocol 4.1.
+        let mut login = vec![0; 4 + 32];
+        login[0] = 34;
+        login[3] = 1;
+        login[4..8].copy_from_slice(
+            &(super::handshake::capability::PROTOCOL_41 | super::handshake::capability::SECURE_CONNECTION)
+                .to_le_bytes(),
+        );
+        login.extend_from_slice(&[0, 0]);
+        Self { input, desk, shutdown: Box::pin(shutdown), ready: login, given: 0 }
+    }
+}
+
+impl AsyncRead for CommandReader<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            let rest = &this.ready[this.given..];
+            if !rest.is_empty() {
+                let len = rest.len().min(buf.remaining());
+                buf.put_slice(&rest[..len]);
+                this.given += len;
+                return Poll::Ready(Ok(()));
+            }
+            let packet = match this.input.poll_packet(cx, MAX_PACKET) {
+                Poll::Ready(packet) => packet?,
+                Poll::Pending => {
+                    ready!(this.shutdown.as_mut().poll(cx));
+                    this.desk.lock().leave = Some(Leave::Shutdown);
+                    None
+                }
+            };
+            let Some(packet) = packet else {
+                return Poll::Ready(Ok(()));
+            };
+            if let Some(bare) = this.desk.lock().receive(packet) {
+                this.ready.clear();
+                this.ready.extend_from_slice(&(bare.len() as u32).to_le_bytes());
+                this.ready.extend_from_slice(&bare);
+                this.given = 0;
+            }
+        }
+    }
+}
+
+/// What the crate writes to instead of the client. It is given one frame with each call.
+pub struct ReplyWriter<'a> {
+    output: &'a mut PacketWriter,
+    desk: Arc<Desk>,
+    /// Packets of the crate's connection phase still to come: greeting and OK.
+    swallow: u8,
+}
+
+impl<'a> ReplyWriter<'a> {
+    /// Writes replies to a client that is logged in.
+    pub fn new(output: &'a mut PacketWriter, desk: Arc<Desk>) -> Self {
+        Self { output, desk, swallow: 2 }
+    }
+
+    fn take_frame(&mut self, payload: &[u8]) {
+        if self.swallow > 0 {
+            self.swallow -= 1;
+            return;
+        }
+        let mut state = self.desk.lock();
+        let mut send = |state: &mut State, payload: &[u8]| {
+            self.output.frame(state.sequence, payload);
+            state.sequence = state.sequence.wrapping_add(1);
+        };
+        if std::mem::take(&mut state.owes_frame) {
+            send(&mut state, &[]);
+        }
+        let goes_on = std::mem::replace(&mut state.open_frame, payload.len() == FRAME);
+        let reply = if goes_on { None } else { state.reply(payload) };
+        send(&mut state, reply.as_deref().unwrap_or(payload));
+    }
+}
+
+impl AsyncWrite for ReplyWriter<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, frame: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(frame)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.output.is_full() {
+            ready!(this.output.poll_drain(cx))?;
+        }
+        // The header comes first, in a part of its own or not.
+        match parts {
+            [header, payload] if header.len() == 4 => {
+                this.take_frame(payload);
+                Poll::Ready(Ok(4 + payload.len()))
+            }
+            [frame] if frame.len() >= 4 => {
+                this.take_frame(&frame[4..]);
+                Poll::Ready(Ok(frame.len()))
+            }
+            _ => Poll::Ready(Err(io::ErrorKind::InvalidInput.into())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().output.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
