@@ -302,7 +302,14 @@ fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Cla
         _ => (Operation::Multiply, Operator::Multiply),
     };
     if whole(classes.0) && whole(classes.1) {
-        return operation.udf().call(vec![cast(left, DataType::Int64), cast(right, DataType::Int64)]);
+        let right = cast(right, DataType::Int64);
+        // (a - b) - c is one call, because what is nested deeply is planned slowly.
+        let mut operands = match left {
+            Expr::ScalarFunction(call) if call.name() == operation.name() => call.args,
+            left => vec![cast(left, DataType::Int64)],
+        };
+        operands.push(right);
+        return operation.udf().call(operands);
     }
     let number = |expr, class| match class {
         Class::Text => try_cast(expr, DataType::Float64),
