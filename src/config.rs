@@ -74,10 +74,10 @@ config! {
         /// The private key that belongs to ssl_cert, a PEM file.
         fixed ssl_key: Option<PathBuf> = "";
         /// The number of client connections at one time; one more is refused with "Too many connections".
-        live qe_max_connection: u32 = "4096" in 1..=1_000_000;
+        fixed qe_max_connection: u32 = "4096" in 1..=1_000_000;
         /// The memory in bytes that all running queries together may take for sorts, joins and aggregates; a query
         /// that needs more fails.
-        live query_mem_limit: u64 = "268435456" in 16_777_216..;
+        fixed query_mem_limit: u64 = "268435456" in 16_777_216..;
         /// How long an INSERT may take, in seconds.
         live insert_load_default_timeout_second: u64 = "3600" in 1..=259_200;
         /// How long a BACKUP or RESTORE job may take whose statement has no "timeout", in milliseconds.

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fe;
+pub mod http;
 pub mod job;
 pub mod mysql;
 pub mod query;

@@ -3,24 +3,35 @@
 mod cli;
 mod demo;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use holdfast::be;
+use holdfast::catalog::Catalog;
+use holdfast::clock::Clock;
 use holdfast::config::{self, BeConfig, FeConfig};
 use holdfast::error::Error;
+use holdfast::fe::{self, Frontend, Sessions};
+use holdfast::http::HttpServer;
+use holdfast::job::Jobs;
+use holdfast::mysql::{self, MysqlServer};
+use holdfast::rpc::fleet::Fleet;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 
-/// Plans of deeply nested queries are walked recursively, with large frames in builds that are not optimized.
-const STACK_BYTES: usize = 8 << 20;
+/// How long a client may take to log in.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let Err(error) = try_main(Cli::parse().chosen()) else { return ExitCode::SUCCESS };
@@ -36,9 +47,16 @@ fn try_main(command: Command) -> anyhow::Result<()> {
     let directives = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(&directives);
     let filter = filter.map_err(|error| Error::Config(format!("HOLDFAST_LOG '{directives}': {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    #[cfg(feature = "failpoints")]
+    let _armed = fail::FailScenario::setup();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(holdfast::sql::STACK_SIZE).build();
     // On a thread of the runtime, for the sake of its stack.
     let task = async { tokio::spawn(async { run(command, ended_by_signal()?).await }).await? };
     runtime.context("start the runtime")?.block_on(task)
@@ -89,9 +107,112 @@ struct Server {
 
 /// Starts an FE, a BE, or both. What is returned is ready.
 async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: CancellationToken) -> anyhow::Result<Server> {
-    // WIRING: the one place where the rooms are put together.
-    let _ = (fe, be, shutdown);
-    Err(Error::Unsupported("this build holds no servers".into()).into())
+    let clock = Clock::system();
+    let mut listening = Vec::new();
+    let mut servers = JoinSet::new();
+    // The BE ends after the FE, which still needs it for what it is doing.
+    let be_shutdown = CancellationToken::new();
+    let mut data_dirs = Vec::new();
+    let mut locks = Vec::new();
+    let mut local = None;
+    if let Some(config) = be {
+        let values = config.get();
+        locks.push(lock(&values.storage_root_path)?);
+        data_dirs.push(values.storage_root_path.clone());
+        let backend = be::Backend::open(&values.storage_root_path, config.clone(), clock.clone()).await?;
+        if fe.is_none() {
+            let http = HttpServer::bind(SocketAddr::new(values.bind_address, values.be_http_port)).await?;
+            backend.set_http_port(http.address()?.port());
+            listening.extend([("be", backend.address()), ("be http", http.address()?)]);
+            servers.spawn(http.run(be_shutdown.clone()));
+        }
+        local = Some((backend.address(), backend.membership()));
+        servers.spawn(backend.serve(be_shutdown.clone()));
+    }
+    let Some(config) = fe else {
+        let ended = tokio::spawn(async move {
+            let _locks = locks;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                Some(ended) = servers.join_next() => ended??,
+            }
+            be_shutdown.cancel();
+            end(servers).await
+        });
+        return Ok(Server { listening, ended });
+    };
+    let values = config.get();
+    locks.push(lock(&values.meta_dir)?);
+    data_dirs.insert(0, values.meta_dir.clone());
+    let (dir, time) = (values.meta_dir.clone(), clock.clone());
+    let catalog = Arc::new(tokio::task::spawn_blocking(move || Catalog::open(&dir, &time)).await??);
+    let fleet = Fleet::new(catalog.clone(), config.clone(), clock.clone());
+    let jobs = Jobs::new(catalog.clone(), fleet.clone(), clock.clone(), shutdown.clone());
+    let dirs: Vec<&Path> = data_dirs.iter().map(PathBuf::as_path).collect();
+    let frontend = Frontend::new(catalog.clone(), fleet.clone(), jobs.clone(), config.clone(), clock.clone(), &dirs)?;
+    let sessions = Sessions::new(catalog.clone(), clock, Arc::new(fe::Service(frontend.clone())));
+    let options = mysql::Options {
+        address: SocketAddr::new(values.bind_address, values.query_port),
+        tls: values.ssl_cert.clone().zip(values.ssl_key.clone()),
+        max_connections: values.qe_max_connection as usize,
+        login_deadline: LOGIN_DEADLINE,
+    };
+    let mysql = MysqlServer::bind(&options, sessions).await?;
+    let http = HttpServer::bind(SocketAddr::new(values.bind_address, values.http_port)).await?;
+    listening.extend([("mysql", mysql.address()?), ("http", http.address()?)]);
+    match local {
+        Some((address, membership)) => {
+            let known = membership.filter(|(cluster, _)| *cluster == catalog.image().identity.cluster);
+            fleet.adopt(known.map(|(_, id)| id), address).await?;
+        }
+        None => fleet.beat_once().await,
+    }
+    jobs.resume().await?;
+    let background = [
+        tokio::spawn({
+            let (fleet, shutdown) = (fleet.clone(), be_shutdown.clone());
+            async move { fleet.beat(shutdown).await }
+        }),
+        tokio::spawn(fe::maintain(frontend, shutdown.clone())),
+    ];
+    servers.spawn(http.run(be_shutdown.clone()));
+    let ended = tokio::spawn(async move {
+        let _locks = locks;
+        tokio::select! {
+            () = mysql.run(shutdown.clone()) => {}
+            Some(ended) = servers.join_next() => ended??,
+        }
+        jobs.stopped().await;
+        be_shutdown.cancel();
+        for task in background {
+            task.await?;
+        }
+        end(servers).await
+    });
+    Ok(Server { listening, ended })
+}
+
+/// Waits for servers that were told to stop.
+async fn end(mut servers: JoinSet<holdfast::error::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = servers.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Takes a data directory for this process alone, until the file is closed. Creates it if absent.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(dir).map_err(Error::io("create data directory", dir))?;
+    let path = dir.join("LOCK");
+    let file = File::create(&path).map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let message = format!("data directory {} is in use by another holdfast process", dir.display());
+            Err(Error::Config(message).into())
+        }
+        Err(std::fs::TryLockError::Error(err)) => Err(Error::io("lock", &path)(err).into()),
+    }
 }
 
 /// Says on stdout, in one line, where a server listens, and waits for its end.

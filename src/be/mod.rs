@@ -13,12 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
+use tonic::transport::server::TcpIncoming;
 
 use self::membership::{Credentials, Members};
 use self::task::Running;
@@ -30,10 +31,13 @@ use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::proto::backend_server::BackendServer;
 use crate::tablet::Store;
-use crate::types::Timestamp;
+use crate::types::{BackendId, ClusterId, Timestamp};
 
 /// Kilobytes, as the configuration counts speed.
 const KB: u64 = 1024;
+
+/// How often the trash folder is looked through.
+const TRASH_INTERVAL: Duration = Duration::from_secs(600);
 
 /// A running BE.
 pub struct Backend {
@@ -106,6 +110,11 @@ impl Backend {
         self.address
     }
 
+    /// The cluster it belongs to and the id it has there, if it has joined one.
+    pub fn membership(&self) -> Option<(ClusterId, BackendId)> {
+        self.shared.members.get().map(|member| (member.cluster, member.backend))
+    }
+
     /// Says on which port its HTTP service listens, for SHOW BACKENDS.
     pub fn set_http_port(&self, port: u16) {
         self.shared.http_port.store(port, Ordering::Relaxed);
@@ -126,17 +135,18 @@ impl Backend {
         let flight = FlightServiceServer::new(rows::Rows(self.shared.clone()))
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let served = tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .add_service(backend)
             .add_service(flight)
-            .serve_with_incoming(TcpListenerStream::new(self.listener));
+            .serve_with_incoming(incoming);
         tokio::select! {
             // Tasks that run are ended with their streams; they may run again.
             () = shutdown.cancelled() => Ok(()),
             () = limits => Ok(()),
+            () = self.shared.empty_trash() => Ok(()),
             served = served => served.map_err(|err| Error::internal(format_args!("the BE port failed: {err}"))),
         }
     }
@@ -148,6 +158,19 @@ impl Shared {
         self.upload_speed.set_limit(values.max_upload_speed_kbps * KB);
         self.download_speed.set_limit(values.max_download_speed_kbps * KB);
         [&self.snapshots, &self.uploads, &self.downloads].into_iter().for_each(Workers::limit_changed);
+    }
+
+    /// Removes for good, from time to time, what has been in the trash folder long enough.
+    async fn empty_trash(&self) {
+        loop {
+            let keep_ms = self.config.get().trash_file_expire_time_sec.saturating_mul(1000);
+            let before = self.clock.now().plus_ms(-i64::try_from(keep_ms).unwrap_or(i64::MAX));
+            let store = self.store.clone();
+            if let Err(err) = blocking(move || store.empty_trash(before)).await {
+                tracing::warn!("emptying the trash folder: {}", err.report());
+            }
+            self.clock.sleep(TRASH_INTERVAL).await;
+        }
     }
 
     /// Refuses a call from outside the cluster.

@@ -124,9 +124,7 @@ impl Backend for Service {
             let be = self.0.clone();
             blocking(move || {
                 let now = be.clock.now();
-                files.into_iter().try_for_each(|id| be.store.trash(id, now))?;
-                let keep_ms = be.config.get().trash_file_expire_time_sec.saturating_mul(1000);
-                be.store.empty_trash(now.plus_ms(-i64::try_from(keep_ms).unwrap_or(i64::MAX)))
+                files.into_iter().try_for_each(|id| be.store.trash(id, now))
             })
             .await
         };

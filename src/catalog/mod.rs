@@ -81,10 +81,12 @@ impl Catalog {
         let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut draft = Draft::new(submitted.clone());
         let value = change(&mut draft)?;
-        if draft.batch.is_empty() {
+        // An id that was drawn is used up, even if nothing bears it.
+        if draft.batch.is_empty() && draft.image.next_id == submitted.next_id {
             return Ok((value, None));
         }
         let (image, batch) = draft.seal()?;
+        self.store.check_space(&batch)?;
         *submitted = image.clone();
         let published = self.published.clone();
         let durable = self.store.submit(batch, Box::new(move || published.store(Arc::new(image))));

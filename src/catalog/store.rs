@@ -45,6 +45,9 @@ const DECIDED: &[u8] = b"~d";
 /// Pages that sled keeps in memory. The catalog's own image answers reads, so this only serves writes.
 const CACHE_BYTES: u64 = 64 << 20;
 
+/// Free disk space below which nothing is written: a store that runs into a full disk ends the process.
+const RESERVE_BYTES: u64 = 16 << 20;
+
 /// Puts and deletes that happen together or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -99,6 +102,7 @@ struct Commit {
 /// The open store. Its files belong to one process; the caller sees to that.
 pub struct Store {
     db: sled::Db,
+    dir: PathBuf,
     commits: Option<mpsc::Sender<Commit>>,
     committer: Option<thread::JoinHandle<()>>,
 }
@@ -127,7 +131,20 @@ impl Store {
             .name("catalog-commit".into())
             .spawn(move || commit_loop(&disk, &waiting))
             .map_err(Error::io("start the commit thread for", dir))?;
-        Ok(Self { db, commits: Some(commits), committer: Some(committer) })
+        Ok(Self { db, dir: dir.to_owned(), commits: Some(commits), committer: Some(committer) })
+    }
+
+    /// Refuses a batch that the disk may not hold. A statement can be answered so; a commit that fails cannot.
+    pub fn check_space(&self, batch: &Batch) -> Result<()> {
+        let disk =
+            rustix::fs::statvfs(&self.dir).map_err(|err| Error::io("look at the disk of", &self.dir)(err.into()))?;
+        // A large batch is written twice, and sled keeps old pages for a while.
+        let needed: usize =
+            batch.operations.iter().map(|op| op.key.len() + op.value.as_ref().map_or(0, Vec::len)).sum();
+        if disk.f_bavail * disk.f_frsize >= RESERVE_BYTES + 4 * needed as u64 {
+            return Ok(());
+        }
+        Err(Error::io("write catalog in", &self.dir)(std::io::ErrorKind::StorageFull.into()))
     }
 
     /// Queues a batch behind those queued before it. The receiver answers when it is durable.

@@ -198,3 +198,16 @@ async fn one_unfinished_job_holds_a_database() {
     assert_eq!(catalog.history().count(), 3);
     assert_eq!(catalog.rows::<String>(Key::job_rows(JobId(1), 'p')).count(), 0);
 }
+
+/// Two BEs were once given one id, because a commit that only drew it was taken for one that changed nothing.
+#[tokio::test]
+async fn an_id_is_drawn_once_even_by_a_commit_without_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    let first = catalog.commit(|draft| Ok(draft.fresh_id())).await.unwrap();
+    let second = catalog.commit(|draft| Ok(draft.fresh_id())).await.unwrap();
+    assert_ne!(first, second);
+    drop(catalog);
+    let third = reopened(dir.path()).await.commit(|draft| Ok(draft.fresh_id())).await.unwrap();
+    assert_ne!(second, third);
+}

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 
 use super::frontend::{Frontend, database_of};
+use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{self, JobKind, Selection};
 use crate::error::{Error, Result};
-use crate::job::{BackupRequest, RestoreRequest, Target, reference};
+use crate::job::{BackupRequest, RestoreRequest, Target, known_snapshot_key, reference};
 use crate::repository::Repository;
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::sql::{self, BackupTimestamp, ObjectRef, RestoreDatabase};
@@ -85,7 +86,8 @@ async fn check_local(fe: &Arc<Frontend>, path: &Path) -> Result<()> {
     tokio::task::spawn_blocking(check).await.map_err(|err| Error::internal(format_args!("check a path: {err}")))?
 }
 
-pub(super) async fn drop_repository(fe: &Frontend, name: &Name) -> Result<Outcome> {
+pub(super) async fn drop_repository(fe: &Arc<Frontend>, name: &Name) -> Result<Outcome> {
+    let known = known_snapshots(fe, name).await?;
     fe.catalog
         .commit(|draft| {
             let image = draft.image();
@@ -95,10 +97,21 @@ pub(super) async fn drop_repository(fe: &Frontend, name: &Name) -> Result<Outcom
                 let text = "Backup or restore job is running on this repository. Can not drop it";
                 return Err(Error::Refused(text.into()));
             }
+            known.into_iter().for_each(|key| draft.delete_row(key));
             draft.drop_repository(name)
         })
         .await?;
     Ok(Outcome::done())
+}
+
+/// The records of what is known to be in a repository.
+async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>> {
+    let Some(id) = fe.catalog.image().repositories.get(name).map(|repository| repository.id) else {
+        return Ok(Vec::new());
+    };
+    let fe = fe.clone();
+    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshot_key(id, ""))).await;
+    keys.map_err(|err| Error::internal(format!("read records: {err}")))?
 }
 
 pub(super) async fn backup(fe: &Frontend, context: &StatementContext, backup: &sql::Backup) -> Result<Outcome> {
@@ -132,6 +145,11 @@ pub(super) async fn restore(fe: &Frontend, context: &StatementContext, restore: 
             Target::Renamed { source: source.clone(), target: target.clone() }
         }
     };
+    if let Target::Into(database) | Target::Renamed { target: database, .. } = &target
+        && database.eq_ignore_ascii_case(INFORMATION_SCHEMA)
+    {
+        return Err(Error::AccessDenied(format!("nothing can be restored into database '{database}'")));
+    }
     let timestamp = match &restore.options.backup_timestamp {
         BackupTimestamp::At(timestamp) => Some(timestamp.clone()),
         BackupTimestamp::Latest => None,

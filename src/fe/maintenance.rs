@@ -1,11 +1,203 @@
-use std::sync::Arc;
+//! What nobody asks for: small files are merged, and files that nothing names are thrown away.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::frontend::Frontend;
+use super::load::copy_files;
+use crate::catalog::{Image, Partition, Table, Tablet};
+use crate::error::{Error, Result};
+use crate::job::pinned;
+use crate::rpc::message::{Discard, Event, Task, TaskOwner, Work};
+use crate::types::{BackendId, FileId, RowsetFile, WriteId};
+
+/// Files of at least this size are not merged again, so that a backup need not upload their rows again.
+const SMALL_BYTES: u64 = 32 << 20;
+
+/// Bytes merged at a time.
+const MERGE_BYTES: u64 = 256 << 20;
+
+/// Files named in one order to discard.
+const DISCARD_PART: usize = 1000;
 
 /// Merges small files and throws garbage away, until told to stop.
 pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
-    let _ = fe;
-    shutdown.cancelled().await;
+    let work = async {
+        let mut state = State::default();
+        loop {
+            fe.clock.sleep(Duration::from_millis(fe.config.get().compaction_interval_ms)).await;
+            if let Err(err) = merge_all(&fe).await {
+                tracing::warn!("merging small files: {}", err.report());
+            }
+            if let Err(err) = collect(&fe, &mut state).await {
+                tracing::warn!("collecting garbage: {}", err.report());
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// What a round remembers of the one before.
+#[derive(Default)]
+struct State {
+    /// The catalog sequence at which each BE was cleaned: until it grows there is no new garbage.
+    cleaned: HashMap<BackendId, u64>,
+    /// Files that were found missing and said so.
+    reported: HashSet<FileId>,
+}
+
+async fn merge_all(fe: &Arc<Frontend>) -> Result<()> {
+    let least = fe.config.get().compaction_min_files as usize;
+    let image = fe.catalog.image();
+    for table in image.tables.values() {
+        let Some(database) = image.database_of(table) else { continue };
+        if image.reservations.contains_key(&(database.name.clone(), table.name.clone())) {
+            continue;
+        }
+        for partition in table.partitions.values() {
+            for tablet in &partition.tablets {
+                let small = small_files(tablet);
+                let alive = tablet.replicas.iter().all(|replica| fe.fleet.is_alive(*replica));
+                if small.len() >= least && alive {
+                    match merge(fe, table, partition, tablet, &small).await {
+                        Ok(()) => {}
+                        // Another commit came first; the next round sees what it left.
+                        Err(Error::Conflict(_) | Error::NotFound(_)) => {}
+                        Err(err) => return Err(err),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn small_files(tablet: &Tablet) -> Vec<RowsetFile> {
+    let mut bytes = 0;
+    let small = tablet.files.iter().filter(|file| file.size < SMALL_BYTES);
+    small
+        .take_while(|file| {
+            bytes += file.size;
+            bytes <= MERGE_BYTES
+        })
+        .cloned()
+        .collect()
+}
+
+async fn merge(
+    fe: &Arc<Frontend>,
+    table: &Table,
+    partition: &Partition,
+    tablet: &Tablet,
+    small: &[RowsetFile],
+) -> Result<()> {
+    let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
+    let merged = merge_files(fe, table, tablet, small, write).await;
+    let committed = match merged {
+        Ok(mut files) => {
+            let version = small.iter().map(|file| file.version).max().unwrap_or_default();
+            files.iter_mut().for_each(|file| file.version = version);
+            fe.catalog
+                .commit(|draft| {
+                    draft.end_write(write);
+                    draft.replace_files(table.id, partition.id, tablet.id, small, files)
+                })
+                .await
+        }
+        Err(err) => Err(err),
+    };
+    if committed.is_err() {
+        fe.catalog
+            .commit(|draft| {
+                draft.end_write(write);
+                Ok(())
+            })
+            .await?;
+    }
+    committed
+}
+
+async fn merge_files(
+    fe: &Arc<Frontend>,
+    table: &Table,
+    tablet: &Tablet,
+    small: &[RowsetFile],
+    write: WriteId,
+) -> Result<Vec<RowsetFile>> {
+    let primary = tablet.replicas[tablet.id.0 as usize % tablet.replicas.len()];
+    let schema = (*table.schema).clone();
+    let work = Work::Compact { table: table.id, tablet: tablet.id, schema, write, files: small.to_vec() };
+    let task = Task { owner: TaskOwner::Write(write), number: 0, work };
+    let mut events = fe.fleet.backend(primary)?.run("merge files", &task).await?;
+    let mut made = None;
+    while let Some(event) = events.try_next().await? {
+        if let Event::Made(files) = event {
+            made = Some(files);
+        }
+    }
+    let made = made.ok_or_else(|| Error::internal("a merge ended without its files"))?;
+    let others = tablet.replicas.iter().filter(|replica| **replica != primary);
+    copy_files(fe, write, others.map(|other| ((primary, *other), made.clone())).collect()).await?;
+    Ok(made)
+}
+
+/// Has each living BE throw away the files that nothing names, and reports the ones it lacks.
+async fn collect(fe: &Arc<Frontend>, state: &mut State) -> Result<()> {
+    for backend in fe.fleet.alive() {
+        let before = fe.catalog.image();
+        if state.cleaned.get(&backend) == Some(&before.sequence) {
+            continue;
+        }
+        // First what is there, then what is named: a file that is made or named in between is safe either way.
+        let mut there = HashSet::new();
+        let mut parts = fe.fleet.backend(backend)?.inventory().await?;
+        while let Some(part) = parts.try_next().await? {
+            there.extend(part.files.into_iter().map(|(id, _)| id));
+        }
+        report_missing(&before, backend, &there, &mut state.reported);
+        // A write that is unfinished now was so when its files were listed, or began later.
+        let writes = fe.catalog.image().writes.clone();
+        there.retain(|id| !writes.contains_key(&id.write));
+        let images = fe.images();
+        for image in &images {
+            files_of(image, None).for_each(|file| {
+                there.remove(&file.id);
+            });
+        }
+        let owner = fe.clone();
+        let kept = tokio::task::spawn_blocking(move || pinned(&owner.catalog)).await;
+        let kept = kept.map_err(|err| Error::internal(format!("read pins: {err}")))??;
+        there.retain(|id| !kept.contains(id));
+        let garbage: Vec<FileId> = there.into_iter().collect();
+        for part in garbage.chunks(DISCARD_PART) {
+            fe.fleet.backend(backend)?.discard(&Discard { files: part.to_vec() }).await?;
+        }
+        if !garbage.is_empty() {
+            tracing::info!(%backend, files = garbage.len(), "moved to the trash folder");
+        }
+        state.cleaned.insert(backend, before.sequence);
+    }
+    Ok(())
+}
+
+fn files_of(image: &Image, backend: Option<BackendId>) -> impl Iterator<Item = &RowsetFile> {
+    let partitions = image.tables.values().flat_map(|table| table.partitions.values());
+    let tablets = partitions.flat_map(|partition| &partition.tablets);
+    let of_backend = move |tablet: &&Arc<Tablet>| backend.is_none_or(|backend| tablet.replicas.contains(&backend));
+    tablets.filter(of_backend).flat_map(|tablet| tablet.files.iter())
+}
+
+fn report_missing(image: &Image, backend: BackendId, there: &HashSet<FileId>, reported: &mut HashSet<FileId>) {
+    for file in files_of(image, Some(backend)).filter(|file| !there.contains(&file.id)) {
+        if reported.insert(file.id) {
+            tracing::error!(%backend, file = %file.id, "a rowset file is missing: restore its table from a snapshot");
+        }
+    }
 }

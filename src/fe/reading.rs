@@ -77,7 +77,11 @@ impl Tables for Reading {
         async move {
             let rows = scan(&fleet, request).await?;
             // The image, and with it the files, stay until the last row.
-            Ok(rows.inspect(move |_| drop(Arc::downgrade(&image))).boxed())
+            let keep = move |row| {
+                let _ = &image;
+                row
+            };
+            Ok(rows.map(keep).boxed())
         }
         .boxed()
     }

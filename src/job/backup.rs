@@ -44,7 +44,7 @@ pub(super) struct KnownSnapshot {
 }
 
 /// The record of a [`KnownSnapshot`].
-pub(super) fn known_key(repository: RepositoryId, database: &str) -> Key {
+pub fn known_snapshot_key(repository: RepositoryId, database: &str) -> Key {
     Key::new("rs").number(repository.0).text(database)
 }
 
@@ -282,7 +282,7 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     let (_, repository) = cx.repository(job)?;
     let id = job.repository;
     let known: Vec<KnownSnapshot> =
-        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_key(id, "")).collect()).await?;
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshot_key(id, "")).collect()).await?;
     let mut reused = Vec::new();
     for snapshot in known {
         if wanted.is_empty() {
@@ -434,7 +434,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     }
     let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
-    cx.advance(job, next, |draft| draft.put_row(known_key(job.repository, &job.database), &known)).await
+    cx.advance(job, next, |draft| draft.put_row(known_snapshot_key(job.repository, &job.database), &known)).await
 }
 
 /// After the end: gives the label's lock back. What cannot be given back ends by its deadline.

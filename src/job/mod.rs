@@ -30,17 +30,17 @@ mod tasks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::backup::BackupRequest;
+pub use self::backup::{BackupRequest, known_snapshot_key};
 pub use self::restore::{RestoreRequest, Target};
 pub use self::rows::pinned;
 pub use self::tasks::Progress;
 use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
 use crate::clock::{Clock, crash_point};
-use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::rpc::fleet::Fleet;
@@ -51,7 +51,6 @@ use crate::types::{Attempt, JobId, Name};
 pub(crate) struct Context {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) fleet: Fleet,
-    pub(crate) config: FeConfig,
     pub(crate) clock: Clock,
 }
 
@@ -75,14 +74,8 @@ struct Run {
 
 impl Jobs {
     /// Nothing runs before [`Jobs::resume`].
-    pub fn new(
-        catalog: Arc<Catalog>,
-        fleet: Fleet,
-        config: FeConfig,
-        clock: Clock,
-        shutdown: CancellationToken,
-    ) -> Self {
-        let cx = Arc::new(Context { catalog, fleet, config, clock });
+    pub fn new(catalog: Arc<Catalog>, fleet: Fleet, clock: Clock, shutdown: CancellationToken) -> Self {
+        let cx = Arc::new(Context { catalog, fleet, clock });
         Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
     }
 
@@ -242,6 +235,7 @@ impl Context {
             let outcome = tokio::select! {
                 outcome = step => outcome,
                 () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
+                () = self.deadline(&job) => Err(Error::Cancelled(format!("it was in {}", job.state))),
             };
             // A CANCEL may have ended the job while its step was at work.
             let stored = self.stored(&job).await?;
@@ -271,6 +265,21 @@ impl Context {
             JobKind::Restore => {}
         }
         self.delete_rows(&job).await
+    }
+
+    /// Waits for a job's deadline. In the states whose outcome must be found out there is none.
+    async fn deadline(&self, job: &Job) {
+        if matches!(job.state, JobState::UploadInfo | JobState::Committing) {
+            return std::future::pending().await;
+        }
+        loop {
+            let rest = job.deadline().0 - self.clock.now().0;
+            if rest <= 0 {
+                return;
+            }
+            // In slices, since the clock may be set.
+            self.clock.sleep(Duration::from_millis(rest.min(1000) as u64)).await;
+        }
     }
 
     /// Draws a new attempt, durably, before any task of it is sent.

@@ -11,7 +11,7 @@ use crate::catalog::{
     Amount, Distribution, Draft, Image, Job, JobKind, JobState, Key, Partition, Selection, Table, Tablet,
 };
 use crate::error::{Error, Result};
-use crate::job::backup::{KnownSnapshot, known_key};
+use crate::job::backup::{KnownSnapshot, known_snapshot_key};
 use crate::job::rows;
 use crate::job::tasks::{Item, spread};
 use crate::job::{Context, Run, reference};
@@ -668,5 +668,5 @@ async fn finish(cx: &Context, job: &Job) -> Result<Job> {
     let source = job.source_database.clone().unwrap_or_else(|| job.database.clone());
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
     // What was restored is in the repository: a backup of it need not upload it again.
-    cx.advance(job, next, |draft| draft.put_row(known_key(job.repository, &source), &known)).await
+    cx.advance(job, next, |draft| draft.put_row(known_snapshot_key(job.repository, &source), &known)).await
 }

@@ -48,6 +48,21 @@ impl Fleet {
         Self { catalog, backends, config, clock, health: Arc::default(), heard: Arc::default() }
     }
 
+    /// Makes the BE of this process known under the address it has this time, and waits until it has joined.
+    pub async fn adopt(&self, known: Option<BackendId>, address: std::net::SocketAddr) -> Result<()> {
+        let id = self
+            .catalog
+            .commit(|draft| {
+                let id = known.unwrap_or_else(|| BackendId(draft.fresh_id()));
+                let backend = catalog::Backend { id, host: address.ip().to_string(), port: address.port() };
+                draft.put_backend(backend)?;
+                Ok(id)
+            })
+            .await?;
+        self.beat_once().await;
+        self.backend(id).map(drop)
+    }
+
     /// Sends heartbeats until told to stop.
     pub async fn beat(&self, shutdown: CancellationToken) {
         let beats = async {
