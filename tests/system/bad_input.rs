@@ -78,7 +78,8 @@ async fn values_that_do_not_fit_change_nothing() {
         ("t", "1", "k"),
     ] {
         // A good row beside the bad one is not loaded either.
-        let good = columns.split(',').map(|column| if column == "k" { "1" } else { "NULL" }).collect::<Vec<_>>().join(",");
+        let good =
+            columns.split(',').map(|column| if column == "k" { "1" } else { "NULL" }).collect::<Vec<_>>().join(",");
         let sql = format!("INSERT INTO `values` ({columns}) VALUES ({good}), ({values})");
         match client.try_run(&sql).await {
             Ok(_) => panic!("{sql} was taken"),

@@ -41,9 +41,7 @@ impl std::error::Error for Refusal {}
 impl From<mysql_async::Error> for Refusal {
     fn from(error: mysql_async::Error) -> Self {
         match error {
-            mysql_async::Error::Server(error) => {
-                Self { number: error.code, state: error.state, text: error.message }
-            }
+            mysql_async::Error::Server(error) => Self { number: error.code, state: error.state, text: error.message },
             other => Self { number: 2013, state: "HY000".into(), text: other.to_string() },
         }
     }
