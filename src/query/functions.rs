@@ -6,10 +6,11 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, Datum as Operand};
 use arrow::compute::kernels::numeric;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use chrono::{DateTime, Datelike, Local, Months, NaiveDate, NaiveDateTime, TimeZone, Timelike, Weekday};
 use datafusion::common::{DataFusionError, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
@@ -97,6 +98,11 @@ functions! {
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
     ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
 
+    ["field"] (Text) 2..MANY, INT, true,
+        |a| Ok(int(a[1..].iter().position(|other| *other == a[0] && a[0] != Datum::Null).map_or(0, |at| at + 1)));
+    ["elt"] (Int Text) 2..MANY, TEXT, true,
+        |a| Ok(usize::try_from(number(a, 0)).ok().filter(|at| *at > 0).and_then(|at| a.get(at)).map_or(Datum::Null, Clone::clone));
+
     ["year"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.year().into());
     ["quarter"] (Time) 1..1, INT, false, |a| on_time(a, |t| ((t.month() + 2) / 3).into());
     ["month"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.month().into());
@@ -149,11 +155,11 @@ functions! {
 /// Operators on whole columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
-    /// BIGINT + BIGINT, an error where it overflows.
+    /// The sum of any number of BIGINTs, an error where it overflows.
     Add,
     /// BIGINT - BIGINT.
     Subtract,
-    /// BIGINT * BIGINT.
+    /// The product of any number of BIGINTs, an error where it overflows.
     Multiply,
     /// A condition: numbers and text are true if they are not zero.
     Truth,
@@ -343,7 +349,7 @@ impl ScalarUDFImpl for OperationFunction {
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         match self.operation {
-            Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; 2]),
+            Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; given.len()]),
             Operation::Truth | Operation::Number => Ok(given.to_vec()),
         }
     }
@@ -372,15 +378,17 @@ impl ScalarUDFImpl for OperationFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let overflow = |result: Result<ArrayRef, arrow::error::ArrowError>| match result {
-            Ok(array) => Ok(array),
-            Err(_) => exec_err!("BIGINT value is out of range"),
+        type Kernel = fn(&dyn Operand, &dyn Operand) -> Result<ArrayRef, ArrowError>;
+        let fold = |kernel: Kernel| {
+            let (first, rest) = arrays.split_first().ok_or_else(|| DataFusionError::Internal("no operands".into()))?;
+            let folded = rest.iter().try_fold(first.clone(), |sum, next| kernel(&sum, next));
+            folded.or_else(|_| exec_err!("BIGINT value is out of range"))
         };
         let lenient = CastOptions { safe: true, ..Default::default() };
         let array = match self.operation {
-            Operation::Add => overflow(numeric::add(&arrays[0], &arrays[1]))?,
-            Operation::Subtract => overflow(numeric::sub(&arrays[0], &arrays[1]))?,
-            Operation::Multiply => overflow(numeric::mul(&arrays[0], &arrays[1]))?,
+            Operation::Add => fold(numeric::add)?,
+            Operation::Subtract => fold(numeric::sub)?,
+            Operation::Multiply => fold(numeric::mul)?,
             Operation::Truth => {
                 let numbers = match arrays[0].data_type() {
                     DataType::Boolean => return Ok(args.args[0].clone()),

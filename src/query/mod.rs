@@ -39,12 +39,16 @@ use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
 use planner::{Functions, Names};
 use result::translate;
-use rewrite::{MARK, rewrite};
+use rewrite::{MARK, Rewritten, rewrite};
 use stored::StoredTable;
 use virtual_table::MadeTable;
 
 /// The only catalog there is, as StarRocks calls it.
 const CATALOG: &str = "default_catalog";
+
+/// The stack for planning, which walks expressions recursively, hundreds of levels deep, in builds that are not
+/// optimised with large frames. Only what is used of it costs memory.
+const STACK: usize = 64 << 20;
 
 /// What a query may ask of its session.
 pub struct QueryContext<'a> {
@@ -77,6 +81,11 @@ pub enum VariableScope {
 
 /// Runs queries. One for a server; any number of queries run at a time and share its memory.
 pub struct Engine {
+    planner: Arc<Planner>,
+}
+
+/// What planning needs, and no query changes.
+struct Planner {
     state: SessionState,
     functions: Functions,
     memory: usize,
@@ -84,7 +93,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine whose queries together hold at most `memory` bytes, beyond small ones that are not counted. What
-    /// does not fit is written below `spill`, and removed.
+    /// does not fit is written below `spill`, and removed; only a crash leaves it there.
     pub fn new(memory: usize, spill: PathBuf) -> Result<Self> {
         let pool = TrackConsumersPool::new(FairSpillPool::new(memory), std::num::NonZeroUsize::MIN);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill);
@@ -93,7 +102,7 @@ impl Engine {
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let functions = Functions::new(&state);
-        Ok(Self { state, functions, memory })
+        Ok(Self { planner: Arc::new(Planner { state, functions, memory }) })
     }
 
     /// Plans a query and begins to run it. Spans in it count from the beginning of `text`, from which headers come.
@@ -105,15 +114,29 @@ impl Engine {
         query: &Query,
         text: &str,
     ) -> Result<RowSet> {
-        let failed = |err| translate(err, self.memory);
-        let rewritten = rewrite(query, text, context, &self.functions.names)?;
-        let mut files = Vec::new();
-        for call in rewritten.files {
-            let tables = tables.clone();
-            let opened = tokio::task::spawn_blocking(move || call.open(&*tables)).await;
-            files.push(Arc::new(opened.map_err(Error::internal)??));
-        }
-        let table = |name: &TableReference| source(&tables, &files, context, name);
+        let names = &self.planner.functions.names;
+        let rewritten = stacker::grow(STACK, || rewrite(query, text, context, names))?;
+        let planner = self.planner.clone();
+        let database = context.database.map(str::to_owned);
+        let runtime = tokio::runtime::Handle::current();
+        let planned = tokio::task::spawn_blocking(move || {
+            stacker::grow(STACK, || runtime.block_on(planner.run(tables, database.as_deref(), rewritten)))
+        });
+        planned.await.map_err(Error::internal)?
+    }
+}
+
+impl Planner {
+    /// Blocks where it opens files, and for as long as planning takes.
+    async fn run(&self, tables: Arc<dyn Tables>, database: Option<&str>, rewritten: Rewritten) -> Result<RowSet> {
+        // Whatever DataFusion cannot plan, the statement is at fault.
+        let failed = |err| match translate(err, self.memory) {
+            Error::Internal(message) => Error::Analysis(message),
+            other => other,
+        };
+        let files = rewritten.files.into_iter().map(|call| call.open(&*tables).map(Arc::new));
+        let files = files.collect::<Result<Vec<_>>>()?;
+        let table = |name: &TableReference| source(&tables, &files, database, name);
         let plan = {
             let options = self.state.config_options();
             let names = Names { functions: &self.functions, options, table: &table };
@@ -139,7 +162,7 @@ fn parser_options() -> ParserOptions {
 fn source(
     tables: &Arc<dyn Tables>,
     files: &[Arc<FilesTable>],
-    context: &QueryContext<'_>,
+    selected: Option<&str>,
     name: &TableReference,
 ) -> Result<Arc<dyn TableSource>> {
     let mut parts = name.table().split(MARK);
@@ -153,7 +176,7 @@ fn source(
         let database = format!("{}.{}", name.catalog().unwrap_or_default(), name.schema().unwrap_or_default());
         return Err(Error::NotFound(Entity::new(Kind::Database, database)));
     }
-    let database = name.schema().or(context.database).ok_or_else(|| Error::Analysis("No database selected".into()))?;
+    let database = name.schema().or(selected).ok_or_else(|| Error::Analysis("No database selected".into()))?;
     match tables.table(database, table)? {
         Table::Virtual(made) => Ok(provider_as_source(Arc::new(MadeTable::new(made)))),
         Table::Stored(view) => {

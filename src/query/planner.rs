@@ -249,6 +249,11 @@ impl ExprPlanner for Operators {
         let RawBinaryExpr { op, left, right } = raw;
         let classes = (class(&left_ty), class(&right_ty));
         let planned = match op {
+            Op::Plus | Op::Minus | Op::Multiply | Op::Divide | Op::Modulo | Op::MyIntegerDivide
+                if [classes.0, classes.1].iter().any(|class| matches!(class, Class::Day | Class::Time)) =>
+            {
+                return plan_err!("dates are not numbers: use INTERVAL, DATEDIFF or TIMESTAMPDIFF");
+            }
             Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes),
             Op::Divide => match classes {
                 (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
@@ -297,7 +302,14 @@ fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Cla
         _ => (Operation::Multiply, Operator::Multiply),
     };
     if whole(classes.0) && whole(classes.1) {
-        return operation.udf().call(vec![cast(left, DataType::Int64), cast(right, DataType::Int64)]);
+        let right = cast(right, DataType::Int64);
+        // (a - b) - c is one call, because what is nested deeply is planned slowly.
+        let mut operands = match left {
+            Expr::ScalarFunction(call) if call.name() == operation.name() => call.args,
+            left => vec![cast(left, DataType::Int64)],
+        };
+        operands.push(right);
+        return operation.udf().call(operands);
     }
     let number = |expr, class| match class {
         Class::Text => try_cast(expr, DataType::Float64),
@@ -349,6 +361,14 @@ fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr,
                 (cast(left, time.clone()), try_cast(right, time))
             }
             None => return plan_err!("a date cannot be compared with a number"),
+        },
+        (Class::Day, Class::Time) | (Class::Time, Class::Day) => {
+            let time = ColumnType::DateTime.arrow();
+            (cast(left, time.clone()), cast(right, time))
+        }
+        (Class::Double, Class::Decimal) => match literal(&right).and_then(|text| text.parse::<f64>().ok()) {
+            Some(number) => (left, lit(number)),
+            None => (left, right),
         },
         (Class::Int, Class::Text) => match literal(&right).and_then(|text| text.trim().parse::<i64>().ok()) {
             Some(number) => (left, lit(number)),

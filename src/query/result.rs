@@ -192,8 +192,8 @@ fn translate_shared(err: &DataFusionError) -> Error {
 }
 
 fn first_line(message: &str) -> String {
-    let message = message.split("\n\nbacktrace:").next().unwrap_or(message);
-    message.replace(MARK, "#")
+    let line = message.lines().next().unwrap_or_default();
+    line.trim_start_matches("Internal error: ").replace(MARK, "#")
 }
 
 fn shown(name: &str) -> &str {

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
-    TimezoneInfo, UnaryOperator, Value, VisitMut, VisitorMut,
+    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias,
+    TableFactor, TimezoneInfo, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
@@ -19,6 +19,9 @@ use crate::types::{Datum, Entity, Kind};
 
 /// Separates what a table's name in a rewritten query stands for; no name has it.
 pub(super) const MARK: char = '\u{1}';
+
+/// An operand is repeated if all its copies together have no more parts than this.
+const MAX_REPEATED: usize = 64;
 
 /// A query that DataFusion can plan.
 pub(super) struct Rewritten {
@@ -50,11 +53,10 @@ pub(super) fn rewrite(
     let mut headers = Vec::new();
     if let Some(select) = leftmost(&mut query.body) {
         headers = headers_of(select, &written);
-        name_items(select);
-        make_unique(select);
     }
+    name_outermost(&mut query.body);
     let mut pass = Pass { context, known, files: Vec::new() };
-    match query.visit(&mut pass) {
+    match VisitMut::visit(&mut query, &mut pass) {
         ControlFlow::Break(err) => Err(err),
         ControlFlow::Continue(()) => Ok(Rewritten { query, headers, files: pass.files }),
     }
@@ -67,6 +69,22 @@ fn leftmost(body: &mut SetExpr) -> Option<&mut Select> {
         SetExpr::SetOperation { left, .. } => leftmost(left),
         SetExpr::Query(query) => leftmost(&mut query.body),
         _ => None,
+    }
+}
+
+/// Names what the outermost selects return: a UNION has several.
+fn name_outermost(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => {
+            name_items(select);
+            make_unique(select);
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            name_outermost(left);
+            name_outermost(right);
+        }
+        SetExpr::Query(query) => name_outermost(&mut query.body),
+        _ => {}
     }
 }
 
@@ -132,6 +150,21 @@ fn make_unique(select: &mut Select) {
     }
 }
 
+/// What DISTINCT has left can only be ordered by the names of the list's items.
+fn order_by_names(select: &Select, order: &mut OrderBy) {
+    let OrderByKind::Expressions(by) = &mut order.kind else { return };
+    for key in by {
+        let text = key.expr.to_string();
+        let same = select.projection.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if expr.to_string() == text => Some(alias.clone()),
+            _ => None,
+        });
+        if let Some(alias) = same {
+            key.expr = Expr::Identifier(alias);
+        }
+    }
+}
+
 struct Pass<'a> {
     context: &'a QueryContext<'a>,
     known: &'a HashSet<String>,
@@ -169,6 +202,12 @@ impl VisitorMut for Pass<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             lower_columns(&mut cte.alias);
+        }
+        if let (SetExpr::Select(select), Some(order)) = (&mut *query.body, &mut query.order_by)
+            && select.distinct.is_some()
+        {
+            name_items(select);
+            order_by_names(select, order);
         }
         ControlFlow::Continue(())
     }
@@ -285,7 +324,7 @@ impl Pass<'_> {
             Expr::Collate { collation, .. } => {
                 return Err(Error::Unsupported(format!("collation {collation}; text compares byte by byte")));
             }
-            Expr::Between { expr, negated, low, high } => {
+            Expr::Between { expr, negated, low, high } if may_repeat(&expr, 2) => {
                 let from = binary(*expr.clone(), BinaryOperator::GtEq, *low);
                 let to = binary(*expr, BinaryOperator::LtEq, *high);
                 let both = Expr::Nested(Box::new(binary(from, BinaryOperator::And, to)));
@@ -303,6 +342,27 @@ impl Pass<'_> {
                 conditions.iter_mut().for_each(|when| truth(&mut when.condition));
                 Expr::Case { operand: None, conditions, else_result, case_token, end_token }
             }
+            Expr::Case { operand: Some(operand), mut conditions, else_result, case_token, end_token }
+                if may_repeat(&operand, conditions.len()) =>
+            {
+                for when in &mut conditions {
+                    let value = std::mem::replace(&mut when.condition, null());
+                    when.condition = equal(*operand.clone(), value);
+                }
+                Expr::Case { operand: None, conditions, else_result, case_token, end_token }
+            }
+            Expr::IsTrue(expr) => Expr::IsTrue(truthful(expr)),
+            Expr::IsNotTrue(expr) => Expr::IsNotTrue(truthful(expr)),
+            Expr::IsFalse(expr) => Expr::IsFalse(truthful(expr)),
+            Expr::IsNotFalse(expr) => Expr::IsNotFalse(truthful(expr)),
+            // So that `=` decides what is equal. Long lists are of values like the expression's own.
+            Expr::InList { expr, list, negated } if !list.is_empty() && may_repeat(&expr, list.len()) => {
+                let equal = list.into_iter().map(|value| equal(*expr.clone(), value));
+                let any = equal.reduce(|any, next| binary(any, BinaryOperator::Or, next)).unwrap_or_else(null);
+                let any = nested(any);
+                if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(any) } } else { any }
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => equal(*left, *right),
             Expr::BinaryOp { left, op: BinaryOperator::Plus, right } => match (*left, *right) {
                 (Expr::Interval(by), time) | (time, Expr::Interval(by)) => moved(time, by, false)?,
                 (left, right) => binary(left, BinaryOperator::Plus, right),
@@ -392,6 +452,9 @@ impl Pass<'_> {
             }
             ("greatest" | "least", Some(_), Some(_), _) => {
                 // As in MySQL, NULL among them makes all NULL.
+                if !args.iter().all(|arg| may_repeat(arg, 1)) {
+                    return Err(Error::Unsupported(format!("an argument of {renamed} that is so large")));
+                }
                 let unknown = args.iter().map(|arg| Expr::IsNull(Box::new(arg.clone())));
                 let unknown = unknown.reduce(|a, b| binary(a, BinaryOperator::Or, b)).unwrap_or_else(null);
                 case(unknown, null(), Some(self.known_function(renamed, function)?))
@@ -534,6 +597,40 @@ fn extract(field: &DateTimeField) -> Result<String> {
     match field.as_str() {
         "year" | "quarter" | "month" | "day" | "hour" | "minute" | "second" | "microsecond" => Ok(field),
         _ => Err(Error::Unsupported(format!("EXTRACT({field} …)"))),
+    }
+}
+
+fn truthful(mut expr: Box<Expr>) -> Box<Expr> {
+    truth(&mut expr);
+    expr
+}
+
+/// Whether so many copies of an expression stay small. Copies of copies would grow without bound.
+fn may_repeat(expr: &Expr, times: usize) -> bool {
+    let mut parts = Parts(0);
+    let _ = Visit::visit(expr, &mut parts);
+    parts.0 * times <= MAX_REPEATED
+}
+
+struct Parts(usize);
+
+impl Visitor for Parts {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+        self.0 += 1;
+        if self.0 > MAX_REPEATED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// `=`, of rows for each of their values.
+fn equal(left: Expr, right: Expr) -> Expr {
+    match (left, right) {
+        (Expr::Tuple(left), Expr::Tuple(right)) if left.len() == right.len() => {
+            let each = left.into_iter().zip(right).map(|(left, right)| equal(left, right));
+            nested(each.reduce(|all, next| binary(all, BinaryOperator::And, next)).unwrap_or_else(null))
+        }
+        (left, right) => binary(left, BinaryOperator::Eq, right),
     }
 }
 

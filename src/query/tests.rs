@@ -367,6 +367,32 @@ const ANSWERS: &[(&str, &str)] = &[
     ("SELECT COUNT(*) FROM default_catalog.shop.sales", "5"),
     ("SELECT id FROM sales WHERE 1 LIMIT 0", ""),
     ("VALUES (1, 'a'), (2, 'b')", "1|a;2|b"),
+    ("SELECT 1 FROM labels", "1;1;1"),
+    ("SELECT flag, flag, COUNT(*) FROM sales GROUP BY flag ORDER BY flag", "NULL|NULL|1;0|0|2;1|1|2"),
+    ("SELECT id, id FROM labels UNION SELECT id, id FROM labels ORDER BY id", "1|1;2|2;9|9"),
+    ("SELECT id FROM labels INTERSECT SELECT id FROM sales ORDER BY id", "1;2"),
+    ("SELECT DISTINCT YEAR(day) FROM sales ORDER BY YEAR(day)", "NULL;2024"),
+    ("SELECT id FROM sales WHERE day = at", "2"),
+    ("SELECT id FROM sales WHERE day < at ORDER BY id", "1;3"),
+    ("SELECT id FROM sales WHERE day >= '2024-01-15 01:00:00' ORDER BY id", "2;3;4"),
+    ("SELECT id FROM sales WHERE at BETWEEN '2024-01-16' AND '2025-01-01' ORDER BY id", "2;3"),
+    ("SELECT id FROM sales WHERE flag IN (1) ORDER BY id", "1;4"),
+    ("SELECT id FROM sales WHERE flag IS NOT TRUE ORDER BY id", "2;3;5"),
+    ("SELECT id FROM sales WHERE id IS FALSE", ""),
+    ("SELECT id FROM sales WHERE (id, flag) IN ((1, 1), (2, 1)) ORDER BY id", "1"),
+    ("SELECT CASE flag WHEN 1 THEN 'y' WHEN 0 THEN 'n' ELSE '?' END FROM sales ORDER BY id", "y;n;?;y;n"),
+    ("SELECT IF(id > 2, price, 0) FROM sales ORDER BY id", "0.00;0.00;NULL;10.00;0.00"),
+    (
+        "SELECT 0.1 + 0.2, 1e20, 9223372036854775807, -9223372036854775808, 18446744073709551615",
+        "0.3|100000000000000000000|9223372036854775807|-9223372036854775808|18446744073709551615",
+    ),
+    (
+        "SELECT CONCAT(day, ' ', at, ' ', price, ' ', weight, ' ', flag) FROM sales WHERE id = 1",
+        "2024-01-15 2024-01-15 10:20:30 1.50 0.5 1",
+    ),
+    ("SELECT FIELD('b', 'a', 'b'), FIELD(NULL, 'a'), ELT(2, 'a', 'b'), ELT(3, 'a', 'b')", "2|0|b|NULL"),
+    ("SELECT id, SUM(id) OVER (ORDER BY id) FROM sales ORDER BY id LIMIT 2", "1|1;2|3"),
+    ("SELECT COUNT(*) FROM labels WHERE label LIKE '%n%' AND 'a%b' LIKE 'a\\\\%b'", "2"),
 ];
 
 #[tokio::test]
@@ -429,6 +455,10 @@ async fn what_cannot_be_planned_is_named() {
         ("SELECT id FROM sales WHERE day > 'yesterday'", "Incorrect DATETIME value: 'yesterday'"),
         ("SELECT 'a' COLLATE utf8mb4_general_ci", "collation utf8mb4_general_ci"),
         ("SELECT DATE_FORMAT('2024-01-01', '%U')", "%U is not supported"),
+        ("SELECT * FROM (SELECT id, id FROM sales) x", "same name"),
+        ("SELECT day + 1 FROM sales", "dates are not numbers"),
+        ("SELECT COUNT(DISTINCT id, name) FROM sales", "unsupported"),
+        ("SELECT INTERVAL 1 DAY", "unsupported"),
         ("SELECT 9223372036854775807 + 1", "BIGINT value is out of range"),
         ("SELECT id + 9223372036854775807 FROM sales", "BIGINT value is out of range"),
     ] {
@@ -576,4 +606,123 @@ async fn an_error_of_a_scan_is_the_querys() {
     }
     let err = fixture.rows("SELECT MAX(name) FROM sales").await.unwrap_err();
     assert!(matches!(err, Error::Corrupt { .. }), "{err:?}");
+}
+
+/// Rewriting repeats operands; nested, that must not multiply.
+#[tokio::test]
+async fn nesting_does_not_multiply() {
+    let fixture = Fixture::new();
+    for (open, close) in [
+        ("(", " IN (1, 2, 3, 4))"),
+        ("(", " BETWEEN 0 AND 1)"),
+        ("GREATEST(1, ", ")"),
+        ("(CASE ", " WHEN 1 THEN 1 END)"),
+    ] {
+        let text = format!("SELECT {}1{}", open.repeat(25), close.repeat(25));
+        match fixture.rows(&text).await {
+            Ok(rows) => assert_eq!(rows, ["1"], "{text}"),
+            Err(Error::Analysis(_) | Error::Unsupported(_) | Error::Syntax { .. }) => {}
+            Err(err) => panic!("{text}: {err:?}"),
+        }
+    }
+}
+
+/// The largest statements that the parser takes are planned and run on the stack that servers have.
+#[test]
+fn large_expressions_fit_the_stack() {
+    let work = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let fixture = Fixture::new();
+            let sum = vec!["id"; 400].join(" + ");
+            let or = (0..80).map(|n| format!("id + 0 = {n}")).collect::<Vec<_>>().join(" OR ");
+            let nested = format!("{}1{}", "ABS(".repeat(40), ")".repeat(40));
+            let subqueries = format!("{}SELECT id FROM labels{}", "SELECT * FROM (".repeat(20), ") x".repeat(20));
+            let unions = vec!["SELECT 1 AS n"; 100].join(" UNION ALL ");
+            for (text, expected) in [
+                (format!("SELECT {sum} FROM sales WHERE id = 2"), "800"),
+                (format!("SELECT SUM({sum}) FROM sales WHERE id > 1"), "5600"),
+                (format!("SELECT COUNT(*) FROM sales WHERE {or}"), "5"),
+                (format!("SELECT {} FROM sales WHERE id = 1", vec!["weight"; 100].join(" + ")), "50"),
+                (format!("SELECT {} FROM sales WHERE id = 1", vec!["id"; 100].join(" - ")), "-98"),
+                (format!("SELECT {} FROM sales WHERE id = 1", vec!["id"; 40].join(" / ")), "1"),
+                (format!("SELECT {nested}"), "1"),
+                (format!("SELECT COUNT(*) FROM ({subqueries}) y"), "3"),
+                (format!("SELECT COUNT(*) FROM ({unions}) y"), "100"),
+            ] {
+                assert_eq!(fixture.rows(&text).await.unwrap(), [expected], "{text}");
+            }
+        });
+    };
+    std::thread::Builder::new().stack_size(crate::sql::STACK_SIZE).spawn(work).unwrap().join().unwrap();
+}
+
+/// Whatever is pruned and pushed down, the rows are those of a table without tablets.
+#[tokio::test]
+async fn pruning_changes_no_answer() {
+    use rand::{Rng, SeedableRng};
+    let random = std::cell::RefCell::new(rand::rngs::StdRng::seed_from_u64(11));
+    let pick = |from: i32, to: i32| random.borrow_mut().random_range(from..to);
+    let columns = [
+        ("id", ColumnType::SmallInt),
+        ("day", ColumnType::Date),
+        ("name", ColumnType::String),
+        ("price", ColumnType::Decimal { precision: 9, scale: 2 }),
+        ("flag", ColumnType::Boolean),
+    ];
+    let value = |column: usize| match (pick(0, 8), column) {
+        (0, _) => "NULL".to_owned(),
+        (_, 0) => pick(-5, 15).to_string(),
+        (_, 1) => format!("2024-0{}-{:02}", pick(1, 5), pick(1, 4)),
+        (_, 2) => ["a", "b", "B", "ab", ""][pick(0, 5) as usize].to_owned(),
+        (_, 3) => format!("{}.{}", pick(-2, 3), pick(10, 15)),
+        _ => pick(0, 2).to_string(),
+    };
+    let rows: Vec<String> = (0..250).map(|_| (0..5).map(value).collect::<Vec<_>>().join(",")).collect();
+    let predicate = || {
+        let column = pick(0, 5) as usize;
+        let name = columns[column].0;
+        let next = || match value(column) {
+            text if text == "NULL" || !matches!(column, 1 | 2) => text,
+            text => format!("'{text}'"),
+        };
+        match pick(0, 8) {
+            0 => format!("{name} IS NULL"),
+            1 => format!("{name} IN ({}, {})", next(), next()),
+            2 => format!("{name} <= {}", next()),
+            3 => format!("NOT {name} > {}", next()),
+            4 => format!("{name} BETWEEN {} AND {}", next(), next()),
+            5 => format!("{} < {name}", next()),
+            6 => format!("{name} <> {}", next()),
+            _ => format!("{name} = {}", next()),
+        }
+    };
+    let predicates: Vec<String> = (0..90).map(|_| predicate()).collect();
+
+    let mut fixture = Fixture::new();
+    let memory = Arc::get_mut(&mut fixture.memory).unwrap();
+    let lines: Vec<&str> = rows.iter().map(String::as_str).collect();
+    memory.add("pruned", &columns, &lines);
+    let fields = columns.iter().enumerate().map(|(at, (name, ty))| column(name, at as u32 + 1, *ty)).collect();
+    let schema = Schema { version: 1, keys: 0, columns: fields };
+    let split: Vec<Vec<&str>> = lines.iter().map(|row| row.split(',').collect()).collect();
+    let arrays = columns.iter().enumerate();
+    let arrays = arrays.map(|(at, (_, ty))| array(*ty, &split.iter().map(|row| row[at]).collect::<Vec<_>>()));
+    let batch = RecordBatch::try_new(schema.arrow(), arrays.collect()).unwrap();
+    let (database, name) = ("shop".to_owned(), "plain".to_owned());
+    let made = VirtualTable { database, name, schema, rows: Box::new(move || Ok(batch.clone())) };
+    memory.tables.push(Table::Virtual(Arc::new(made)));
+
+    for parts in predicates.chunks(3) {
+        for condition in [
+            parts[0].clone(),
+            parts.join(" AND "),
+            parts.join(" OR "),
+            format!("{} AND ({} OR {})", parts[0], parts[1], parts[2]),
+        ] {
+            let query = |table: &str| format!("SELECT * FROM {table} WHERE {condition} ORDER BY 1, 2, 3, 4, 5");
+            let (pruned, plain) = (fixture.rows(&query("pruned")).await, fixture.rows(&query("plain")).await);
+            assert_eq!(pruned.unwrap(), plain.unwrap(), "{condition}");
+        }
+    }
 }
