@@ -78,6 +78,7 @@ async fn run(topic: &str) {
     if std::env::var_os("UPDATE_SLT").is_some() {
         let (validator, columns) = (default_validator, strict_column_validator);
         runner.update_test_file(&path, " ", validator, default_normalizer, columns).await.unwrap();
+        return;
     }
     if let Err(error) = runner.run_file_async(&path).await {
         panic!("{}", error.display(false));
