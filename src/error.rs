@@ -136,7 +136,17 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Backend { retryable, .. } | Self::Repository { retryable, .. } => *retryable,
-            Self::Io { .. } | Self::Conflict(_) => true,
+            Self::Io { source, .. } => {
+                use std::io::ErrorKind;
+                let lasting = [
+                    ErrorKind::NotFound,
+                    ErrorKind::PermissionDenied,
+                    ErrorKind::ReadOnlyFilesystem,
+                    ErrorKind::StorageFull,
+                ];
+                !lasting.contains(&source.kind())
+            }
+            Self::Conflict(_) => true,
             Self::Syntax { .. }
             | Self::Analysis(_)
             | Self::Unsupported(_)

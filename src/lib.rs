@@ -1,4 +1,58 @@
 //! Holdfast: a SQL-fronted backup and restore service in the style of a StarRocks FE.
+//!
+//! A client speaks the MySQL protocol to an **FE**, which knows everything and holds no rows; **BEs** hold rows and
+//! decide nothing; a **repository** keeps snapshots. The README says what it is for and how to run it.
+//!
+//! # The rooms
+//!
+//! A module imports only from rooms above it; `tests/layers.rs` keeps the order.
+//!
+//! | # | room | holds |
+//! |---|---|---|
+//! | 1 | [`types`] | the words of the domain |
+//! | 2 | [`error`] | one error, by who can put it right |
+//! | 3 | [`clock`], [`config`] | time, chance and crashes; `fe.conf` and `be.conf` |
+//! | 4 | [`sql`] | text to statements |
+//! | 4 | [`catalog`] | what the FE knows, durably |
+//! | 4 | [`tablet`] | what a BE keeps on disk |
+//! | 4 | [`repository`] | a place to keep snapshots |
+//! | 5 | [`rpc`] | the contract between FE and BE |
+//! | 6 | [`be`] | the worker |
+//! | 7 | [`query`] | SELECT, by DataFusion over tablets |
+//! | 8 | [`job`] | backup and restore |
+//! | 9 | [`fe`] | statements meet the service |
+//! | 10 | [`mysql`], [`http`] | the wires |
+//!
+//! # The life of a BACKUP
+//!
+//! `BACKUP SNAPSHOT db.s1 TO r` arrives as a packet.
+//!
+//! 1. [`mysql`] has let the client in by a connection phase of its own; opensrv-mysql reads the command, between two
+//!    wrappers that keep its faults from the client. The text goes to the connection's [`fe::Session`].
+//! 2. [`sql::parse`] makes a [`sql::Statement`] of it. Nothing of the catalog is known there: names are checked for
+//!    their form only.
+//! 3. The session answers what is about itself; the rest goes to [`fe::Service`], which runs what changes anything in
+//!    a task of its own, so that a client that goes away leaves nothing half done.
+//! 4. [`job::Jobs::backup`] submits: one commit of the [`catalog`] writes the job in `PENDING` and the lock on the
+//!    database, or is refused because another job holds it. The commit is on disk before anything else happens.
+//! 5. `PENDING` claims the label in the [`repository`] by a lock object, and then, in the next commit, writes down
+//!    every file that the tables consist of at that instant. These pins keep the files from being thrown away,
+//!    whatever is loaded, dropped or merged from now on. Here the client gets its answer, unless it waits.
+//! 6. `SNAPSHOTING`: over [`rpc`] each BE confirms that it has the files, by length. One that does not answer is
+//!    replaced by another replica.
+//! 7. `UPLOAD_SNAPSHOT` reads the file lists of known snapshots: content that is in the repository already, by SHA-256,
+//!    is named and not sent again.
+//! 8. `UPLOADING`: the BEs copy the rest to `__objects`, hashing as they read. Each finished file is a record, so that a
+//!    restart repeats at most the files under way.
+//! 9. `SAVE_META` writes the definitions and the file list. They count for nothing yet.
+//! 10. `UPLOAD_INFO` writes `__info_<timestamp>`, which names those two by hash. That object is the commit: before it
+//!     there is no snapshot, after it the snapshot is complete by itself. If the answer is lost, it is read back; from
+//!     here on the job can no longer be cancelled, only found out.
+//! 11. `FINISHED` lets go of the database; the lock object and the job's rows are removed; the job stays in the
+//!     history that `information_schema.backup_jobs` shows.
+//!
+//! A process that dies between any two of these instructions resumes, at its next start, from the last record, as a new
+//! attempt. [`job`] draws the states and says what holds at every moment.
 
 pub mod be;
 pub mod catalog;

@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::{StreamExt, TryStreamExt};
-use sqlparser::ast::{Expr, Query, SetExpr, Value};
+use sqlparser::ast::{Expr, Query, SetExpr, UnaryOperator, Value};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -20,7 +20,7 @@ use super::{Outcome, StatementContext, reading};
 use crate::catalog::{Partition, Table};
 use crate::clock::crash_point;
 use crate::error::{Error, Result};
-use crate::query::RowSet;
+use crate::query::{ResultColumn, RowSet};
 use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
 use crate::sql::Insert;
 use crate::types::{
@@ -42,8 +42,13 @@ pub(super) async fn insert(
     image.check_not_restoring(database, name)?;
     let table = image.table(database, name)?.clone();
     let targets = targets(&table, &insert.columns)?;
-    let query = with_defaults(&insert.source, &table, &targets);
-    let rows = reading::rows(fe, context, &query, text).await?;
+    let rows = match literal_rows(&insert.source, &table, &targets) {
+        Some(rows) => rows,
+        None => {
+            let query = with_defaults(&insert.source, &table, &targets);
+            reading::rows(fe, context, &query, text).await?
+        }
+    };
     if rows.columns.len() != targets.len() {
         return Err(Error::Analysis(format!(
             "Column count doesn't match value count: table {name} gets {} columns, the query has {}",
@@ -103,6 +108,52 @@ fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
         }
     }
     Ok(positions)
+}
+
+/// The rows of a plain VALUES list, each literal read as its column's type, as MySQL does. The query engine would first
+/// find one type for each column of the list, and then convert to that. `None` if a row has anything but literals that
+/// read well, or not as many as there are columns: then the engine says what it makes of it.
+fn literal_rows(query: &Query, table: &Table, targets: &[usize]) -> Option<RowSet> {
+    let Query { with: None, order_by: None, limit_clause: None, fetch: None, body, .. } = query else { return None };
+    let SetExpr::Values(values) = &**body else { return None };
+    let columns: Vec<&Column> = targets.iter().map(|target| &table.schema.columns[*target]).collect();
+    if values.rows.iter().any(|row| row.len() != columns.len()) {
+        return None;
+    }
+    let array = |(at, column): (usize, &&Column)| {
+        let values: Option<Vec<Datum>> = values.rows.iter().map(|row| literal(&row[at], column)).collect();
+        Datum::to_array(&values?, column.ty).ok()
+    };
+    let arrays: Vec<ArrayRef> = columns.iter().enumerate().map(array).collect::<Option<_>>()?;
+    let named =
+        |column: &&Column| ResultColumn { name: column.name.to_string(), ty: column.ty, nullable: true, origin: None };
+    let batch = RecordBatch::try_from_iter(columns.iter().map(|column| &*column.name).zip(arrays)).ok()?;
+    Some(RowSet::new(columns.iter().map(named).collect(), vec![batch]))
+}
+
+/// A literal as a value of a column.
+fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Null => Some(Datum::Null),
+            Value::Boolean(value) => Datum::parse(if *value { "1" } else { "0" }, column.ty).ok(),
+            Value::Number(text, _) | Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
+                Datum::parse(text, column.ty).ok()
+            }
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match &**expr {
+            Expr::Value(value) => match &value.value {
+                Value::Number(text, _) => Datum::parse(&format!("-{text}"), column.ty).ok(),
+                _ => None,
+            },
+            _ => None,
+        },
+        Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default") => {
+            Some(column.default.clone().unwrap_or(Datum::Null))
+        }
+        _ => None,
+    }
 }
 
 /// The query with each bare `DEFAULT` of its VALUES replaced by the column's.

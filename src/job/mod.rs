@@ -47,6 +47,9 @@ use crate::rpc::fleet::Fleet;
 use crate::rpc::message::RepositoryRef;
 use crate::types::{Attempt, JobId, Name};
 
+/// How long CANCEL waits for the job to put its things away.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
 /// What jobs work with.
 pub(crate) struct Context {
     pub(crate) catalog: Arc<Catalog>,
@@ -182,7 +185,8 @@ impl Jobs {
         let run = self.lock().get(&id).cloned();
         if let Some(run) = run {
             run.cancel.cancel();
-            run.ended.cancelled().await;
+            // The label's lock is being given back; a store that does not answer must not keep the statement.
+            let _ = tokio::time::timeout(CLEAN_UP, run.ended.cancelled()).await;
         }
         Ok(())
     }
@@ -256,7 +260,15 @@ impl Context {
                     self.clock.sleep(self.clock.back_off(failures)).await;
                     failures += 1;
                 }
-                Err(err) => job = self.fail(&job, &err).await?,
+                Err(err) => match self.fail(&job, &err).await {
+                    Ok(failed) => job = failed,
+                    Err(err) => {
+                        job = self.stored(&job).await?;
+                        if !job.state.is_terminal() {
+                            return Err(err);
+                        }
+                    }
+                },
             }
         }
         tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "ended");

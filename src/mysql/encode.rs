@@ -76,7 +76,9 @@ fn definition(column: &ResultColumn) -> Vec<u8> {
         let end = name.char_indices().nth(MAX_NAME).map_or(name.len(), |(at, _)| at);
         put_lenenc_bytes(&mut packet, &name.as_bytes()[..end]);
     }
-    let mut flags = if form.charset == BINARY { ColumnFlags::BINARY_FLAG } else { ColumnFlags::empty() };
+    // Connector/J takes a BOOLEAN with this flag for bytes.
+    let temporal = matches!(column.ty, ColumnType::Date | ColumnType::DateTime);
+    let mut flags = if temporal { ColumnFlags::BINARY_FLAG } else { ColumnFlags::empty() };
     if !column.nullable {
         flags |= ColumnFlags::NOT_NULL_FLAG;
     }

@@ -59,6 +59,11 @@ impl Fault {
         Self::new(1053, "08S01", "Server shutdown in progress")
     }
 
+    /// The client was silent for too long.
+    pub fn silent() -> Self {
+        Self::new(4031, "HY000", "The client was disconnected by the server because of inactivity: see wait_timeout")
+    }
+
     /// The ERR packet.
     pub fn packet(&self) -> Vec<u8> {
         let mut packet = vec![0xff];

@@ -28,7 +28,7 @@ use super::handshake::capability;
 use super::packet::Channel;
 use super::packet::ok_packet;
 use super::shim::Shim;
-use super::wrap::AUTOCOMMIT;
+use super::shim::shown;
 use super::wrap::CommandReader;
 use super::wrap::Desk;
 use super::wrap::Leave;
@@ -167,6 +167,7 @@ impl Connection {
         let desk = Arc::new(Desk::default());
         let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
         let last_words = tokio::select! {
+            biased;
             () = process.killed.cancelled() => Some(Fault::new(1317, "70100", "Connection was killed")),
             ended = AssertUnwindSafe(commands).catch_unwind() => match ended {
                 Ok(Ok(last_words)) => last_words,
@@ -214,10 +215,10 @@ impl Connection {
         capabilities: u32,
         socket: &TcpStream,
     ) -> io::Result<Option<Fault>> {
-        channel.write(&ok_packet(0, 0, AUTOCOMMIT, 0, b"")).await?;
+        channel.write(&ok_packet(0, 0, shown(session).0, 0, b"")).await?;
         loop {
-            let status = if session.variables().flag("autocommit") { AUTOCOMMIT } else { 0 };
-            desk.begin(status);
+            let (status, wait_timeout) = shown(session);
+            desk.begin(status, wait_timeout);
             let options = IntermediaryOptions {
                 process_use_statement_on_query: true,
                 reject_connection_on_dbname_absence: false,
@@ -233,6 +234,7 @@ impl Connection {
             match desk.take_leave() {
                 None => return Ok(None),
                 Some(Leave::Shutdown) => return Ok(Some(Fault::shutdown())),
+                Some(Leave::Silent) => return Ok(Some(Fault::silent())),
                 Some(Leave::Reset) => session.reset(),
                 Some(Leave::ChangeUser(payload)) => {
                     let handshake = self.handshake();
@@ -249,7 +251,7 @@ impl Connection {
                     }
                 }
             }
-            channel.write(&ok_packet(0, 0, AUTOCOMMIT, 0, b"")).await?;
+            channel.write(&ok_packet(0, 0, shown(session).0, 0, b"")).await?;
         }
     }
 }

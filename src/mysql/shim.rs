@@ -70,6 +70,13 @@ async fn while_there<T>(socket: &TcpStream, work: impl Future<Output = T>) -> io
     }
 }
 
+/// What the wrappers need to know of a session: status flags, and how long the client may be silent.
+pub fn shown(session: &Session) -> (u16, Duration) {
+    let variables = session.variables();
+    let status = if variables.flag("autocommit") { AUTOCOMMIT } else { 0 };
+    (status, Duration::from_secs(variables.number("wait_timeout")))
+}
+
 /// The crate's writer, and whether it keeps the end of a result that it has not written yet.
 struct Results<'w, W> {
     writer: QueryResultWriter<'w, W>,
@@ -77,11 +84,6 @@ struct Results<'w, W> {
 }
 
 impl Shim<'_> {
-    /// The flags of every OK and EOF from now on.
-    fn status(session: &Session) -> u16 {
-        if session.variables().flag("autocommit") { AUTOCOMMIT } else { 0 }
-    }
-
     /// Keeps an error for SHOW WARNINGS and has it sent as the next packet.
     fn announce(&mut self, fault: &Fault, behind_end: bool) {
         self.session.set_last_error(fault.number, &fault.message);
@@ -134,7 +136,8 @@ impl Shim<'_> {
         results: Results<'w, W>,
         more: bool,
     ) -> io::Result<Option<Results<'w, W>>> {
-        self.desk.set_status(Self::status(self.session));
+        let (status, wait_timeout) = shown(self.session);
+        self.desk.set_session(status, wait_timeout);
         match outcome {
             Ok(Outcome::Done { affected, info }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };
@@ -203,7 +206,7 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
             Some(Command::MultiStatements(allowed)) => {
                 self.multi_statements = allowed;
                 // MySQL answers this one with an EOF.
-                let status = Self::status(self.session).to_le_bytes();
+                let status = shown(self.session).0.to_le_bytes();
                 self.desk.replace_next(false, vec![0xfe, 0, 0, status[0], status[1]]);
                 self.ok(results).await
             }

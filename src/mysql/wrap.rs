@@ -25,10 +25,13 @@ use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::time::Sleep;
+use tokio::time::sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::error::Fault;
@@ -98,6 +101,8 @@ pub enum Leave {
     Reset,
     /// The server shuts down.
     Shutdown,
+    /// The client said nothing for as long as `wait_timeout` allows.
+    Silent,
 }
 
 /// What becomes of a packet that the crate writes.
@@ -131,6 +136,7 @@ struct State {
     statements: HashMap<u32, Prepared>,
     edits: VecDeque<Edit>,
     status: u16,
+    wait_timeout: Duration,
     sequence: u8,
     in_rows: bool,
     /// The last frame was full, so the packet may go on.
@@ -144,9 +150,9 @@ struct State {
 pub struct Desk(Mutex<State>);
 
 impl Desk {
-    /// Clears it for another run; `status` goes into every OK and EOF.
-    pub fn begin(&self, status: u16) {
-        *self.lock() = State { status, ..State::default() };
+    /// Clears it for another run of a session that shows this.
+    pub fn begin(&self, status: u16, wait_timeout: Duration) {
+        *self.lock() = State { status, wait_timeout, ..State::default() };
     }
 
     /// The content of the command that the crate is at.
@@ -164,9 +170,11 @@ impl Desk {
         self.lock().sequence
     }
 
-    /// Changes the flags of every OK and EOF from now on.
-    pub fn set_status(&self, status: u16) {
-        self.lock().status = status;
+    /// Changes the flags of every OK and EOF, and how long the client may be silent, from now on.
+    pub fn set_session(&self, status: u16, wait_timeout: Duration) {
+        let mut state = self.lock();
+        state.status = status;
+        state.wait_timeout = wait_timeout;
     }
 
     /// The next packet but one if `behind_end`, where the crate first writes the end of the result before, else the
@@ -495,6 +503,8 @@ pub struct CommandReader<'a> {
     desk: Arc<Desk>,
     /// Ends the run between two commands.
     shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When the client will have been silent for too long; set when it is waited for.
+    silence: Option<Pin<Box<Sleep>>>,
     /// Bytes for the crate, and how many of them it has.
     ready: Vec<u8>,
     given: usize,
@@ -512,7 +522,7 @@ impl<'a> CommandReader<'a> {
                 .to_le_bytes(),
         );
         login.extend_from_slice(&[0, 0]);
-        Self { input, desk, shutdown: Box::pin(shutdown), ready: login, given: 0 }
+        Self { input, desk, shutdown: Box::pin(shutdown), silence: None, ready: login, given: 0 }
     }
 }
 
@@ -530,11 +540,19 @@ impl AsyncRead for CommandReader<'_> {
             let packet = match this.input.poll_packet(cx, MAX_PACKET) {
                 Poll::Ready(packet) => packet?,
                 Poll::Pending => {
-                    ready!(this.shutdown.as_mut().poll(cx));
-                    this.desk.lock().leave = Some(Leave::Shutdown);
+                    let mut state = this.desk.lock();
+                    let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(state.wait_timeout)));
+                    let leave = if this.shutdown.as_mut().poll(cx).is_ready() {
+                        Leave::Shutdown
+                    } else {
+                        ready!(silence.as_mut().poll(cx));
+                        Leave::Silent
+                    };
+                    state.leave = Some(leave);
                     None
                 }
             };
+            this.silence = None;
             let Some(packet) = packet else {
                 return Poll::Ready(Ok(()));
             };

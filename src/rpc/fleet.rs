@@ -1,6 +1,6 @@
 //! The BEs of the catalog: who lives, and how to reach them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,7 +34,6 @@ pub struct Fleet {
     config: FeConfig,
     clock: Clock,
     health: Arc<Mutex<HashMap<BackendId, Health>>>,
-    heard: Arc<tokio::sync::Notify>,
 }
 
 impl Fleet {
@@ -45,7 +44,7 @@ impl Fleet {
         let sequence = Arc::new(move || known.image().sequence);
         let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), sequence };
         let backends = Backends::new(caller);
-        Self { catalog, backends, config, clock, health: Arc::default(), heard: Arc::default() }
+        Self { catalog, backends, config, clock, health: Arc::default() }
     }
 
     /// Makes the BE of this process known under the address it has this time, and waits until it has joined.
@@ -63,11 +62,23 @@ impl Fleet {
         self.backend(id).map(drop)
     }
 
-    /// Sends heartbeats until told to stop.
+    /// Sends heartbeats until told to stop. A BE that is slow to answer keeps no other waiting.
     pub async fn beat(&self, shutdown: CancellationToken) {
         let beats = async {
+            let asking: Arc<Mutex<HashSet<BackendId>>> = Arc::default();
             loop {
-                self.beat_once().await;
+                let image = self.catalog.image();
+                self.lock().retain(|id, _| image.backends.contains_key(id));
+                for backend in image.backends.values().cloned() {
+                    if !asking.lock().unwrap_or_else(PoisonError::into_inner).insert(backend.id) {
+                        continue;
+                    }
+                    let (fleet, asking) = (self.clone(), asking.clone());
+                    tokio::spawn(async move {
+                        fleet.beat_one(&backend).await;
+                        asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&backend.id);
+                    });
+                }
                 self.clock.sleep(Duration::from_millis(self.config.get().heartbeat_interval_ms)).await;
             }
         };
@@ -77,17 +88,17 @@ impl Fleet {
         }
     }
 
-    /// Asks every BE once.
+    /// Asks every BE once, and waits for all answers.
     pub async fn beat_once(&self) {
         let image = self.catalog.image();
-        self.lock().retain(|id, _| image.backends.contains_key(id));
-        futures::stream::iter(image.backends.values().cloned())
-            .for_each_concurrent(None, |backend| async move {
-                let answer = self.ask(&backend).await;
-                self.hear(backend.id, answer);
-            })
+        futures::stream::iter(image.backends.values())
+            .for_each_concurrent(None, |backend| self.beat_one(backend))
             .await;
-        self.heard.notify_waiters();
+    }
+
+    async fn beat_one(&self, backend: &catalog::Backend) {
+        let answer = self.ask(backend).await;
+        self.hear(backend.id, answer);
     }
 
     /// Asks one BE, which need not be in the catalog yet.
@@ -125,20 +136,6 @@ impl Fleet {
     /// The BEs that are alive, by id.
     pub fn alive(&self) -> Vec<BackendId> {
         self.catalog.image().backends.keys().copied().filter(|id| self.is_alive(*id)).collect()
-    }
-
-    /// Waits until a BE is alive, for a while.
-    pub async fn wait_alive(&self, id: BackendId, patience: Duration) -> bool {
-        let wait = async {
-            loop {
-                let heard = self.heard.notified();
-                if self.is_alive(id) {
-                    return;
-                }
-                heard.await;
-            }
-        };
-        tokio::time::timeout(patience, wait).await.is_ok()
     }
 
     /// A BE to call; refuses one that is gone, with the reason.

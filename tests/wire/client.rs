@@ -181,6 +181,13 @@ impl Client {
         }
     }
 
+    /// All bytes up to the end.
+    pub async fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    }
+
     /// Sends a command that is answered with results.
     pub async fn command(&mut self, payload: &[u8]) -> Vec<Answer> {
         self.send_as(0, payload).await;

@@ -94,6 +94,11 @@ async fn select(query: &ast::Query, context: &StatementContext) -> Result<RowSet
     match select.from.first().map(|from| from.to_string()).as_deref() {
         Some("every_type") => return Ok(every_type()),
         Some("many_rows") => return Ok(many_rows()),
+        Some("endless") => {
+            let rows = many_rows();
+            let again = || stream::once(async { Ok(many_batch()) });
+            return Ok(RowSet { columns: rows.columns, batches: stream::repeat_with(again).flatten().boxed() });
+        }
         _ => {}
     }
     let (mut columns, mut arrays) = (Vec::new(), Vec::new());
@@ -232,9 +237,15 @@ fn every_type() -> RowSet {
     RowSet::new(columns, vec![batch])
 }
 
-/// A hundred thousand rows, an endless supply to a client that stops reading.
+fn numbers() -> Vec<ResultColumn> {
+    vec![ResultColumn { name: "n".into(), ty: ColumnType::BigInt, nullable: false, origin: None }]
+}
+
+fn many_batch() -> RecordBatch {
+    batch(&numbers(), vec![Arc::new(Int64Array::from_iter_values(0..1000))])
+}
+
+/// A hundred thousand rows.
 fn many_rows() -> RowSet {
-    let columns = vec![ResultColumn { name: "n".into(), ty: ColumnType::BigInt, nullable: false, origin: None }];
-    let first = batch(&columns, vec![Arc::new(Int64Array::from_iter_values(0..1000))]);
-    RowSet::new(columns, vec![first; 100])
+    RowSet::new(numbers(), vec![many_batch(); 100])
 }

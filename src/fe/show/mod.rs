@@ -1,0 +1,330 @@
+//! SHOW, ADMIN SHOW and DESC about the catalog; sessions answer those about themselves.
+//!
+//! Columns are StarRocks' where it has the statement, and MySQL's otherwise. LIKE looks at the name of what is shown,
+//! wherever its column is.
+
+mod cluster;
+mod definition;
+mod jobs;
+mod snapshots;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use sqlparser::ast::{Expr, Ident, Value};
+
+pub(super) use self::cluster::range_text;
+pub(super) use self::definition::quoted;
+use super::frontend::{Frontend, database_of, qualified};
+use super::reading::INFORMATION_SCHEMA;
+use super::{Listing, Outcome, StatementContext, information_schema};
+use crate::catalog::{Image, JobKind, Table};
+use crate::error::{Error, Result};
+use crate::sql::{Filter, Show, TableName};
+use crate::types::{Column, ColumnType, Entity, Kind, Name, Schema, Timestamp};
+
+/// The character set and collation of all text.
+pub(super) const CHARSET: &str = "utf8mb4";
+pub(super) const COLLATION: &str = "utf8mb4_general_ci";
+
+/// The engine of all stored tables, as SHOW ENGINES and CREATE TABLE name it.
+pub(super) const ENGINE: &str = "OLAP";
+
+/// Answers a SHOW, ADMIN SHOW or DESC.
+pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &Show) -> Result<Outcome> {
+    let image = fe.catalog.image();
+    let listing = match show {
+        Show::Databases(filter) => databases(&image).filter(filter.as_ref())?,
+        Show::Tables { full, database, filter } => {
+            tables(&image, database_of(context, database.as_ref())?, *full)?.filter(filter.as_ref())?
+        }
+        Show::TableStatus { database, filter } => {
+            table_status(&image, database_of(context, database.as_ref())?)?.filter(filter.as_ref())?
+        }
+        Show::Columns { table, full, filter } => {
+            let schema = schema(fe, &image, context, table)?;
+            columns(&schema, *full).filter(filter.as_ref())?
+        }
+        Show::CreateTable(table) => create_table(fe, &image, context, table)?,
+        Show::CreateDatabase(name) => create_database(&image, name)?,
+        Show::Partitions { table, filter } => {
+            let (database, table) = stored(&image, context, table)?;
+            cluster::partitions(&image, database, table).filter(named(filter, "PartitionName").as_ref())?
+        }
+        Show::Tablets { table, partitions, filter } => {
+            let (_, table) = stored(&image, context, table)?;
+            cluster::tablets(fe, table, partitions)?.filter(filter.as_ref())?
+        }
+        Show::Index(table) => {
+            schema(fe, &image, context, table)?;
+            index()
+        }
+        Show::Backends => cluster::backends(fe, &image),
+        Show::Frontends => cluster::frontends(fe, &image),
+        Show::FrontendConfig(filter) => cluster::frontend_config(fe).filter(filter.as_ref())?,
+        Show::Repositories(filter) => {
+            snapshots::repositories(fe, &image).await.filter(named(filter, "RepoName").as_ref())?
+        }
+        Show::Backup { database, filter } => {
+            let listing = jobs::list(fe, image, JobKind::Backup, database.as_ref()).await?;
+            listing.filter(named(filter, "SnapshotName").as_ref())?
+        }
+        Show::Restore { database, filter } => {
+            let listing = jobs::list(fe, image, JobKind::Restore, database.as_ref()).await?;
+            listing.filter(named(filter, "Label").as_ref())?
+        }
+        Show::Snapshot { repository, snapshots, timestamp } => {
+            snapshots::snapshots(&image, repository, snapshots, timestamp.as_deref()).await?
+        }
+        Show::Processlist { .. }
+        | Show::Variables { .. }
+        | Show::Status { .. }
+        | Show::Warnings
+        | Show::Errors
+        | Show::Engines
+        | Show::CharacterSet(_)
+        | Show::Collation(_)
+        | Show::Grants(_)
+        | Show::Plugins
+        | Show::Triggers
+        | Show::Events
+        | Show::ProcedureStatus
+        | Show::FunctionStatus => return Err(Error::internal("a session's statement has left its session")),
+    };
+    Ok(Outcome::Rows(listing.into_rows()))
+}
+
+/// A filter whose LIKE looks at a column that is not the first.
+fn named(filter: &Option<Filter>, column: &str) -> Option<Filter> {
+    Some(match filter.as_ref()? {
+        Filter::Like(pattern) => Filter::Where(Box::new(Expr::Like {
+            negated: false,
+            any: false,
+            expr: Box::new(Expr::Identifier(Ident::new(column))),
+            pattern: Box::new(Expr::value(Value::SingleQuotedString(pattern.clone()))),
+            escape_char: None,
+        })),
+        filter => filter.clone(),
+    })
+}
+
+fn is_information_schema(database: &str) -> bool {
+    database.eq_ignore_ascii_case(INFORMATION_SCHEMA)
+}
+
+/// A table in tablets, with its database.
+fn stored<'a>(image: &'a Image, context: &'a StatementContext, table: &'a TableName) -> Result<(&'a Name, &'a Table)> {
+    let (database, table) = qualified(context, table)?;
+    Ok((database, image.table(database, table)?))
+}
+
+/// The columns of a table or a view.
+fn schema(
+    fe: &Arc<Frontend>,
+    image: &Arc<Image>,
+    context: &StatementContext,
+    table: &TableName,
+) -> Result<Arc<Schema>> {
+    let (database, table) = qualified(context, table)?;
+    if !is_information_schema(database) {
+        return Ok(image.table(database, table)?.schema.clone());
+    }
+    let view = information_schema::view(fe, image, table);
+    view.map(|view| Arc::new(view.schema))
+        .ok_or_else(|| Error::NotFound(Entity::new(Kind::Table, format_args!("{database}.{table}"))))
+}
+
+fn databases(image: &Image) -> Listing {
+    let mut names: Vec<&str> = image.databases.keys().map(|name| &**name).collect();
+    names.push(INFORMATION_SCHEMA);
+    names.sort_unstable();
+    let mut listing = Listing::new(&["Database"]);
+    names.iter().for_each(|name| listing.row([name]));
+    listing
+}
+
+/// The tables or views of a database, each with its table if it is stored.
+fn tables_of<'a>(image: &'a Image, database: &str) -> Result<Vec<(String, Option<&'a Table>)>> {
+    if is_information_schema(database) {
+        return Ok(information_schema::names().map(|name| (name.to_owned(), None)).collect());
+    }
+    let database = image.database(database)?;
+    let table = |(name, id): (&Name, _)| (name.to_string(), image.tables.get(id).map(|table| &**table));
+    Ok(database.tables.iter().map(table).collect())
+}
+
+fn table_type(table: Option<&Table>) -> &'static str {
+    if table.is_some() { "BASE TABLE" } else { "SYSTEM VIEW" }
+}
+
+fn tables(image: &Image, database: &Name, full: bool) -> Result<Listing> {
+    let header = format!("Tables_in_{database}");
+    let mut listing = if full { Listing::new(&[&header, "Table_type"]) } else { Listing::new(&[&header]) };
+    for (name, table) in tables_of(image, database)? {
+        if full {
+            listing.row([&name, table_type(table)]);
+        } else {
+            listing.row([&name]);
+        }
+    }
+    Ok(listing)
+}
+
+/// How much is in a table, as statements about its size show it.
+pub(super) struct Size {
+    pub rows: u64,
+    pub bytes: u64,
+    pub changed: Option<Timestamp>,
+}
+
+/// The size of a table, each row counted once, whatever its copies.
+pub(super) fn size(table: &Table) -> Size {
+    let files = || table.partitions.values().flat_map(|partition| partition.files());
+    Size {
+        rows: files().map(|file| file.rows).sum(),
+        bytes: files().map(|file| file.size).sum(),
+        changed: table.partitions.values().map(|partition| partition.changed).max(),
+    }
+}
+
+fn table_status(image: &Image, database: &Name) -> Result<Listing> {
+    let mut listing = Listing::new(&[
+        "Name",
+        "Engine",
+        "Version",
+        "Row_format",
+        "Rows",
+        "Avg_row_length",
+        "Data_length",
+        "Max_data_length",
+        "Index_length",
+        "Data_free",
+        "Auto_increment",
+        "Create_time",
+        "Update_time",
+        "Check_time",
+        "Collation",
+        "Checksum",
+        "Create_options",
+        "Comment",
+    ]);
+    for (name, table) in tables_of(image, database)? {
+        let size = table.map(size);
+        let number = |of: fn(&Size) -> u64| size.as_ref().map(|size| of(size).to_string());
+        listing.push(vec![
+            Some(name),
+            table.map(|_| ENGINE.to_owned()),
+            None,
+            None,
+            number(|size| size.rows),
+            number(|size| size.bytes.checked_div(size.rows).unwrap_or(0)),
+            number(|size| size.bytes),
+            None,
+            None,
+            None,
+            None,
+            table.map(|table| table.created.to_string()),
+            size.as_ref().and_then(|size| size.changed).map(|time| time.to_string()),
+            None,
+            Some(COLLATION.to_owned()),
+            None,
+            None,
+            Some(table.map_or_else(|| "SYSTEM VIEW".to_owned(), |table| table.comment.clone())),
+        ]);
+    }
+    Ok(listing)
+}
+
+/// A column's type in words that MySQL's clients know: STRING is none of them.
+pub(super) fn mysql_type(ty: ColumnType) -> String {
+    match ty {
+        ColumnType::String => ColumnType::Varchar(65_533).to_string(),
+        ty => ty.to_string(),
+    }
+}
+
+/// What a column's DEFAULT is, as text; `None` without one, and for NULL.
+pub(super) fn default_text(column: &Column) -> Option<String> {
+    column.default.as_ref().and_then(|value| value.text(column.ty))
+}
+
+pub(super) fn is_text(ty: ColumnType) -> bool {
+    matches!(ty, ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String)
+}
+
+pub(super) fn yes_no(holds: bool) -> &'static str {
+    if holds { "YES" } else { "NO" }
+}
+
+/// DESC writes types as CREATE TABLE does; the full form is for MySQL's clients and writes theirs.
+fn columns(schema: &Schema, full: bool) -> Listing {
+    let mut listing = if full {
+        Listing::new(&["Field", "Type", "Collation", "Null", "Key", "Default", "Extra", "Privileges", "Comment"])
+    } else {
+        Listing::new(&["Field", "Type", "Null", "Key", "Default", "Extra"])
+    };
+    for (n, column) in schema.columns.iter().enumerate() {
+        let text = |text: &str| Some(text.to_owned());
+        let (null, key) = (text(yes_no(column.nullable)), Some((n < schema.keys as usize).to_string()));
+        listing.push(if full {
+            let collation = is_text(column.ty).then(|| COLLATION.to_owned());
+            let ty = Some(mysql_type(column.ty));
+            let (default, comment) = (default_text(column), text(&column.comment));
+            vec![text(&column.name), ty, collation, null, key, default, text(""), text("select"), comment]
+        } else {
+            vec![text(&column.name), Some(column.ty.to_string()), null, key, default_text(column), text("")]
+        });
+    }
+    listing
+}
+
+fn create_table(
+    fe: &Arc<Frontend>,
+    image: &Arc<Image>,
+    context: &StatementContext,
+    table: &TableName,
+) -> Result<Listing> {
+    let (database, name) = qualified(context, table)?;
+    if is_information_schema(database) {
+        schema(fe, image, context, table)?;
+        return Err(Error::Refused(format!("{database}.{name} is a view of the server's own; DESC tells its columns")));
+    }
+    let table = image.table(database, name)?;
+    let mut listing = Listing::new(&["Table", "Create Table"]);
+    listing.row([&table.name, &definition::create_table(table)]);
+    Ok(listing)
+}
+
+fn create_database(image: &Image, name: &Name) -> Result<Listing> {
+    let name: &str = if is_information_schema(name) { INFORMATION_SCHEMA } else { &image.database(name)?.name };
+    let mut listing = Listing::new(&["Database", "Create Database"]);
+    listing.row([name, &format!("CREATE DATABASE {}", quoted(name))]);
+    Ok(listing)
+}
+
+/// No table has an index.
+fn index() -> Listing {
+    Listing::new(&[
+        "Table",
+        "Non_unique",
+        "Key_name",
+        "Seq_in_index",
+        "Column_name",
+        "Collation",
+        "Cardinality",
+        "Sub_part",
+        "Packed",
+        "Null",
+        "Index_type",
+        "Comment",
+        "Index_comment",
+    ])
+}
+
+/// A number of bytes, as StarRocks writes it.
+fn capacity(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KB", "MB", "GB", "TB"];
+    let power = bytes.checked_ilog2().map_or(0, |log| (log / 10) as usize).min(UNITS.len() - 1);
+    format!("{:.3} {}", bytes as f64 / 1024_f64.powi(power as i32), UNITS[power])
+}

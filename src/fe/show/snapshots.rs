@@ -1,0 +1,193 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use serde::Serialize;
+
+use super::super::Listing;
+use super::super::frontend::Frontend;
+use crate::catalog::{self, Image};
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+use crate::repository::manifest::{Info, Meta};
+use crate::sql;
+use crate::types::{Label, Name, Timestamp};
+
+/// Requests to object stores at one time.
+const AT_ONCE: usize = 16;
+
+/// How long SHOW REPOSITORIES waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// SHOW REPOSITORIES, each asked now whether it is there: StarRocks asks every ten minutes.
+pub(super) async fn repositories(fe: &Arc<Frontend>, image: &Image) -> Listing {
+    let health = |repository: Arc<catalog::Repository>| async move {
+        let check = async { Repository::open(&repository.name, &repository.location)?.check(&repository.uuid).await };
+        let problem = match tokio::time::timeout(PATIENCE, check).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(err)) => Some(err.report()),
+            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+        };
+        (repository, problem)
+    };
+    let asked: Vec<_> =
+        stream::iter(image.repositories.values().cloned().map(health)).buffered(AT_ONCE).collect().await;
+    let mut listing = Listing::new(&["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"]);
+    for (repository, problem) in asked {
+        listing.push(vec![
+            Some(repository.id.to_string()),
+            Some(repository.name.to_string()),
+            Some(repository.created.to_string()),
+            Some(repository.read_only.to_string()),
+            Some(sql::mask_uri(&repository.location)),
+            Some(String::new()),
+            problem.map(|problem| format!("{}: {problem}", fe.clock.now())),
+        ]);
+    }
+    listing
+}
+
+/// SHOW SNAPSHOT: all snapshots or those of some labels, or one in detail if a timestamp is given. A snapshot that
+/// cannot be read has a row that says why.
+pub(super) async fn snapshots(
+    image: &Image,
+    repository: &Name,
+    snapshots: &[String],
+    timestamp: Option<&str>,
+) -> Result<Listing> {
+    let known = image.repository(repository)?;
+    let repository = Repository::open(&known.name, &known.location)?;
+    // A disk that is not mounted must not pass for an empty repository.
+    repository.check(&known.uuid).await?;
+    if let (Some(timestamp), [snapshot]) = (timestamp, snapshots) {
+        return Ok(detail(&repository, snapshot, timestamp).await);
+    }
+    // What cannot be a label is none's.
+    let mut labels = match snapshots {
+        [] => repository.labels().await?,
+        named => named.iter().filter_map(|text| Label::new(text.as_str()).ok()).collect(),
+    };
+    labels.sort();
+    labels.dedup();
+    let row = |label: Label| {
+        let repository = &repository;
+        async move { summary(repository, &label).await }
+    };
+    let rows: Vec<_> = stream::iter(labels.into_iter().map(row)).buffered(AT_ONCE).collect().await;
+    let mut listing =
+        Listing::new(&["Snapshot", "Timestamp", "Status", "ClusterId", "FinishTime", "TTL", "ExpireTime"]);
+    rows.into_iter().for_each(|row| listing.push(row));
+    Ok(listing)
+}
+
+/// The commits of a label are its snapshots: normally one.
+async fn summary(repository: &Repository, label: &Label) -> Vec<Option<String>> {
+    let (mut timestamps, mut newest, mut status) = (Vec::new(), None, None);
+    match repository.label_content(label).await {
+        Ok(content) => {
+            for timestamp in content.timestamps {
+                match repository.read_info(label, &timestamp).await {
+                    Ok(Some(info)) => newest = Some(info),
+                    // It was written after its time, or deleted meanwhile.
+                    Ok(None) => continue,
+                    Err(err) => status = Some(failed(&err)),
+                }
+                timestamps.push(timestamp);
+            }
+            if timestamps.is_empty() {
+                status = Some("ERROR: no snapshot".to_owned());
+            }
+        }
+        Err(err) => status = Some(failed(&err)),
+    }
+    let timestamps = (!timestamps.is_empty()).then(|| timestamps.join("\n"));
+    let mut row = vec![Some(label.to_string()), timestamps, Some(status.unwrap_or_else(|| "OK".to_owned()))];
+    row.extend(retention(newest.as_ref()));
+    row
+}
+
+fn failed(err: &Error) -> String {
+    format!("ERROR: Failed to get info: {}", err.report())
+}
+
+/// ClusterId, FinishTime, TTL, ExpireTime.
+fn retention(info: Option<&Info>) -> [Option<String>; 4] {
+    [
+        info.map(|info| info.cluster_id.to_string()),
+        info.map(|info| info.finish_time.to_string()),
+        info.and_then(|info| info.ttl.clone()),
+        info.and_then(|info| info.expire_time).map(|time| time.to_string()),
+    ]
+}
+
+async fn detail(repository: &Repository, snapshot: &str, timestamp: &str) -> Listing {
+    let read = async {
+        let label = Label::new(snapshot).map_err(|err| Error::Analysis(err.to_string()))?;
+        // It becomes part of a path.
+        Timestamp::check_backup_text(timestamp).map_err(|err| Error::Analysis(err.to_string()))?;
+        let info = repository.read_info(&label, timestamp).await?;
+        let info = info.ok_or_else(|| Error::Refused("there is no such snapshot".into()))?;
+        let meta = repository.read_meta(&info).await?;
+        Ok::<_, Error>((details(&info, &meta)?, info))
+    };
+    let row = match read.await {
+        Ok((details, info)) => {
+            let database = info.database.to_string();
+            let shown = [snapshot, timestamp, &database, &details, "OK"].map(|text| Some(text.to_owned()));
+            [&shown[..], &retention(Some(&info))].concat()
+        }
+        Err(err) => {
+            let status = Some(format!("Failed to get info: {}", err.report()));
+            let shown = [Some(snapshot.to_owned()), Some(timestamp.to_owned()), None, None, status];
+            [&shown[..], &retention(None)].concat()
+        }
+    };
+    let mut listing = Listing::new(&[
+        "Snapshot",
+        "Timestamp",
+        "Database",
+        "Details",
+        "Status",
+        "ClusterId",
+        "FinishTime",
+        "TTL",
+        "ExpireTime",
+    ]);
+    listing.push(row);
+    listing
+}
+
+/// What is in a snapshot: StarRocks' keys, and how much it is.
+#[derive(Serialize)]
+struct Details<'a> {
+    name: &'a str,
+    database: &'a str,
+    backup_time: i64,
+    backup_objects: serde_json::Map<String, serde_json::Value>,
+    file_count: u64,
+    file_bytes: u64,
+    meta_version: u32,
+    backup_result: &'static str,
+}
+
+fn details(info: &Info, meta: &Meta) -> Result<String> {
+    let partitions = |table: &crate::repository::manifest::TableMeta| {
+        let names = table.partitions.iter().map(|partition| (partition.name.to_string(), serde_json::json!({})));
+        serde_json::json!({ "partitions": names.collect::<serde_json::Map<_, _>>() })
+    };
+    let details = Details {
+        name: &info.label,
+        database: &info.database,
+        backup_time: info.backup_time.0,
+        backup_objects: meta.tables.iter().map(|table| (table.name.to_string(), partitions(table))).collect(),
+        file_count: info.file_count,
+        file_bytes: info.file_bytes,
+        meta_version: meta.format,
+        backup_result: "succeed",
+    };
+    let mut text = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
+    details.serialize(&mut serializer).map_err(Error::internal)?;
+    String::from_utf8(text).map_err(Error::internal)
+}

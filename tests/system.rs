@@ -1,0 +1,18 @@
+//! The program as its users meet it: real processes, killed and restarted, real clients, real files.
+//!
+//! Every test starts servers of its own, on free ports and in a fresh directory. Build with the feature `failpoints`,
+//! which lets a test name the place where a server dies (`clock::crash_point`).
+
+mod system {
+    mod bad_input;
+    mod client;
+    mod clients;
+    mod cluster;
+    mod crash;
+    mod damage;
+    mod demo;
+    mod harness;
+    mod jobs;
+    mod sample;
+    mod slt;
+}

@@ -1,0 +1,271 @@
+//! Bad input: an error that names the thing, a connection that lives, and nothing changed or lost.
+
+use std::process::Command;
+
+use super::client::Client;
+use super::harness::Launch;
+use super::harness::Scratch;
+use super::harness::Server;
+use super::harness::files;
+use super::harness::skip;
+use super::sample;
+
+async fn start(scratch: &Scratch) -> (Server, Client) {
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    let location = scratch.sub("repository");
+    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{location}'")).await;
+    sample::create(&mut client, "shop").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true'); USE shop").await;
+    (server, client)
+}
+
+/// Cut before their last words, these do nothing.
+const CUT: &[&str] = &[
+    "SELECT day, COUNT(*) AS n FROM events WHERE note LIKE '%e%' AND id IN (1, 2) GROUP BY day ORDER BY n DESC LIMIT 'x'",
+    "INSERT INTO events (day, id) SELECT a, k FROM `values` WHERE nowhere = 1",
+    "CREATE TABLE broken (k INT NOT NULL DEFAULT '1' COMMENT 'c') DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2 WITH",
+    "BACKUP SNAPSHOT shop.cut TO missing ON (TABLE events PARTITION (jan), TABLE `values`) PROPERTIES ('timeout' = '600')",
+    "RESTORE SNAPSHOT shop.cut FROM missing ON (events AS e) PROPERTIES ('backup_timestamp' = 'latest')",
+    "SHOW SNAPSHOT ON missing WHERE SNAPSHOT = 'a' AND TIMESTAMP = '2026-11-21-03-11-43-123'",
+    "SET wait_for_jobs = maybe",
+    "🦀 SELECT 'é' /* 🦀",
+];
+
+#[tokio::test]
+async fn statements_cut_anywhere_are_answered() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch).await;
+    let before = client.contents("shop").await;
+    for statement in CUT {
+        for (at, _) in statement.char_indices() {
+            if let Err(refusal) = client.try_run(&statement[..at]).await {
+                assert!(!refusal.is_lost(), "{}: {refusal}", &statement[..at]);
+                assert!(refusal.number != 1105, "{}: {refusal}", &statement[..at]);
+                assert!(!refusal.text.is_empty());
+            }
+        }
+        let refusal = client.try_run(statement).await.expect_err(statement);
+        assert!(!refusal.is_lost() && refusal.number != 1105, "{statement}: {refusal}");
+    }
+    client.run("DROP TABLE IF EXISTS broken FORCE").await;
+    assert_eq!(client.contents("shop").await, before);
+}
+
+/// Values that do not fit anywhere, in the place of every value.
+#[tokio::test]
+async fn values_that_do_not_fit_change_nothing() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch).await;
+    let before = client.contents("shop").await;
+    for (columns, values, named) in [
+        ("k, t", "1, 128", "t"),
+        ("k, t", "1, -129", "t"),
+        ("k, s", "1, 40000", "s"),
+        ("k, i", "1, 3000000000", "i"),
+        ("k, g", "1, 9223372036854775808", "g"),
+        ("k, i", "1, 'one'", "i"),
+        ("k, d", "1, 'x'", "d"),
+        ("k, m", "1, 99999999999999999999999999999.5", "m"),
+        ("k, a", "1, '2026-02-30'", "a"),
+        ("k, a", "1, 'today'", "a"),
+        ("k, z", "1, '2026-01-01 25:00:00'", "z"),
+        ("k, c", "1, 'sixsix'", "c"),
+        ("k, c", "1, 'ééé'", "c"),
+        ("k, v", &format!("1, '{}'", "x".repeat(101)), "v"),
+        ("k, b", "1, 'perhaps'", "b"),
+        ("k", "NULL", "k"),
+        ("t", "1", "k"),
+    ] {
+        // A good row beside the bad one is not loaded either.
+        let good = columns.split(',').map(|column| if column == "k" { "1" } else { "NULL" }).collect::<Vec<_>>().join(",");
+        let sql = format!("INSERT INTO `values` ({columns}) VALUES ({good}), ({values})");
+        match client.try_run(&sql).await {
+            Ok(_) => panic!("{sql} was taken"),
+            Err(refusal) => {
+                assert!(!refusal.is_lost() && refusal.number != 1105, "{sql}: {refusal}");
+                assert!(refusal.text.contains(&format!("'{named}'")), "{sql}: {refusal}");
+            }
+        }
+    }
+    client.refused("INSERT INTO events VALUES (NULL, 1, 'x', 1)", 1064, "day").await;
+    assert_eq!(client.contents("shop").await, before);
+}
+
+#[tokio::test]
+async fn names_may_be_long_and_of_any_script() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch).await;
+    let long = "n".repeat(64);
+    for name in [long.as_str(), "🦀", "数据库", "with space", "select", "ÄÖ-ü", "1", "a%b_c'd\"e"] {
+        client.run(format!("CREATE DATABASE `{name}`; USE `{name}`")).await;
+        client.run(format!("CREATE TABLE `{name}` (`{name}` INT) DUPLICATE KEY(`{name}`)")).await;
+        client.run(format!("INSERT INTO `{name}` VALUES (1), (2)")).await;
+        let location = scratch.sub("repository");
+        client.run(format!("CREATE REPOSITORY `{name}` WITH BROKER ON LOCATION 'file://{location}'")).await;
+        client.run(format!("BACKUP SNAPSHOT `{name}`.l TO `{name}` PROPERTIES ('wait' = 'true')")).await;
+        let before = client.contents(name).await;
+        client.run(format!("DROP DATABASE `{name}` FORCE")).await;
+        let properties = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
+        client.run(format!("RESTORE SNAPSHOT l FROM `{name}` {properties}")).await;
+        assert_eq!(client.contents(name).await, before, "{name}");
+        assert_eq!(client.value(&format!("SELECT SUM(`{name}`) FROM `{name}`.`{name}`")).await, "3");
+        client.run(format!("DROP REPOSITORY `{name}`")).await;
+    }
+    for name in ["n".repeat(65), String::new(), "a/b".into(), "a.b".into(), "a\\\\b".into(), "a\nb".into()] {
+        let refusal = client.try_run(format!("CREATE DATABASE `{name}`")).await.expect_err(&name);
+        assert_eq!(refusal.number, 1102, "{name}: {refusal}");
+    }
+    for label in ["a/b", "a:b", "a b", "", "é"] {
+        client.refused(format!("BACKUP SNAPSHOT shop.`{label}` TO r"), 5082, "Incorrect label name").await;
+    }
+}
+
+#[tokio::test]
+async fn empty_databases_and_tables_and_zero_rows() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch).await;
+    client.run("CREATE DATABASE empty; USE empty").await;
+    client.refused("BACKUP SNAPSHOT empty.l TO r", 5064, "Database: empty is empty").await;
+    client.run("CREATE TABLE t (k INT); INSERT INTO t SELECT 1 WHERE 1 = 0; TRUNCATE TABLE t").await;
+    assert_eq!(client.run("SELECT * FROM t").await.rows.len(), 0);
+    client.run("BACKUP SNAPSHOT empty.e TO r PROPERTIES ('wait' = 'true'); DROP DATABASE empty FORCE").await;
+    client.run("RESTORE SNAPSHOT e FROM r PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')").await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM empty.t").await, "0");
+    // Nothing but separators and comments is an empty query, as in MySQL.
+    for sql in ["", ";", " -- nothing", "/* nothing */ ;"] {
+        client.refused(sql, 1065, "empty").await;
+    }
+}
+
+#[tokio::test]
+async fn locations_that_cannot_be() {
+    let scratch = Scratch::new();
+    let (server, mut client) = start(&scratch).await;
+    let create = |location: &str| format!("CREATE REPOSITORY bad WITH BROKER ON LOCATION '{location}'");
+    std::fs::write(scratch.sub("file"), "").unwrap();
+    for (location, number, named) in [
+        ("backups", 1064, "backups"),
+        ("/backups", 1064, "/backups"),
+        ("file://relative", 1064, "relative"),
+        ("file:///a/../b", 1064, "/a/../b"),
+        ("s3://bucket/x", 1235, "s3"),
+        ("ftp://host/x", 1235, "ftp"),
+        ("file:///proc/nowhere", 5064, "/proc/nowhere"),
+        (&format!("file://{}/below", scratch.sub("file")), 5064, "file/below"),
+        (&format!("file://{}", server.launch.data().display()), 5064, "data"),
+        (&format!("file://{}/meta/x", server.launch.data().display()), 5064, "data"),
+    ] {
+        client.refused(create(location), number, named).await;
+    }
+    let read_only = create(&format!("file://{}", scratch.sub("nothing"))).replace("CREATE", "CREATE READ ONLY");
+    client.refused(read_only, 5064, "READ ONLY").await;
+    assert!(!scratch.path().join("nothing").exists());
+    assert_eq!(client.run("SHOW REPOSITORIES").await.column("RepoName"), ["r"]);
+    let again = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("other"));
+    let exists = "Failed to create repository: repository with same name already exist: r";
+    client.refused(again, 5064, exists).await;
+    // A disk that is not mounted is no empty repository.
+    std::fs::rename(scratch.sub("repository"), scratch.sub("gone")).unwrap();
+    client.refused("BACKUP SNAPSHOT shop.m TO r", 5064, "__repo_info").await;
+    client
+        .refused("RESTORE SNAPSHOT copy.l FROM r PROPERTIES ('backup_timestamp' = 'latest')", 5064, "__repo_info")
+        .await;
+    assert!(!scratch.path().join("repository").exists());
+    std::fs::rename(scratch.sub("gone"), scratch.sub("repository")).unwrap();
+    client.run("BACKUP SNAPSHOT shop.m TO r PROPERTIES ('wait' = 'true')").await;
+}
+
+/// A small file system below a directory, for as long as this lives.
+struct SmallDisk(String);
+
+impl SmallDisk {
+    fn mount(path: String, kilobytes: usize) -> Option<Self> {
+        std::fs::create_dir(&path).unwrap();
+        let size = format!("size={kilobytes}k,nr_inodes=0");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none", &path]).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(path)),
+            _ => {
+                skip("the right to mount a file system", "run as root");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
+}
+
+#[tokio::test]
+async fn a_repository_on_a_full_disk() {
+    let scratch = Scratch::new();
+    let Some(_disk) = SmallDisk::mount(scratch.sub("small"), 64) else { return };
+    let (_server, mut client) = start(&scratch).await;
+    let before = client.contents("shop").await;
+    client.run(format!("CREATE REPOSITORY small WITH BROKER ON LOCATION 'file://{}'", scratch.sub("small"))).await;
+    std::fs::write(scratch.sub("small/ballast"), vec![0; 40_000]).unwrap();
+    // A full disk may have room again later, so the job tries until its deadline; here a user ends it.
+    client.run("BACKUP SNAPSHOT shop.full TO small").await;
+    let failed = |answer: &super::client::Answer| {
+        answer.column("TaskErrMsg")[0].contains("__objects") || answer.column("State") == ["CANCELLED"]
+    };
+    let shown = client.wait_until("SHOW BACKUP FROM shop", failed).await;
+    let told = format!("{shown:?}");
+    assert!(told.contains("No space left"), "{told}");
+    let _ = client.try_run("CANCEL BACKUP FROM shop").await;
+    assert_eq!(client.run("SHOW SNAPSHOT ON small").await.column("Status").contains(&"OK"), false);
+    assert_eq!(client.contents("shop").await, before);
+    // With room, the same label works.
+    std::fs::remove_file(scratch.sub("small/ballast")).unwrap();
+    for object in files(scratch.sub("small")).iter().filter(|path| path.to_str().unwrap().contains("__objects")) {
+        std::fs::remove_file(object).unwrap();
+    }
+    drop(_disk);
+}
+
+#[tokio::test]
+async fn a_data_directory_on_a_full_disk() {
+    let scratch = Scratch::new();
+    let Some(_disk) = SmallDisk::mount(scratch.sub("data"), 8 * 1024) else { return };
+    let launch = Launch::standalone(scratch.path());
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT, v STRING) DUPLICATE KEY(k)").await;
+    let mut loaded = 0;
+    let refusal = loop {
+        // 200 KB that do not compress.
+        let rows: Vec<_> = (0..1500).map(|n| format!("({n}, '{}')", noise(loaded * 10_000 + n))).collect();
+        match client.try_run(format!("INSERT INTO d.t VALUES {}", rows.join(","))).await {
+            Ok(_) => loaded += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(loaded < 200, "the disk is never full");
+    };
+    eprintln!("after {loaded} loads: {refusal}");
+    // The server may have ended, because its catalog could not be written; never may it lose or halve a load.
+    drop(server);
+    let ballast = files(scratch.path().join("data/storage/trash"));
+    drop(ballast);
+    remount(&scratch.sub("data"), 64 * 1024);
+    let server = launch.start();
+    let mut client = server.connect().await;
+    let rows: u64 = client.value("SELECT COUNT(*) FROM d.t").await.parse().unwrap();
+    assert_eq!(rows % 1500, 0);
+    assert!(rows == loaded * 1500 || rows == (loaded + 1) * 1500, "{rows} rows after {loaded} loads");
+    client.run("INSERT INTO d.t VALUES (1, 'there is room again')").await;
+    drop(server);
+}
+
+fn remount(path: &str, kilobytes: usize) {
+    let size = format!("remount,size={kilobytes}k");
+    assert!(Command::new("mount").args(["-o", &size, path]).status().unwrap().success());
+}
+
+fn noise(seed: u64) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha512::digest(seed.to_le_bytes()))
+}

@@ -1,0 +1,205 @@
+//! Real clients: the MariaDB command line and PyMySQL; signals and exit codes.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use super::harness::HOLDFAST;
+use super::harness::Launch;
+use super::harness::Scratch;
+use super::harness::Server;
+use super::harness::skip;
+
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
+
+/// Runs a program with a text as its input; `None` if it is not installed.
+async fn run(mut command: Command, input: &str) -> Option<Output> {
+    let input = input.to_owned();
+    let work = move || {
+        let piped = || Stdio::piped();
+        let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().ok()?;
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        Some(child.wait_with_output().unwrap())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Runs a script through `mariadb` as `mysql < script.sql` would.
+async fn mariadb(server: &Server, args: &[&str], script: &str) -> Option<(bool, String, String)> {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-h127.0.0.1", "-uroot"]).arg(format!("-P{}", server.port("mysql"))).args(args);
+    let Some(output) = run(command, script).await else {
+        skip("the mariadb command line", "apt install mariadb-client");
+        return None;
+    };
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Some((output.status.success(), text(output.stdout), text(output.stderr)))
+}
+
+#[tokio::test]
+async fn a_script_of_many_statements_runs_through_mariadb() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let repository = scratch.sub("repository");
+    let script = format!(
+        "-- A migration.
+        CREATE DATABASE m; USE m;
+        CREATE TABLE t (k INT, v VARCHAR(20)) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2;
+        INSERT INTO t VALUES (1, 'one'), (2, NULL), (3, 'a;b');
+        CREATE REPOSITORY r WITH BROKER ON LOCATION \"file://{repository}\";
+        BACKUP SNAPSHOT m.first TO r PROPERTIES (\"wait\" = \"true\");
+        DROP DATABASE m FORCE;
+        RESTORE SNAPSHOT m.first FROM r PROPERTIES (\"backup_timestamp\" = \"latest\", \"wait\" = \"true\");
+        USE m;
+        SELECT k, v FROM t ORDER BY k;
+        SHOW BACKUP FROM m\\G"
+    );
+    let Some((well, out, err)) = mariadb(&server, &["--batch"], &script).await else { return };
+    assert!(well, "{out}{err}");
+    assert_eq!(err, "");
+    assert!(out.contains("k\tv\n1\tone\n2\tNULL\n3\ta;b\n"), "{out}");
+    assert!(out.contains("State: FINISHED"), "{out}");
+
+    // The first error ends the script, with its line and a code that is not 0.
+    let script = "USE m;\nINSERT INTO t VALUES (4, 'four');\nSELECT * FROM missing;\nINSERT INTO t VALUES (5, 'five');\n";
+    let (well, _, err) = mariadb(&server, &["--batch"], script).await.unwrap();
+    assert!(!well);
+    assert_eq!(err.lines().next(), Some("ERROR 5502 (42602) at line 3: Unknown table 'm.missing'"));
+    let (_, out, _) = mariadb(&server, &["--batch", "--skip-column-names"], "SELECT COUNT(*) FROM m.t").await.unwrap();
+    assert_eq!(out, "4\n");
+    // A cancelled job is an error too.
+    let script = "RESTORE SNAPSHOT m.none FROM r PROPERTIES (\"backup_timestamp\" = \"latest\", \"wait\" = \"true\")";
+    let (well, _, err) = mariadb(&server, &["--batch"], script).await.unwrap();
+    assert!(!well && err.starts_with("ERROR 5064 (42000) at line 1: "), "{err}");
+    // Interactive-like output, and what the client asks on its own.
+    let (well, out, err) = mariadb(&server, &["--table", "m", "-e", "status; SELECT v FROM t LIMIT 0"], "").await.unwrap();
+    assert!(well && out.contains("Current database:\tm"), "{out}{err}");
+}
+
+/// What applications do: placeholders, types, warnings, many statements, errors.
+const PYMYSQL: &str = r#"
+import datetime, decimal, sys
+import pymysql
+
+def connect(**more):
+    return pymysql.connect(host="127.0.0.1", port=int(sys.argv[1]), user="root", **more)
+
+db = connect(autocommit=True)
+cursor = db.cursor()
+cursor.execute("CREATE DATABASE py")
+cursor.execute("USE py")
+cursor.execute("""CREATE TABLE t (k INT, b BOOLEAN, g BIGINT, d DOUBLE, m DECIMAL(10, 2), a DATE, z DATETIME, v STRING)
+    DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2""")
+row = (1, True, 2**40, 0.5, decimal.Decimal("12.30"), datetime.date(2026, 11, 21),
+       datetime.datetime(2026, 11, 21, 3, 4, 5), "it's 'quoted' \\ é 🦀 %s")
+assert cursor.execute("INSERT INTO t VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", row) == 1
+assert cursor.execute("INSERT INTO t (k) VALUES (%s)", (2,)) == 1
+assert cursor.executemany("INSERT INTO t (k, v) VALUES (%s, %s)", [(n, None) for n in range(3, 53)]) == 50
+cursor.execute("SELECT * FROM t WHERE k < 3 ORDER BY k")
+rows = cursor.fetchall()
+assert rows == (row, (2,) + (None,) * 7), rows
+assert [column[0] for column in cursor.description] == ["k", "b", "g", "d", "m", "a", "z", "v"]
+cursor.execute("SELECT COUNT(*) AS n, SUM(k) FROM t")
+assert cursor.fetchone() == (52, 52 * 53 // 2)
+
+try:
+    cursor.execute("SELECT * FROM missing")
+    raise AssertionError("no error")
+except pymysql.MySQLError as error:
+    assert error.args == (5502, "Unknown table 'py.missing'"), error.args
+db.ping(reconnect=False)
+db.begin(); db.rollback(); db.commit()
+
+many = connect(client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS, database="py")
+with many.cursor() as cursor:
+    cursor.execute("SELECT 1; SELECT 2; SELECT 3")
+    seen = [cursor.fetchone()]
+    while cursor.nextset():
+        seen.append(cursor.fetchone())
+    assert seen == [(1,), (2,), (3,)], seen
+streamed = connect(database="py", cursorclass=pymysql.cursors.SSDictCursor)
+with streamed.cursor() as cursor:
+    cursor.execute("SELECT k FROM t ORDER BY k")
+    assert [row["k"] for row in cursor] == list(range(1, 53))
+print("fine")
+"#;
+
+#[tokio::test]
+async fn pymysql_works() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    if !Path::new(PYTHON).exists() {
+        return skip("PyMySQL in target/venv", ".ci/setup");
+    }
+    let mut command = Command::new(PYTHON);
+    command.arg("-").arg(server.port("mysql").to_string());
+    let output = run(command, PYMYSQL).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said == "fine\n", "{said}");
+}
+
+/// mysql_async's prepared statements: the binary protocol.
+#[tokio::test]
+async fn prepared_statements_carry_every_type() {
+    use mysql_async::prelude::Queryable;
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let opts = mysql_async::OptsBuilder::default().ip_or_hostname("127.0.0.1").prefer_socket(false);
+    let mut conn = mysql_async::Conn::new(opts.tcp_port(server.port("mysql")).user(Some("root"))).await.unwrap();
+    conn.query_drop("CREATE DATABASE d").await.unwrap();
+    let create = "CREATE TABLE d.t (k INT, d DOUBLE, v STRING, z DATETIME) DUPLICATE KEY(k)";
+    conn.query_drop(create).await.unwrap();
+    let insert = conn.prep("INSERT INTO d.t VALUES (?, ?, ?, ?)").await.unwrap();
+    let time = |n: i32| mysql_async::Value::Date(2026, 11, 21, 3, 4, n as u8, 0);
+    for n in 0..20 {
+        conn.exec_drop(&insert, (n, f64::from(n) / 4.0, format!("v{n} ?"), time(n))).await.unwrap();
+    }
+    conn.exec_drop(&insert, (20, None::<f64>, None::<String>, None::<i32>)).await.unwrap();
+    let select = "SELECT k, d, v FROM d.t WHERE k >= ? AND (v = ? OR v IS NULL) ORDER BY k";
+    let rows: Vec<(i32, Option<f64>, Option<String>)> = conn.exec(select, (3, "v7 ?")).await.unwrap();
+    assert_eq!(rows, [(7, Some(1.75), Some("v7 ?".into())), (20, None, None)]);
+    let count: Option<i64> = conn.exec_first("SELECT COUNT(*) FROM d.t WHERE z < ?", (time(10),)).await.unwrap();
+    assert_eq!(count, Some(10));
+}
+
+#[tokio::test]
+async fn signals_and_exit_codes() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    for signal in ["TERM", "INT"] {
+        let mut server = launch.start();
+        let client = server.connect().await;
+        server.signal(signal);
+        assert_eq!(server.ended().await.code(), Some(0), "SIG{signal} with a client connected");
+        drop(client);
+    }
+    // A data directory in use is refused by name.
+    let _server = launch.start();
+    let log = launch.try_start().err().expect("two servers on one directory");
+    assert!(log.contains(launch.data().to_str().unwrap()), "{log}");
+    // A port in use too.
+    let port = _server.port("mysql");
+    let other = scratch.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let log = Launch::standalone(&other).flag("--mysql-port", port).try_start().err().expect("two servers on one port");
+    assert!(log.contains(&port.to_string()), "{log}");
+
+    let run = |args: &[&str]| {
+        let output = Command::new(HOLDFAST).args(args).current_dir(scratch.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout) + &text(output.stderr))
+    };
+    let (code, said) = run(&["--version"]);
+    assert_eq!((code, said.trim()), (Some(0), concat!("holdfast ", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(run(&["--help"]).0, Some(0));
+    assert_eq!(run(&["nonsense"]).0, Some(2));
+    std::fs::write(scratch.sub("bad.conf"), "# a comment\nquery_prot = 1\n").unwrap();
+    let (code, said) = run(&["--conf", &scratch.sub("bad.conf")]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("bad.conf:2: unknown key 'query_prot'; the nearest is 'query_port'"), "{said}");
+    let (code, said) = run(&["--set", "query_port=x"]);
+    assert!(code == Some(2) && said.contains("'query_port' cannot be 'x'"), "{said}");
+    assert_eq!(run(&["--data-dir", "/proc/nowhere"]).0, Some(1));
+}

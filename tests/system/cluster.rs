@@ -1,0 +1,231 @@
+//! One FE and several BEs, each a process; BEs that die in the midst of their tasks and come back.
+
+use super::client::Answer;
+use super::client::Client;
+use super::harness::Launch;
+use super::harness::Scratch;
+use super::harness::Server;
+use super::harness::rowset_files;
+use super::sample;
+
+struct Cluster {
+    fe: Server,
+    bes: Vec<Server>,
+}
+
+impl Cluster {
+    /// One FE, and BEs that it knows and that are alive.
+    async fn start(scratch: &Scratch, bes: usize) -> Self {
+        // A BE that is gone is noticed soon.
+        let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1).start();
+        let bes: Vec<_> = (0..bes).map(|n| Launch::be(scratch.path(), &format!("be{n}")).start()).collect();
+        let cluster = Self { fe, bes };
+        let mut client = cluster.fe.connect().await;
+        for be in &cluster.bes {
+            client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+        }
+        cluster.all_alive(&mut client).await;
+        cluster
+    }
+
+    async fn all_alive(&self, client: &mut Client) {
+        let alive = |answer: &Answer| answer.column("Alive").iter().filter(|alive| **alive == "true").count();
+        client.wait_until("SHOW BACKENDS", |answer| alive(answer) == self.bes.len()).await;
+    }
+
+    /// Stops a BE and starts it again, to die at this place if one is given.
+    async fn restart(&mut self, n: usize, place: Option<&str>) {
+        let be = &mut self.bes[n];
+        be.kill();
+        // The FE knows it by its port.
+        let launch = be.launch.clone().flag("--be-port", be.port("be"));
+        *be = match place {
+            Some(place) => launch.dies_at(place),
+            None => launch.dies_at("nowhere"),
+        }
+        .start();
+        let mut client = self.fe.connect().await;
+        self.all_alive(&mut client).await;
+    }
+}
+
+fn repository(scratch: &Scratch) -> String {
+    format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))
+}
+
+const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
+
+#[tokio::test]
+async fn tablets_are_spread_and_copied() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE d").await;
+    for copies in [1, 2] {
+        client
+            .run(format!(
+                "CREATE TABLE d.t{copies} (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 4 \
+                 PROPERTIES ('replication_num' = '{copies}')"
+            ))
+            .await;
+        let rows: Vec<_> = (0..100).map(|k| format!("({k})")).collect();
+        client.run(format!("INSERT INTO d.t{copies} VALUES {}", rows.join(","))).await;
+        let tablets = client.run(format!("SHOW TABLETS FROM d.t{copies}")).await;
+        assert_eq!(tablets.rows.len(), 4 * copies);
+        let mut backends = tablets.column("BackendId");
+        backends.sort();
+        backends.dedup();
+        assert_eq!(backends.len(), 2, "{tablets:?}");
+    }
+    // Four tablets with one copy, and four with two.
+    let files: usize = cluster.bes.iter().map(|be| rowset_files(be.launch.data()).len()).sum();
+    assert_eq!(files, 12);
+    let create = "CREATE TABLE d.three (k INT) PROPERTIES ('replication_num' = '3')";
+    client.refused(create, 5064, "replication").await;
+
+    // With one BE gone, the copies serve; what has no other copy says what it misses.
+    let mut cluster = cluster;
+    cluster.bes[1].kill();
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t2").await, "4950");
+    let lost = client.try_run("SELECT SUM(k) FROM d.t1").await.unwrap_err();
+    assert!(lost.text.contains(&cluster.bes[1].port("be").to_string()), "{lost}");
+    // A load is written to all copies or fails.
+    assert!(client.try_run("INSERT INTO d.t2 VALUES (1), (2), (3), (4), (5), (6), (7)").await.is_err());
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t2").await, "4950");
+    cluster.restart(1, None).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t1").await, "4950");
+    client.run("INSERT INTO d.t2 VALUES (50)").await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t2").await, "5000");
+}
+
+/// The sample with one copy of each tablet, so that a lost BE is waited for, or with two, so that it is not.
+async fn with_sample(cluster: &Cluster, scratch: &Scratch, copies: usize) -> Client {
+    let mut client = cluster.fe.connect().await;
+    client.run(format!("ADMIN SET FRONTEND CONFIG ('default_replication_num' = '{copies}')")).await;
+    sample::create(&mut client, "shop").await;
+    client.run(repository(scratch)).await;
+    client
+}
+
+#[tokio::test]
+async fn jobs_survive_a_backend_that_dies_in_a_task() {
+    for copies in [1, 2] {
+        let scratch = Scratch::new();
+        let mut cluster = Cluster::start(&scratch, 2).await;
+        let mut client = with_sample(&cluster, &scratch, copies).await;
+        let expected = client.contents("shop").await;
+        for place in ["be.confirm", "be.upload"] {
+            cluster.restart(1, Some(place)).await;
+            let label = place.replace('.', "_");
+            client.run(format!("BACKUP SNAPSHOT shop.{label} TO r")).await;
+            cluster.bes[1].died().await;
+            if copies == 2 {
+                // The other copy is enough.
+                client.finished("BACKUP", "shop").await;
+            }
+            cluster.restart(1, None).await;
+            client.finished("BACKUP", "shop").await;
+            client.run(format!("RESTORE SNAPSHOT copy.{label} FROM r {LATEST}")).await;
+            assert_eq!(client.contents("copy").await, expected, "{place}, {copies} copies");
+            client.run("DROP DATABASE copy FORCE").await;
+        }
+        cluster.restart(1, Some("be.download")).await;
+        client.run("RESTORE SNAPSHOT copy.be_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+        cluster.bes[1].died().await;
+        assert_eq!(client.run("SHOW DATABASES LIKE 'copy'").await.rows.len(), 0);
+        cluster.restart(1, None).await;
+        client.finished("RESTORE", "copy").await;
+        assert_eq!(client.contents("copy").await, expected, "{copies} copies");
+    }
+}
+
+/// In the midst of a file, not between two.
+#[tokio::test]
+async fn a_transfer_goes_on_after_its_backend_was_killed() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = with_sample(&cluster, &scratch, 1).await;
+    let expected = client.contents("shop").await;
+    for (kind, direction, statement) in [
+        ("BACKUP", "upload", "BACKUP SNAPSHOT shop.l TO r"),
+        ("RESTORE", "download", "RESTORE SNAPSHOT copy.l FROM r PROPERTIES ('backup_timestamp' = 'latest')"),
+    ] {
+        let set = |kbps| {
+            let key = format!("max_{direction}_speed_kbps");
+            format!("UPDATE information_schema.be_configs SET value = '{kbps}' WHERE name = '{key}'")
+        };
+        let (database, state) = if kind == "BACKUP" { ("shop", "UPLOADING") } else { ("copy", "DOWNLOADING") };
+        client.run(set(1)).await;
+        client.run(statement).await;
+        client.wait_for_job(kind, database, &[state]).await;
+        cluster.bes[0].kill();
+        assert_eq!(client.run(format!("SHOW {kind} FROM {database}")).await.column("State"), [state]);
+        cluster.restart(0, None).await;
+        client.run(set(0)).await;
+        client.finished(kind, database).await;
+    }
+    assert_eq!(client.contents("copy").await, expected);
+}
+
+#[tokio::test]
+async fn a_load_is_on_all_backends_or_on_none() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = with_sample(&cluster, &scratch, 2).await;
+    let mut load = 50;
+    for place in ["be.write.before-install", "be.write.after-install", "be.clone"] {
+        let before = client.checksum("shop.events").await;
+        cluster.restart(1, Some(place)).await;
+        // The FE decides who encodes and who copies; sooner or later it is this BE.
+        while !cluster.bes[1].has_ended() {
+            load += 1;
+            let _ = client.try_run(sample::events("shop", load)).await;
+            assert!(load < 90, "{place}: no load came there");
+        }
+        let after = client.checksum("shop.events").await;
+        assert_eq!((after.rows() - before.rows()) % 200, 0, "{place}: half a load is there");
+        cluster.restart(1, None).await;
+        assert_eq!(client.checksum("shop.events").await, after, "{place}");
+        client.run(sample::events("shop", load)).await;
+        assert_eq!(client.checksum("shop.events").await.rows(), after.rows() + 200);
+    }
+}
+
+#[tokio::test]
+async fn the_front_end_comes_back_to_its_backends() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = with_sample(&cluster, &scratch, 1).await;
+    let expected = client.contents("shop").await;
+    client.run("UPDATE information_schema.be_configs SET value = '1' WHERE name = 'max_upload_speed_kbps'").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r").await;
+    client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
+    cluster.fe.kill();
+    cluster.fe = cluster.fe.launch.start();
+    let mut client = cluster.fe.connect().await;
+    cluster.all_alive(&mut client).await;
+    client.run("UPDATE information_schema.be_configs SET value = '0' WHERE name = 'max_upload_speed_kbps'").await;
+    client.finished("BACKUP", "shop").await;
+    assert_eq!(client.contents("shop").await, expected);
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, expected);
+}
+
+/// Strangers change nothing: a BE serves the cluster it joined first.
+#[tokio::test]
+async fn a_backend_belongs_to_one_cluster() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    let other = scratch.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let stranger = Launch::fe(&other).start();
+    let mut strange = stranger.connect().await;
+    let add = format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", cluster.bes[0].port("be"));
+    let refusal = strange.try_run(add).await;
+    let shown = strange.run("SHOW BACKENDS").await;
+    assert!(refusal.is_err() || shown.column("Alive") == ["false"], "{shown:?}");
+    assert!(strange.try_run("CREATE DATABASE d; CREATE TABLE d.t (k INT)").await.is_err());
+    assert_eq!(client.value("SELECT k FROM d.t").await, "1");
+}

@@ -1,0 +1,268 @@
+//! Servers as processes of their own.
+
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use super::client::Client;
+
+/// How long anything may take that should happen soon, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const HOLDFAST: &str = env!("CARGO_BIN_EXE_holdfast");
+
+/// A fresh directory, removed at the end unless the test failed.
+pub struct Scratch(Option<TempDir>);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self(Some(tempfile::Builder::new().prefix("holdfast-test-").tempdir().unwrap()))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.as_ref().unwrap().path()
+    }
+
+    /// A path in it, as a text that can stand in a statement.
+    pub fn sub(&self, name: &str) -> String {
+        self.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let kept = self.0.take().unwrap().keep();
+            eprintln!("files and logs of the failed test: {}", kept.display());
+        }
+    }
+}
+
+/// How to start a server. The same one may be started again and again, on the data it left.
+#[derive(Clone)]
+pub struct Launch {
+    role: &'static str,
+    data: PathBuf,
+    flags: Vec<String>,
+    failpoints: String,
+}
+
+impl Launch {
+    /// An FE and a BE in one process, with data in `dir/data`.
+    pub fn standalone(dir: &Path) -> Self {
+        Self::role("standalone", &dir.join("data")).flag("--mysql-port", 0)
+    }
+
+    pub fn fe(dir: &Path) -> Self {
+        Self::role("fe", &dir.join("fe")).flag("--mysql-port", 0)
+    }
+
+    pub fn be(dir: &Path, name: &str) -> Self {
+        Self::role("be", &dir.join(name)).flag("--be-port", 0)
+    }
+
+    fn role(role: &'static str, data: &Path) -> Self {
+        let launch = Self { role, data: data.to_owned(), flags: Vec::new(), failpoints: String::new() };
+        launch.flag("--http-port", 0)
+    }
+
+    /// A later flag of the same name wins.
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        if let Some(at) = self.flags.iter().position(|flag| flag == name) {
+            self.flags.drain(at..at + 2);
+        }
+        self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// A key of the configuration.
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.flags.extend(["--set".to_owned(), format!("{key}={}", value.to_string())]);
+        self
+    }
+
+    /// The server aborts when it comes to this place, as `kill -9` would end it.
+    pub fn dies_at(mut self, place: &str) -> Self {
+        self.failpoints = format!("{place}=return");
+        self
+    }
+
+    /// The server aborts when it comes to this place for the nth time, counted from 0.
+    pub fn dies_at_nth(mut self, place: &str, nth: usize) -> Self {
+        self.failpoints = if nth == 0 { format!("{place}=return") } else { format!("{place}={nth}*off->return") };
+        self
+    }
+
+    /// The server stays at this place for a while.
+    pub fn stays_at(mut self, place: &str, millis: u64) -> Self {
+        self.failpoints = format!("{place}=sleep({millis})");
+        self
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    fn log(&self) -> PathBuf {
+        self.data.with_extension("log")
+    }
+
+    /// Starts the server and waits until it is ready; an error if it ends before.
+    pub fn try_start(&self) -> Result<Server, String> {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut child = Command::new(HOLDFAST)
+            .arg(self.role)
+            .arg("--data-dir")
+            .arg(&self.data)
+            .args(&self.flags)
+            .env("FAILPOINTS", &self.failpoints)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (said, first_line) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
+        let mut server = Server { child, ready: String::new(), launch: self.clone() };
+        match first_line.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                assert!(line.starts_with(&format!("holdfast {} is ready: ", self.role)), "{line}");
+                server.ready = line;
+                Ok(server)
+            }
+            Err(_) => {
+                server.kill();
+                Err(self.logged())
+            }
+        }
+    }
+
+    pub fn start(&self) -> Server {
+        self.try_start().unwrap_or_else(|log| panic!("the {} did not start:\n{log}", self.role))
+    }
+
+    /// The end of what the server logged.
+    pub fn logged(&self) -> String {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// A server that runs. It is killed when it is dropped.
+pub struct Server {
+    child: Child,
+    ready: String,
+    pub launch: Launch,
+}
+
+impl Server {
+    /// A standalone server with data in `dir/data`.
+    pub fn standalone(dir: &Path) -> Self {
+        Launch::standalone(dir).start()
+    }
+
+    /// One of the ports that the server said it listens on: "mysql", "http", "be", "be http".
+    pub fn port(&self, name: &str) -> u16 {
+        let (_, listening) = self.ready.split_once(" is ready: ").unwrap();
+        let port = listening.split(", ").find_map(|one| one.strip_prefix(name)?.strip_prefix(' '));
+        let port = port.unwrap_or_else(|| panic!("no {name} port in: {}", self.ready));
+        port.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// A connection as root.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.port("mysql")).await
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until the server has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server has not ended:\n{}", self.launch.logged());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the server has died at the place named by [`Launch::dies_at`].
+    pub async fn died(&mut self) {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.ended().await;
+        assert_eq!(status.signal(), Some(6), "{status}:\n{}", self.launch.logged());
+    }
+
+    /// Whether the server has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// SIGTERM, and the end it leads to.
+    pub async fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// All files below a directory.
+pub fn files(dir: impl AsRef<Path>) -> Vec<PathBuf> {
+    let entries = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().filter_map(Result::ok);
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path).collect()
+}
+
+/// The rowset files in use below a data directory.
+pub fn rowset_files(data: &Path) -> Vec<PathBuf> {
+    let all = files(data).into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet"));
+    all.filter(|path| !path.components().any(|part| part.as_os_str() == "trash")).collect()
+}
+
+/// Waits until something is so.
+pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Says that a test could not run here. Where all is installed, in CI, that is a failure.
+pub fn skip(needs: &str, install: &str) {
+    let message = format!("skipped: needs {needs}, install with: {install}");
+    assert!(std::env::var_os("CI").is_none(), "{message}");
+    eprintln!("{message}");
+}

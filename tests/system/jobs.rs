@@ -1,0 +1,304 @@
+//! Backup and restore jobs as statements see them: waiting, cancelling, what is locked and what is not.
+
+use super::client::Answer;
+use super::client::Client;
+use super::harness::Launch;
+use super::harness::Scratch;
+use super::harness::Server;
+use super::harness::files;
+use super::sample;
+
+const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
+
+const ONE_JOB: &str = "Can only run one backup or restore job of a database at same time";
+
+const RESTORING: &str = "A snapshot restore operation is in progress on the table";
+
+/// A server with the sample in the database `shop` and a repository `r`.
+async fn start(scratch: &Scratch, launch: &Launch) -> (Server, Client) {
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run(repository(scratch, "")).await;
+    sample::create(&mut client, "shop").await;
+    (server, client)
+}
+
+fn repository(scratch: &Scratch, kind: &str) -> String {
+    format!("CREATE {kind} REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))
+}
+
+async fn set_speed(client: &mut Client, direction: &str, kbps: u32) {
+    let name = format!("max_{direction}_speed_kbps");
+    client.run(format!("UPDATE information_schema.be_configs SET value = '{kbps}' WHERE name = '{name}'")).await;
+}
+
+/// The client's statement, running while the test goes on.
+fn aside(mut client: Client, sql: &str) -> tokio::task::JoinHandle<Result<Answer, super::client::Refusal>> {
+    let sql = sql.to_owned();
+    tokio::spawn(async move { client.try_run(sql).await })
+}
+
+#[tokio::test]
+async fn a_backup_locks_its_database_and_nothing_else() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1);
+    let (server, mut client) = start(&scratch, &launch).await;
+    client.run("CREATE DATABASE other; CREATE TABLE other.t (k INT); INSERT INTO other.t VALUES (1)").await;
+    let before = client.contents("shop").await;
+    let waiting = aside(server.connect().await, "BACKUP SNAPSHOT shop.slow TO r PROPERTIES ('wait' = 'true')");
+    let job = client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
+    assert_eq!((job["SnapshotName"].as_str(), job["DbName"].as_str(), job["Status"].as_str()), ("slow", "shop", "[OK]"));
+
+    client.refused("BACKUP SNAPSHOT shop.second TO r", 5064, ONE_JOB).await;
+    client.refused(format!("RESTORE SNAPSHOT shop.slow FROM r {LATEST}"), 5064, ONE_JOB).await;
+    client.refused("DROP DATABASE shop", 5064, "").await;
+    client.refused("DROP REPOSITORY r", 5064, "Backup or restore job is running on this repository").await;
+    // Loads and DDL go on, and are not in the snapshot.
+    client.run(sample::events("shop", 50)).await;
+    client.run("DROP TABLE shop.nothing FORCE; CREATE TABLE shop.later (k INT)").await;
+    // Another database has its own job.
+    let other = aside(server.connect().await, "BACKUP SNAPSHOT other.l TO r PROPERTIES ('wait' = 'true')");
+    client.wait_for_job("BACKUP", "other", &["UPLOADING", "SAVE_META", "UPLOAD_INFO", "FINISHED"]).await;
+    assert_eq!(client.run("SHOW BACKUP").await.rows.len(), 2);
+
+    // The limit acts on the running job.
+    set_speed(&mut client, "upload", 0).await;
+    waiting.await.unwrap().unwrap();
+    other.await.unwrap().unwrap();
+    assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["FINISHED"]);
+    client.run(format!("RESTORE SNAPSHOT copy.slow FROM r {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, before);
+}
+
+#[tokio::test]
+async fn a_restore_reserves_its_tables_until_it_ends() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path()).set("max_download_speed_kbps", 1);
+    let (server, mut client) = start(&scratch, &launch).await;
+    let new = client.contents("shop").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    client.run(sample::events("shop", 50)).await;
+    client.run("DROP TABLE shop.nothing FORCE; CREATE TABLE shop.free (k INT)").await;
+    let old = client.contents("shop").await;
+    let restore = format!("RESTORE SNAPSHOT shop.l FROM r {LATEST}");
+    let waiting = aside(server.connect().await, &restore);
+    client.wait_for_job("RESTORE", "shop", &["DOWNLOADING"]).await;
+
+    client.refused(sample::events("shop", 51), 5064, RESTORING).await;
+    client.refused("TRUNCATE TABLE shop.events", 5064, RESTORING).await;
+    client.refused("DROP TABLE shop.`values` FORCE", 5064, RESTORING).await;
+    client.refused("CREATE TABLE shop.nothing (k INT)", 5064, RESTORING).await;
+    client.refused("DROP DATABASE shop FORCE", 5064, "").await;
+    client.refused("BACKUP SNAPSHOT shop.m TO r", 5064, ONE_JOB).await;
+    client.run("INSERT INTO shop.free VALUES (1); TRUNCATE TABLE shop.free").await;
+    assert_eq!(client.contents("shop").await, old);
+
+    client.run("CANCEL RESTORE FROM shop").await;
+    let refusal = waiting.await.unwrap().unwrap_err();
+    assert_eq!((refusal.number, refusal.state.as_str()), (1317, "70100"), "{refusal}");
+    assert!(refusal.text.contains("user cancelled, current state: DOWNLOADING"), "{refusal}");
+    let job = client.run("SHOW RESTORE FROM shop").await;
+    assert_eq!(job.column("State"), ["CANCELLED"]);
+    assert_eq!(job.column("Status"), ["[COMMON_ERROR, msg: user cancelled, current state: DOWNLOADING]"]);
+    assert_eq!(client.contents("shop").await, old);
+    client.refused("CANCEL RESTORE FROM shop", 5064, "can not be cancelled. state: CANCELLED").await;
+    // Everything is free again.
+    client.run("CREATE TABLE shop.nothing (k INT); DROP TABLE shop.nothing FORCE").await;
+
+    set_speed(&mut client, "download", 0).await;
+    client.run(&restore).await;
+    let mut seen = client.contents("shop").await;
+    assert!(seen.remove("free").is_some(), "a restore leaves other tables alone");
+    assert_eq!(seen, new);
+    client.refused("CANCEL RESTORE FROM shop", 5064, "can not be cancelled. state: FINISHED").await;
+}
+
+/// The record that a job has when it is about to write each of the others.
+const BACKUP: [(&str, &str); 6] = [
+    ("PENDING", "snapshoting"),
+    ("SNAPSHOTING", "upload_snapshot"),
+    ("UPLOAD_SNAPSHOT", "uploading"),
+    ("UPLOADING", "save_meta"),
+    ("SAVE_META", "upload_info"),
+    ("UPLOAD_INFO", "finished"),
+];
+
+const RESTORE: [(&str, &str); 6] = [
+    ("PENDING", "snapshoting"),
+    ("SNAPSHOTING", "download"),
+    ("DOWNLOAD", "downloading"),
+    ("DOWNLOADING", "commit"),
+    ("COMMIT", "committing"),
+    ("COMMITTING", "finished"),
+];
+
+/// How long a job stays where it is cancelled.
+const STAY_MS: u64 = 2000;
+
+#[tokio::test]
+async fn a_backup_can_be_cancelled_until_its_commit() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    drop(start(&scratch, &launch).await);
+    for (state, next) in BACKUP {
+        let server = launch.clone().stays_at(&format!("backup.{next}.before"), STAY_MS).start();
+        let mut client = server.connect().await;
+        let backup = format!("BACKUP SNAPSHOT shop.{state} TO r PROPERTIES ('wait' = 'true')");
+        let waiting = aside(server.connect().await, &backup);
+        client.wait_for_job("BACKUP", "shop", &[state]).await;
+        if state == "UPLOAD_INFO" {
+            client.refused("CANCEL BACKUP FROM shop", 5064, "can not be cancelled. state: UPLOAD_INFO").await;
+            waiting.await.unwrap().unwrap();
+            continue;
+        }
+        client.run("CANCEL BACKUP FROM shop").await;
+        let refusal = waiting.await.unwrap().unwrap_err();
+        assert_eq!(refusal.number, 1317, "{state}: {refusal}");
+        let job = client.run("SHOW BACKUP FROM shop").await;
+        assert_eq!(job.column("State"), ["CANCELLED"]);
+        assert_eq!(job.column("Status"), ["[COMMON_ERROR, msg: user cancelled]"]);
+        assert!(server.stop().await.success());
+        // The label is free, and the next backup is whole.
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.run(&backup).await;
+        client.run(format!("RESTORE SNAPSHOT copy.{state} FROM r {LATEST}")).await;
+        assert_eq!(client.contents("copy").await, client.contents("shop").await);
+        client.run("DROP DATABASE copy FORCE").await;
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_restore_can_be_cancelled_until_its_commit() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let (server, mut client) = start(&scratch, &launch).await;
+    let new = client.contents("shop").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    client.run(sample::events("shop", 50)).await;
+    client.run("DROP TABLE shop.nothing FORCE").await;
+    let old = client.contents("shop").await;
+    assert!(server.stop().await.success());
+    for (state, next) in RESTORE {
+        let server = launch.clone().stays_at(&format!("restore.{next}.before"), STAY_MS).start();
+        let mut client = server.connect().await;
+        let waiting = aside(server.connect().await, &format!("RESTORE SNAPSHOT shop.l FROM r {LATEST}"));
+        client.wait_for_job("RESTORE", "shop", &[state]).await;
+        if state == "COMMITTING" {
+            assert_eq!(client.contents("shop").await, new);
+            client.refused("CANCEL RESTORE FROM shop", 5064, "can not be cancelled. state: COMMITTING").await;
+            waiting.await.unwrap().unwrap();
+            continue;
+        }
+        client.run("CANCEL RESTORE FROM shop").await;
+        let refusal = waiting.await.unwrap().unwrap_err();
+        assert_eq!(refusal.number, 1317, "{state}: {refusal}");
+        assert_eq!(client.contents("shop").await, old, "{state}");
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_second_backup_uploads_no_content() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    client.run("BACKUP SNAPSHOT shop.first TO r PROPERTIES ('wait' = 'true')").await;
+    let objects = || files(scratch.path().join("repository/__holdfast_repository_r/__objects"));
+    let first = objects();
+    assert!(!first.is_empty());
+    client.run("BACKUP SNAPSHOT shop.second TO r PROPERTIES ('wait' = 'true')").await;
+    assert_eq!(objects(), first);
+    // Only the new file of a changed table is uploaded.
+    client.run("INSERT INTO shop.nothing VALUES (1, 'x')").await;
+    client.run("BACKUP SNAPSHOT shop.third TO r PROPERTIES ('wait' = 'true')").await;
+    assert_eq!(objects().len(), first.len() + 1);
+    // A restored copy is known to be there as well, under whatever name.
+    let expected = client.contents("shop").await;
+    client.run(format!("RESTORE SNAPSHOT copy.third FROM r {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, expected);
+    // Every snapshot is complete by itself.
+    for label in ["first", "second"] {
+        client.run(format!("DROP DATABASE copy FORCE; RESTORE SNAPSHOT copy.{label} FROM r {LATEST}")).await;
+        assert_eq!(client.value("SELECT COUNT(*) FROM copy.nothing").await, "0");
+        assert_eq!(client.contents("copy").await["events"], expected["events"]);
+    }
+    let moved = "SELECT * FROM information_schema.backup_jobs";
+    eprintln!("{:?}", client.run(moved).await.records());
+}
+
+#[tokio::test]
+async fn another_server_restores_from_a_read_only_repository() {
+    let scratch = Scratch::new();
+    let (server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    let expected = client.contents("shop").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    assert!(server.stop().await.success());
+    let state = || {
+        let state = |path: &std::path::PathBuf| {
+            let metadata = path.metadata().unwrap();
+            (path.clone(), metadata.len(), metadata.modified().unwrap())
+        };
+        let entries = walkdir::WalkDir::new(scratch.sub("repository")).sort_by_file_name();
+        entries.into_iter().map(|entry| state(&entry.unwrap().into_path())).collect::<Vec<_>>()
+    };
+    let before = state();
+    std::fs::create_dir(scratch.sub("second")).unwrap();
+    let server = Server::standalone(&scratch.path().join("second"));
+    let mut client = server.connect().await;
+    client.run(repository(&scratch, "READ ONLY")).await;
+    client.run(format!("RESTORE SNAPSHOT l FROM r {LATEST}")).await;
+    assert_eq!(client.contents("shop").await, expected);
+    client.run(format!("RESTORE SNAPSHOT l FROM r DATABASE shop AS other {LATEST}")).await;
+    assert_eq!(client.contents("other").await, expected);
+    client.refused("BACKUP SNAPSHOT shop.m TO r", 5064, "Repository r is read only").await;
+    assert_eq!(state(), before, "a READ ONLY repository is never written");
+}
+
+#[tokio::test]
+async fn of_two_servers_at_most_one_gets_a_label() {
+    let scratch = Scratch::new();
+    let mut servers = Vec::new();
+    for name in ["one", "two"] {
+        let dir = scratch.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let server = Server::standalone(&dir);
+        let mut client = server.connect().await;
+        client.run(repository(&scratch, "")).await;
+        client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT)").await;
+        client.run(format!("INSERT INTO d.t VALUES ({})", name.len())).await;
+        servers.push((server, client));
+    }
+    let [(_one, mut one), (_two, mut two)] = <[_; 2]>::try_from(servers).ok().unwrap();
+    let mut won = 0;
+    for n in 0..8 {
+        let backup = format!("BACKUP SNAPSHOT d.l{n} TO r PROPERTIES ('wait' = 'true')");
+        let (a, b) = tokio::join!(one.try_run(&backup), two.try_run(&backup));
+        assert!(a.is_err() || b.is_err(), "both wrote l{n}");
+        for refusal in [&a, &b].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
+            assert!(refusal.number == 5064 && refusal.text.contains(&format!("Snapshot with name 'l{n}'")), "{refusal}");
+        }
+        let folder = scratch.path().join(format!("repository/__holdfast_repository_r/__ss_l{n}"));
+        let infos = files(folder).iter().filter(|path| path.to_str().unwrap().contains("__info_")).count();
+        let winners = [&a, &b].into_iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(infos, winners);
+        won += winners;
+        // Where both gave way to each other, the label is free.
+        if winners == 0 {
+            one.run(&backup).await;
+        }
+        two.refused(&backup, 5064, "already exist").await;
+    }
+    eprintln!("{won} of 8 labels had a winner");
+}
+
+#[tokio::test]
+async fn the_session_can_wait_by_default() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    client.run("SET wait_for_jobs = ON").await;
+    client.run("BACKUP SNAPSHOT shop.l TO r").await;
+    assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["FINISHED"]);
+    client.run("BACKUP SNAPSHOT shop.m TO r PROPERTIES ('wait' = 'false')").await;
+    client.finished("BACKUP", "shop").await;
+}

@@ -1,0 +1,91 @@
+//! A database that has something of everything: each type, NULLs, partitions, buckets, several loads, an empty table.
+
+use super::client::Client;
+
+/// Makes the database: about 1,000 rows, 200 KB.
+pub async fn create(client: &mut Client, database: &str) {
+    client.run(format!("CREATE DATABASE `{database}`")).await;
+    create_tables(client, database).await;
+    for load in 0..3 {
+        client.run(events(database, load)).await;
+        client.run(values(database, load)).await;
+    }
+}
+
+async fn create_tables(client: &mut Client, database: &str) {
+    client
+        .run(format!(
+            "CREATE TABLE `{database}`.events (
+                day DATE NOT NULL COMMENT 'when', id BIGINT NOT NULL, note VARCHAR(200), amount DECIMAL(12, 2))
+            DUPLICATE KEY(day, id) COMMENT 'what happened'
+            PARTITION BY RANGE(day) (
+                PARTITION jan VALUES LESS THAN ('2026-02-01'),
+                PARTITION feb VALUES LESS THAN ('2026-03-01'),
+                PARTITION mar VALUES [('2026-03-01'), ('2026-04-01')),
+                PARTITION later VALUES LESS THAN MAXVALUE)
+            DISTRIBUTED BY HASH(id) BUCKETS 2;
+            CREATE TABLE `{database}`.`values` (
+                k INT NOT NULL, b BOOLEAN, t TINYINT, s SMALLINT, i INT DEFAULT '7', g BIGINT, d DOUBLE,
+                m DECIMAL(38, 10), a DATE, z DATETIME, c CHAR(5), v VARCHAR(100) DEFAULT 'none', x STRING)
+            DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 3;
+            CREATE TABLE `{database}`.nothing (k INT, v VARCHAR(10))
+            DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2"
+        ))
+        .await;
+}
+
+/// A load into the partitioned table, the same for the same number.
+pub fn events(database: &str, load: u64) -> String {
+    let row = |n: u64| {
+        let chance = scramble(load * 1000 + n);
+        let month = ["2026-01", "2026-02", "2026-03", "2027-11"][(chance % 4) as usize];
+        let day = 1 + chance / 4 % 28;
+        let note = if n % 10 == 0 { "NULL".into() } else { format!("'{:016x}{:016x} é'", chance, scramble(chance)) };
+        let amount = chance % 1_000_000;
+        format!("('{month}-{day:02}', {}, {note}, {}.{:02})", load * 1000 + n, amount / 100, amount % 100)
+    };
+    let rows: Vec<_> = (0..200).map(row).collect();
+    format!("INSERT INTO `{database}`.events VALUES {}", rows.join(","))
+}
+
+/// A load into the table of all types.
+pub fn values(database: &str, load: u64) -> String {
+    let mut rows = vec![
+        format!("({load}, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"),
+        format!(
+            "({load}, true, -128, -32768, -2147483648, -9223372036854775808, '-1.5e300', \
+             -9999999999999999999999999999.9999999999, '0001-01-01', '0001-01-01 00:00:00', '', '', '')"
+        ),
+        format!(
+            "({load}, false, 127, 32767, 2147483647, 9223372036854775807, '1e-300', \
+             9999999999999999999999999999.9999999999, '9999-12-31', '9999-12-31 23:59:59.999999', 'ab''\\\\', '🦀', '\\n\\t')"
+        ),
+    ];
+    for n in 0..100 {
+        let chance = scramble(load * 1000 + n + 500);
+        rows.push(format!(
+            "({n}, {}, {}, {}, {}, {}, '{}.25', {}.0000000001, '2026-{:02}-{:02}', '2026-01-01 12:{:02}:{:02}', 'c{}', '{chance:x}', '{}')",
+            chance % 2 == 0,
+            chance % 100,
+            chance % 30_000,
+            chance % 1_000_000,
+            chance / 4,
+            chance % 1000,
+            chance,
+            1 + chance % 12,
+            1 + chance % 28,
+            chance % 60,
+            chance / 60 % 60,
+            chance % 1000,
+            format!("{chance:x}").repeat(20),
+        ));
+    }
+    format!("INSERT INTO `{database}`.`values` VALUES {}", rows.join(","))
+}
+
+/// A number that looks like chance, the same for the same number.
+fn scramble(n: u64) -> u64 {
+    let n = (n ^ (n >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
