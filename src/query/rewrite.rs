@@ -473,6 +473,11 @@ impl Pass<'_> {
             return Err(Error::Analysis(format!("No matching function with name: {name}")));
         }
         function.name = ObjectName::from(vec![Ident::new(name)]);
+        // DataFusion counts in a type without sign; MySQL's rank functions are BIGINT.
+        let ranks = function.over.is_some() && matches!(name, "row_number" | "rank" | "dense_rank" | "ntile");
+        if ranks {
+            return Ok(cast(Expr::Function(function), DataType::BigInt(None)));
+        }
         Ok(Expr::Function(function))
     }
 
