@@ -41,9 +41,7 @@ impl std::error::Error for Refusal {}
 impl From<mysql_async::Error> for Refusal {
     fn from(error: mysql_async::Error) -> Self {
         match error {
-            mysql_async::Error::Server(error) => {
-                Self { number: error.code, state: error.state, text: error.message }
-            }
+            mysql_async::Error::Server(error) => Self { number: error.code, state: error.state, text: error.message },
             other => Self { number: 2013, state: "HY000".into(), text: other.to_string() },
         }
     }
@@ -122,6 +120,8 @@ impl Client {
             let values = |row: Row| row.unwrap().into_iter().map(text).collect();
             let last = Answer { columns, rows: rows.into_iter().map(values).collect(), affected };
             if result.is_empty() {
+                // An error of the statement after the last result is waiting here.
+                result.drop_result().await?;
                 return Ok(last);
             }
         }

@@ -17,7 +17,13 @@ fn normal(text: &str) -> Vec<String> {
             let is_time = part.matches(['-', ':']).count() >= 2 && part.contains(|c: char| c.is_ascii_digit());
             let is_id = part.len() >= 4 && part.chars().all(|c| c.is_ascii_digit());
             let is_rule = part.starts_with("+-");
-            normal.push_str(if is_time || is_id { "#" } else if is_rule { "+-" } else { part });
+            normal.push_str(if is_time || is_id {
+                "#"
+            } else if is_rule {
+                "+-"
+            } else {
+                part
+            });
             normal.push(' ');
         }
         match normal.split_once(" (") {

@@ -47,7 +47,10 @@ async fn a_backup_locks_its_database_and_nothing_else() {
     let before = client.contents("shop").await;
     let waiting = aside(server.connect().await, "BACKUP SNAPSHOT shop.slow TO r PROPERTIES ('wait' = 'true')");
     let job = client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
-    assert_eq!((job["SnapshotName"].as_str(), job["DbName"].as_str(), job["Status"].as_str()), ("slow", "shop", "[OK]"));
+    assert_eq!(
+        (job["SnapshotName"].as_str(), job["DbName"].as_str(), job["Status"].as_str()),
+        ("slow", "shop", "[OK]")
+    );
 
     client.refused("BACKUP SNAPSHOT shop.second TO r", 5064, ONE_JOB).await;
     client.refused(format!("RESTORE SNAPSHOT shop.slow FROM r {LATEST}"), 5064, ONE_JOB).await;
@@ -276,7 +279,10 @@ async fn of_two_servers_at_most_one_gets_a_label() {
         let (a, b) = tokio::join!(one.try_run(&backup), two.try_run(&backup));
         assert!(a.is_err() || b.is_err(), "both wrote l{n}");
         for refusal in [&a, &b].into_iter().filter_map(|outcome| outcome.as_ref().err()) {
-            assert!(refusal.number == 5064 && refusal.text.contains(&format!("Snapshot with name 'l{n}'")), "{refusal}");
+            assert!(
+                refusal.number == 5064 && refusal.text.contains(&format!("Snapshot with name 'l{n}'")),
+                "{refusal}"
+            );
         }
         let folder = scratch.path().join(format!("repository/__holdfast_repository_r/__ss_l{n}"));
         let infos = files(folder).iter().filter(|path| path.to_str().unwrap().contains("__info_")).count();
