@@ -160,6 +160,7 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     let mysql = MysqlServer::bind(&options, sessions).await?;
     let http = HttpServer::bind(SocketAddr::new(values.bind_address, values.http_port)).await?;
     listening.extend([("mysql", mysql.address()?), ("http", http.address()?)]);
+    frontend.listens_at(mysql.address()?.port(), http.address()?.port());
     match local {
         Some((address, membership)) => {
             let known = membership.filter(|(cluster, _)| *cluster == catalog.image().identity.cluster);

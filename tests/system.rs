@@ -13,6 +13,7 @@ mod system {
     mod demo;
     mod harness;
     mod jobs;
+    mod power;
     mod sample;
     mod slt;
 }

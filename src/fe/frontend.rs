@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 
@@ -23,6 +23,8 @@ pub struct Frontend {
     pub(super) config: FeConfig,
     pub(super) clock: Clock,
     pub(super) started: Timestamp,
+    /// The MySQL and the HTTP port, once they listen.
+    ports: OnceLock<[u16; 2]>,
     /// Directories of this process: no statement reads or writes files there.
     data_dirs: Vec<PathBuf>,
     /// Images that queries are reading: files that these name are no garbage.
@@ -30,7 +32,7 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Puts the FE together. `data_dirs` are the directories that FILES() and repositories must keep out of.
+    /// Puts the FE together. `data_dirs` are the directories that FILES() and repositories must keep out of, the FE's first.
     pub fn new(
         catalog: Arc<Catalog>,
         fleet: Fleet,
@@ -39,7 +41,12 @@ impl Frontend {
         clock: Clock,
         data_dirs: &[&Path],
     ) -> Result<Arc<Self>> {
-        let spill = data_dirs.first().map_or_else(std::env::temp_dir, |dir| dir.join("spill"));
+        let spill = data_dirs.first().ok_or_else(|| Error::internal("an FE without a directory"))?.join("spill");
+        // What an earlier process was spilling when it died.
+        match std::fs::remove_dir_all(&spill) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("clear", &spill)(err)),
+            _ => {}
+        }
         let memory = usize::try_from(config.get().query_mem_limit).unwrap_or(usize::MAX);
         let canonical = |dir: &&Path| dir.canonicalize().map_err(Error::io("open directory", dir));
         Ok(Arc::new(Self {
@@ -50,9 +57,20 @@ impl Frontend {
             config,
             started: clock.now(),
             clock,
+            ports: OnceLock::new(),
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),
         }))
+    }
+
+    /// Says where the MySQL and the HTTP port listen, for SHOW FRONTENDS.
+    pub fn listens_at(&self, mysql: u16, http: u16) {
+        // Ports do not change while a process lives.
+        let _ = self.ports.set([mysql, http]);
+    }
+
+    pub(super) fn ports(&self) -> [u16; 2] {
+        self.ports.get().copied().unwrap_or_default()
     }
 
     /// The newest image, and a promise that no file it names is thrown away while the caller keeps it.

@@ -38,6 +38,10 @@ pub(super) async fn insert(
     text: &str,
 ) -> Result<Outcome> {
     let (database, name) = qualified(context, &insert.table)?;
+    if insert.label.is_some() {
+        // A label that is not remembered would promise that a repeated load is refused.
+        return Err(Error::Unsupported("INSERT … WITH LABEL".into()));
+    }
     let image = fe.catalog.image();
     image.check_not_restoring(database, name)?;
     let table = image.table(database, name)?.clone();
@@ -71,8 +75,7 @@ pub(super) async fn insert(
     };
     match committed {
         Ok(affected) => {
-            let label = insert.label.as_ref().map_or_else(|| format!("insert_{write}"), |label| label.to_string());
-            let info = format!("{{'label':'{label}', 'status':'VISIBLE', 'txnId':'{write}'}}");
+            let info = format!("{{'label':'insert_{write}', 'status':'VISIBLE', 'txnId':'{write}'}}");
             Ok(Outcome::Done { affected, info })
         }
         Err(err) => {

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, SchemaRef};
@@ -40,6 +41,9 @@ const SAMPLE: usize = 500;
 
 /// A field longer than this is an error, and so the memory for a batch has a bound.
 const MAX_FIELD: usize = 1 << 20;
+
+/// A row longer than this is an error too.
+const MAX_ROW: usize = 16 << 20;
 
 /// What a call of `FILES` asks for.
 #[derive(Debug, Clone)]
@@ -183,7 +187,37 @@ fn parquet_columns(path: &Path) -> Result<Vec<(String, ColumnType)>> {
     reader.schema().fields().iter().map(column).collect()
 }
 
-type Records = csv::ByteRecordsIntoIter<BufReader<File>>;
+/// The rows of a CSV file.
+struct Records {
+    rows: csv::ByteRecordsIntoIter<Bounded>,
+    /// Bytes read since the last row.
+    since: Arc<AtomicUsize>,
+}
+
+/// Reads until a row gets too long: a quote that nobody closes, or a file that has no lines.
+struct Bounded {
+    file: BufReader<File>,
+    since: Arc<AtomicUsize>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        match self.since.fetch_add(read, Ordering::Relaxed) {
+            0..=MAX_ROW => Ok(read),
+            _ => Err(std::io::Error::other(format!("a row is longer than {} MiB", MAX_ROW >> 20))),
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = csv::Result<csv::ByteRecord>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.since.store(0, Ordering::Relaxed);
+        self.rows.next()
+    }
+}
 
 fn open_csv(path: &Path, format: &Format) -> Result<Records> {
     let Format::Csv { separator, enclose, escape, skip, trim, .. } = format else {
@@ -193,7 +227,8 @@ fn open_csv(path: &Path, format: &Format) -> Result<Records> {
     for _ in 0..*skip {
         file.skip_until(b'\n').map_err(Error::io("read", path))?;
     }
-    Ok(csv::ReaderBuilder::new()
+    let since = Arc::new(AtomicUsize::new(0));
+    let rows = csv::ReaderBuilder::new()
         .delimiter(*separator)
         .quoting(enclose.is_some())
         .quote(enclose.unwrap_or(b'"'))
@@ -201,8 +236,9 @@ fn open_csv(path: &Path, format: &Format) -> Result<Records> {
         .trim(if *trim { csv::Trim::All } else { csv::Trim::None })
         .has_headers(false)
         .flexible(true)
-        .from_reader(file)
-        .into_byte_records())
+        .from_reader(Bounded { file, since: since.clone() })
+        .into_byte_records();
+    Ok(Records { rows, since })
 }
 
 fn csv_columns(path: &Path, format: &Format) -> Result<Vec<(String, ColumnType)>> {

@@ -104,7 +104,7 @@ functions! {
         |a| Ok(usize::try_from(number(a, 0)).ok().filter(|at| *at > 0).and_then(|at| a.get(at)).map_or(Datum::Null, Clone::clone));
 
     ["year"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.year().into());
-    ["quarter"] (Time) 1..1, INT, false, |a| on_time(a, |t| ((t.month() + 2) / 3).into());
+    ["quarter"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.month().div_ceil(3).into());
     ["month"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.month().into());
     ["day" "dayofmonth"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.day().into());
     ["hour"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.hour().into());

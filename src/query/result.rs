@@ -176,9 +176,9 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
         DataFusionError::ExecutionJoin(inner) => Error::internal(inner),
         DataFusionError::ResourcesExhausted(message) => Error::Refused(format!(
-            "queries may use {} MiB of memory, and this one needs more: {}",
+            "queries may use {} MiB of memory together, and this one needs more: {}",
             memory >> 20,
-            first_line(&message)
+            first_line(&message).split(" with top memory consumers").next().unwrap_or_default()
         )),
         other => Error::internal(first_line(&other.strip_backtrace())),
     }

@@ -570,7 +570,7 @@ fn moved(time: Expr, by: Interval, back: bool) -> Result<Expr> {
 }
 
 fn shifted(time: Expr, count: Expr, unit: &str, back: bool) -> Result<Expr> {
-    let unit = unit.strip_suffix('S').filter(|unit| *unit != "").unwrap_or(unit);
+    let unit = unit.strip_suffix('S').unwrap_or(unit);
     let function = match unit {
         "YEAR" | "QUARTER" | "MONTH" | "WEEK" | "DAY" => "__add_days",
         "HOUR" | "MINUTE" | "SECOND" | "MICROSECOND" => "__add_time",

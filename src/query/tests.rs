@@ -559,7 +559,9 @@ async fn files_are_tables() {
     std::fs::write(dir.join("bad.csv"), format!("id\n{}x\n", "1\n".repeat(600))).unwrap();
     std::fs::write(dir.join("bad.parquet"), "PAR1 nothing PAR1").unwrap();
     std::fs::write(fixture.dir.path().join("secret.csv"), "1\n").unwrap();
+    std::fs::write(dir.join("quote.csv"), format!("id\n\"{}", "x\n".repeat(9 << 20))).unwrap();
     for (call, expected) in [
+        (csv("quote.csv", ", 'csv.enclose'='\"'"), "a row is longer than 16 MiB"),
         (csv("bad.csv", ""), "bad.csv, row 602, column $1: 'x' is not a value of type bigint"),
         (csv("none*.csv", ""), "no file matches"),
         (csv("../secret.csv", ""), "may not read"),
@@ -589,7 +591,7 @@ async fn memory_is_bounded() {
         fixture.rows(&format!("SELECT a.`$2` FROM {files} a JOIN {files} b ON a.`$2` = b.`$2` ORDER BY b.`$1`")).await;
     match found {
         Ok(rows) => assert_eq!(rows.len(), 60_000),
-        Err(err) => assert!(err.report().contains("queries may use 1 MiB of memory"), "{}", err.report()),
+        Err(err) => assert!(err.report().contains("queries may use 1 MiB of memory together"), "{}", err.report()),
     }
     assert_eq!(fixture.rows("SELECT 1").await.unwrap(), ["1"]);
 }

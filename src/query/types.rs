@@ -15,8 +15,8 @@ pub(super) fn column_type(ty: &DataType) -> Result<ColumnType, DataFusionError> 
         DataType::Int8 => ColumnType::TinyInt,
         DataType::Int16 | DataType::UInt8 => ColumnType::SmallInt,
         DataType::Int32 | DataType::UInt16 => ColumnType::Int,
-        DataType::Int64 | DataType::UInt32 => ColumnType::BigInt,
-        DataType::UInt64 => ColumnType::Decimal { precision: 20, scale: 0 },
+        // What counts rows is UInt64; a larger value, from a Parquet file, is an error.
+        DataType::Int64 | DataType::UInt32 | DataType::UInt64 => ColumnType::BigInt,
         DataType::Float16 | DataType::Float32 | DataType::Float64 => ColumnType::Double,
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)

@@ -115,7 +115,7 @@ pub(super) fn check(query: &Query) -> Result<()> {
     Err(Error::Unsupported(refused.into()))
 }
 
-/// Where the placeholders are. Breaks at one that is not `?`.
+/// Where the placeholders are. Breaks at one that is neither `?` nor a column of `FILES`.
 struct Spans(Vec<Span>);
 
 impl Visitor for Spans {
@@ -124,6 +124,8 @@ impl Visitor for Spans {
     fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<String> {
         match &value.value {
             Value::Placeholder(text) if text == "?" => self.0.push(value.span),
+            // `$1` is the first column of a CSV file without a header.
+            Value::Placeholder(text) if text.starts_with('$') => {}
             Value::Placeholder(text) => return ControlFlow::Break(text.clone()),
             _ => {}
         }
@@ -186,7 +188,7 @@ impl VisitorMut for Replace {
     type Break = ();
 
     fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
-        if let Value::Placeholder(_) = value.value
+        if matches!(&value.value, Value::Placeholder(text) if text == "?")
             && let Some(literal) = self.0.pop_front()
         {
             value.value = literal;

@@ -151,7 +151,7 @@ fn rows_of_all_types_survive() {
     assert_eq!((files[0].rows, files[0].schema_version), (2501, 1));
     fixture.store.verify(&files[0]).unwrap();
     let read = fixture.scan(&files, &fixture.spec()).unwrap();
-    assert_eq!(rows(&[read.clone()]), rows(&batches));
+    assert_eq!(rows(std::slice::from_ref(&read)), rows(&batches));
     assert_sorted(&read, 2);
     let bounds = files[0].bounds.clone().unwrap();
     assert_eq!((bounds.min, bounds.max), (row(&read, 0)[0].clone(), row(&read, 2500)[0].clone()));
@@ -163,7 +163,7 @@ fn a_file_is_plain_parquet_that_describes_itself() {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     let mut fixture = Fixture::new(1);
     let batch = fixture.batch(700);
-    let files = fixture.write(3, &[batch.clone()], small());
+    let files = fixture.write(3, std::slice::from_ref(&batch), small());
     let file = fs::File::open(fixture.store.path(files[0].id)).unwrap();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let footer = builder.metadata().file_metadata().key_value_metadata().unwrap().clone();
@@ -203,13 +203,13 @@ fn a_merge_keeps_rows_and_order() {
         let files: Vec<_> = batches
             .iter()
             .enumerate()
-            .flat_map(|(at, batch)| fixture.write(at as u64, &[batch.clone()], small()))
+            .flat_map(|(at, batch)| fixture.write(at as u64, std::slice::from_ref(batch), small()))
             .collect();
         let merged = compact(&fixture.store, &files, fixture.of(9), 4, Limits::default()).unwrap();
         let merged = fixture.install(merged);
         assert_eq!((merged.len(), merged[0].id.number), (1, 4));
         let read = fixture.scan(&merged, &fixture.spec()).unwrap();
-        assert_eq!(rows(&[read.clone()]), rows(&batches));
+        assert_eq!(rows(std::slice::from_ref(&read)), rows(&batches));
         assert_sorted(&read, keys as usize);
     }
 }
@@ -218,7 +218,7 @@ fn a_merge_keeps_rows_and_order() {
 fn columns_are_found_by_id_after_schema_changes() {
     let mut fixture = Fixture::new(1);
     let batch = fixture.batch(400);
-    let files = fixture.write(1, &[batch.clone()], small());
+    let files = fixture.write(1, std::slice::from_ref(&batch), small());
     // c1 is dropped, another column takes its name, two are added, and c10 moves.
     let mut now = fixture.schema.clone();
     now.version = 2;
@@ -298,7 +298,7 @@ fn filters_return_what_a_plain_loop_does() {
             *expected.entry(format!("{row:?}")).or_insert(0) += 1;
         }
         let found = fixture.scan(&files, &spec).unwrap();
-        assert_eq!(rows(&[found.clone()]), expected, "{:?}", spec.filters);
+        assert_eq!(rows(std::slice::from_ref(&found)), expected, "{:?}", spec.filters);
         let limited = ScanSpec { limit: Some(5), ..spec };
         let few = fixture.scan(&files, &limited).unwrap();
         assert_eq!(few.num_rows(), found.num_rows().min(5));
@@ -367,7 +367,7 @@ async fn a_stream_returns_the_same_rows_and_ends_after_an_error() {
 fn a_store_keeps_what_was_installed_and_drops_what_was_not() {
     let mut fixture = Fixture::new(1);
     let batch = fixture.batch(10);
-    let files = fixture.write(1, &[batch.clone()], small());
+    let files = fixture.write(1, std::slice::from_ref(&batch), small());
     let dir = fixture._dir.path().join("be/storage");
     let (_, torn) = fixture.store.stage().unwrap();
     let torn_path = torn.path().to_owned();

@@ -192,11 +192,11 @@ pub(super) fn frontends(fe: &Frontend, image: &Image) -> Listing {
     let config = fe.config.get();
     let text = |text: &dyn ToString| Some(text.to_string());
     listing.push(vec![
-        Some(format!("{}_{}", config.bind_address, config.query_port)),
+        Some(format!("{}_{}", config.bind_address, fe.ports()[0])),
         text(&config.bind_address),
         None,
-        text(&config.http_port),
-        text(&config.query_port),
+        text(&fe.ports()[1]),
+        text(&fe.ports()[0]),
         None,
         text(&"LEADER"),
         text(&image.identity.cluster),

@@ -148,7 +148,7 @@ mod tests {
         for text in [
             "CREATE TABLE t (a INT) DISTRIBUTED BY HASH(a) BUCKETS 1 PROPERTIES ('replication_num' = '3')",
             // Names and texts of any characters.
-            "CREATE TABLE `🦀 ``ta\"ble'` (`select` VARCHAR(20) NOT NULL DEFAULT 'it''s \"q\" \\\\n \\% é🦀' COMMENT \
+            "CREATE TABLE `🦀 ``ta\"ble'` (`select` VARCHAR(60) NOT NULL DEFAULT 'it''s \"q\" \\\\n \\% é🦀' COMMENT \
              'c1 \"x\" \\'y\\' \\\\ \n \\_ %', `b ``` STRING NULL COMMENT '') COMMENT 'a \"comment\"\\twith `all` \\\\' \
              DISTRIBUTED BY HASH(`select`, `b ```) BUCKETS 7 PROPERTIES ('replication_num' = '3')",
             // Every type, with its default.

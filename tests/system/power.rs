@@ -1,0 +1,210 @@
+//! Power cuts: a file system in a file loses everything that was not synced, and the servers on it come back.
+//!
+//! The server dies, and the file under the mounted file system is copied: what is still in the kernel's cache of the
+//! file system is not in the copy, as it would not be on a disk. The copy takes its place, is mounted (the journal is
+//! replayed), and the server starts on it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::client::Client;
+use super::harness::Launch;
+use super::harness::Scratch;
+use super::harness::skip;
+use super::sample;
+
+/// A disk whose power can be cut.
+struct Disk {
+    scratch: Scratch,
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    /// `None`, after saying so, where file systems cannot be mounted.
+    fn new(megabytes: u32) -> Option<Self> {
+        let scratch = Scratch::new();
+        let (image, mount) = (scratch.path().join("image"), scratch.path().join("mount"));
+        std::fs::create_dir(&mount).unwrap();
+        let disk = Self { scratch, image, mount };
+        let size = format!("{megabytes}M");
+        let made = run("truncate", &["-s", &size, disk.image()]) && run("mkfs.ext4", &["-q", disk.image()]);
+        if made && disk.mounted() {
+            return Some(disk);
+        }
+        skip("mkfs.ext4, root and loop devices", "apt-get install e2fsprogs mount, and run as root");
+        None
+    }
+
+    fn image(&self) -> &str {
+        self.image.to_str().unwrap()
+    }
+
+    /// Without the habits by which ext4 syncs what a program forgot to.
+    fn mounted(&self) -> bool {
+        run("mount", &["-o", "loop,commit=300,noauto_da_alloc", self.image(), self.mount.to_str().unwrap()])
+    }
+
+    /// Cuts the power and brings it back. The server must be dead.
+    fn cut(&self) {
+        let copy = self.scratch.path().join("copy");
+        assert!(run("cp", &["--sparse=always", self.image(), copy.to_str().unwrap()]));
+        assert!(run("umount", &[self.mount.to_str().unwrap()]));
+        std::fs::rename(copy, &self.image).unwrap();
+        assert!(self.mounted());
+    }
+
+    fn launch(&self) -> Launch {
+        Launch::standalone(&self.mount)
+    }
+
+    fn repository(&self) -> String {
+        format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}/repository'", self.mount.display())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        run("umount", &["-l", self.mount.to_str().unwrap()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+const WAIT: &str = "PROPERTIES ('wait' = 'true')";
+const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_power_cut() {
+    let Some(disk) = Disk::new(256) else { return };
+    let launch = disk.launch();
+    let mut expected = None;
+    let statements = [
+        "CREATE DATABASE shop".to_owned(),
+        disk.repository(),
+        "CREATE TABLE shop.t (k INT, v VARCHAR(20)) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 3".to_owned(),
+        "INSERT INTO shop.t VALUES (1, 'a'), (2, 'b'), (3, NULL)".to_owned(),
+        "INSERT INTO shop.t SELECT k + 10, v FROM shop.t".to_owned(),
+        format!("BACKUP SNAPSHOT shop.l TO r {WAIT}"),
+        "DROP DATABASE shop FORCE".to_owned(),
+        format!("RESTORE SNAPSHOT shop.l FROM r {LATEST}"),
+        "TRUNCATE TABLE shop.t".to_owned(),
+        format!("RESTORE SNAPSHOT shop.l FROM r {LATEST}"),
+    ];
+    for statement in statements {
+        let mut server = launch.start();
+        let mut client = server.connect().await;
+        if let Some((tables, content)) = &expected {
+            assert_eq!(*tables, tables_of(&mut client).await, "before {statement}");
+            assert_eq!(*content, contents(&mut client).await, "before {statement}");
+        }
+        client.run(&statement).await;
+        expected = Some((tables_of(&mut client).await, contents(&mut client).await));
+        server.kill();
+        disk.cut();
+    }
+    let server = launch.start();
+    let mut client = server.connect().await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM shop.t").await, "6");
+    assert_eq!(expected.unwrap().1, contents(&mut client).await);
+    assert_eq!(client.run("SHOW SNAPSHOT ON r").await.column("Status"), ["OK"]);
+}
+
+async fn tables_of(client: &mut Client) -> Vec<String> {
+    let tables = client.run("SELECT table_schema, table_name FROM information_schema.tables").await;
+    let mut names: Vec<String> = tables.rows.iter().map(|row| format!("{row:?}")).collect();
+    names.sort();
+    names
+}
+
+async fn contents(client: &mut Client) -> Option<super::client::Contents> {
+    let databases = client.run("SHOW DATABASES LIKE 'shop'").await;
+    match databases.rows.is_empty() {
+        true => None,
+        false => Some(client.contents("shop").await),
+    }
+}
+
+/// The power goes right after a record of a job was written: the job goes on from that record.
+#[tokio::test]
+async fn jobs_go_on_after_a_power_cut_at_any_record() {
+    let Some(disk) = Disk::new(256) else { return };
+    let launch = disk.launch();
+    let server = launch.start();
+    let mut client = server.connect().await;
+    sample::create(&mut client, "shop").await;
+    client.run(disk.repository()).await;
+    assert!(server.stop().await.success());
+    for state in ["snapshoting", "upload_snapshot", "uploading", "save_meta", "upload_info", "finished"] {
+        let mut server = launch.clone().dies_at(&format!("backup.{state}.after")).start();
+        let mut client = server.connect().await;
+        client.run(sample::events("shop", state.len() as u64)).await;
+        let before = client.contents("shop").await;
+        let _ = client.try_run(format!("BACKUP SNAPSHOT shop.{state} TO r")).await;
+        server.died().await;
+        disk.cut();
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.finished("BACKUP", "shop").await;
+        assert_eq!(client.contents("shop").await, before, "{state}");
+        client.run(format!("RESTORE SNAPSHOT copy.{state} FROM r {LATEST}")).await;
+        assert_eq!(client.contents("copy").await, before, "{state}");
+        client.run("DROP DATABASE copy FORCE").await;
+        assert!(server.stop().await.success());
+    }
+    let server = launch.start();
+    let mut client = server.connect().await;
+    let backed_up = client.contents("shop").await;
+    assert!(server.stop().await.success());
+    for state in ["snapshoting", "download", "downloading", "commit", "committing", "finished"] {
+        let mut server = launch.clone().dies_at(&format!("restore.{state}.after")).start();
+        let mut client = server.connect().await;
+        client.run("TRUNCATE TABLE shop.events").await;
+        let _ =
+            client.try_run("RESTORE SNAPSHOT shop.finished FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+        server.died().await;
+        disk.cut();
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.finished("RESTORE", "shop").await;
+        assert_eq!(client.contents("shop").await, backed_up, "{state}");
+        assert!(server.stop().await.success());
+    }
+}
+
+/// A repository and a data directory on a full disk: an error that says so, and nothing is lost.
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_nothing_is_lost() {
+    let Some(disk) = Disk::new(64) else { return };
+    let (scratch, launch) = (Scratch::new(), disk.launch());
+    let server = launch.start();
+    let mut client = server.connect().await;
+    sample::create(&mut client, "shop").await;
+    let before = client.contents("shop").await;
+    client.run(disk.repository()).await;
+    client.run(format!("CREATE REPOSITORY other WITH BROKER ON LOCATION 'file://{}'", scratch.sub("other"))).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    for statement in [
+        format!("BACKUP SNAPSHOT shop.l TO r {WAIT}"),
+        format!("BACKUP SNAPSHOT shop.l TO other {WAIT}"),
+        sample::events("shop", 77),
+        "CREATE DATABASE d".to_owned(),
+    ] {
+        let refusal = client.try_run(&statement).await.expect_err(&statement);
+        assert!(
+            format!("{refusal:?}").to_lowercase().contains("storage space")
+                || format!("{refusal:?}").contains("No space left"),
+            "{statement}: {refusal:?}"
+        );
+    }
+    assert_eq!(client.contents("shop").await, before);
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(client.contents("shop").await, before);
+    client.run(format!("BACKUP SNAPSHOT shop.l TO r {WAIT}")).await;
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, before);
+    assert!(server.stop().await.success());
+}
