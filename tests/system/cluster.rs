@@ -120,6 +120,7 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
         let mut client = with_sample(&cluster, &scratch, copies).await;
         let expected = client.contents("shop").await;
         for place in ["be.confirm", "be.upload"] {
+            eprintln!("{copies} {place}");
             cluster.restart(1, Some(place)).await;
             let label = place.replace('.', "_");
             client.run(format!("BACKUP SNAPSHOT shop.{label} TO r")).await;
