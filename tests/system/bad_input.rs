@@ -117,7 +117,7 @@ async fn names_may_be_long_and_of_any_script() {
         let refusal = client.try_run(format!("CREATE DATABASE `{name}`")).await.expect_err(&name);
         assert_eq!(refusal.number, 1102, "{name}: {refusal}");
     }
-    for label in ["a/b", "a:b", "a b", "", "é"] {
+    for label in ["a/b", "a:b", "a b", ""] {
         client.refused(format!("BACKUP SNAPSHOT shop.`{label}` TO r"), 5082, "Incorrect label name").await;
     }
 }
@@ -154,8 +154,8 @@ async fn locations_that_cannot_be() {
         ("ftp://host/x", 1235, "ftp"),
         ("file:///proc/nowhere", 5064, "/proc/nowhere"),
         (&format!("file://{}/below", scratch.sub("file")), 5064, "file/below"),
-        (&format!("file://{}", server.launch.data().display()), 5064, "data"),
-        (&format!("file://{}/meta/x", server.launch.data().display()), 5064, "data"),
+        (&format!("file://{}/meta", server.launch.data().display()), 5064, "meta"),
+        (&format!("file://{}/storage/x", server.launch.data().display()), 5064, "storage"),
     ] {
         client.refused(create(location), number, named).await;
     }
@@ -210,7 +210,7 @@ async fn a_repository_on_a_full_disk() {
     client.run(format!("CREATE REPOSITORY small WITH BROKER ON LOCATION 'file://{}'", scratch.sub("small"))).await;
     std::fs::write(scratch.sub("small/ballast"), vec![0; 40_000]).unwrap();
     // A full disk may have room again later, so the job tries until its deadline; here a user ends it.
-    client.run("BACKUP SNAPSHOT shop.full TO small").await;
+    client.run("BACKUP SNAPSHOT shop.l TO small").await;
     let failed = |answer: &super::client::Answer| {
         answer.column("TaskErrMsg")[0].contains("__objects") || answer.column("State") == ["CANCELLED"]
     };

@@ -120,6 +120,8 @@ impl Client {
             let values = |row: Row| row.unwrap().into_iter().map(text).collect();
             let last = Answer { columns, rows: rows.into_iter().map(values).collect(), affected };
             if result.is_empty() {
+                // An error of the statement after the last result is waiting here.
+                result.drop_result().await?;
                 return Ok(last);
             }
         }

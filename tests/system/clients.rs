@@ -67,13 +67,13 @@ async fn a_script_of_many_statements_runs_through_mariadb() {
         "USE m;\nINSERT INTO t VALUES (4, 'four');\nSELECT * FROM missing;\nINSERT INTO t VALUES (5, 'five');\n";
     let (well, _, err) = mariadb(&server, &["--batch"], script).await.unwrap();
     assert!(!well);
-    assert_eq!(err.lines().next(), Some("ERROR 5502 (42602) at line 3: Unknown table 'm.missing'"));
+    assert!(err.contains("ERROR 5502 (42602) at line 3: Unknown table 'm.missing'"), "{err}");
     let (_, out, _) = mariadb(&server, &["--batch", "--skip-column-names"], "SELECT COUNT(*) FROM m.t").await.unwrap();
     assert_eq!(out, "4\n");
     // A cancelled job is an error too.
     let script = "RESTORE SNAPSHOT m.none FROM r PROPERTIES (\"backup_timestamp\" = \"latest\", \"wait\" = \"true\")";
     let (well, _, err) = mariadb(&server, &["--batch"], script).await.unwrap();
-    assert!(!well && err.starts_with("ERROR 5064 (42000) at line 1: "), "{err}");
+    assert!(!well && err.contains("ERROR 5064 (42000) at line 1: "), "{err}");
     // Interactive-like output, and what the client asks on its own.
     let (well, out, err) =
         mariadb(&server, &["--table", "m", "-e", "status; SELECT v FROM t LIMIT 0"], "").await.unwrap();

@@ -37,6 +37,12 @@ impl Cluster {
     async fn restart(&mut self, n: usize, place: Option<&str>) {
         let be = &mut self.bes[n];
         be.kill();
+        // Else the FE might take the BE that is gone for the one that comes.
+        let port = be.port("be").to_string();
+        let mut client = self.fe.connect().await;
+        let gone =
+            |answer: &Answer| answer.records().iter().any(|row| row["BePort"] == port && row["Alive"] == "false");
+        client.wait_until("SHOW BACKENDS", gone).await;
         // The FE knows it by its port.
         let launch = be.launch.clone().flag("--be-port", be.port("be"));
         *be = match place {
@@ -44,7 +50,6 @@ impl Cluster {
             None => launch.dies_at("nowhere"),
         }
         .start();
-        let mut client = self.fe.connect().await;
         self.all_alive(&mut client).await;
     }
 }
@@ -115,6 +120,7 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
         let mut client = with_sample(&cluster, &scratch, copies).await;
         let expected = client.contents("shop").await;
         for place in ["be.confirm", "be.upload"] {
+            eprintln!("{copies} {place}");
             cluster.restart(1, Some(place)).await;
             let label = place.replace('.', "_");
             client.run(format!("BACKUP SNAPSHOT shop.{label} TO r")).await;
@@ -207,7 +213,7 @@ async fn the_front_end_comes_back_to_its_backends() {
     client.run("UPDATE information_schema.be_configs SET value = '0' WHERE name = 'max_upload_speed_kbps'").await;
     client.finished("BACKUP", "shop").await;
     assert_eq!(client.contents("shop").await, expected);
-    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {}", LATEST.replace(')', ", 'replication_num' = '1')"))).await;
     assert_eq!(client.contents("copy").await, expected);
 }
 

@@ -37,7 +37,8 @@ impl AsyncDB for Connection {
         let value = |value: Option<String>| match value {
             None => "NULL".to_owned(),
             Some(text) if text.is_empty() => "(empty)".to_owned(),
-            Some(text) => text,
+            // A row of the file is one line.
+            Some(text) => text.replace('\n', " "),
         };
         let rows = answer.rows.into_iter().map(|row| row.into_iter().map(value).collect()).collect();
         Ok(DBOutput::Rows { types: answer.columns.iter().map(|(_, ty)| kind(*ty)).collect(), rows })
