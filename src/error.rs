@@ -136,16 +136,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Backend { retryable, .. } | Self::Repository { retryable, .. } => *retryable,
-            Self::Io { source, .. } => {
-                use std::io::ErrorKind;
-                let lasting = [
-                    ErrorKind::NotFound,
-                    ErrorKind::PermissionDenied,
-                    ErrorKind::ReadOnlyFilesystem,
-                    ErrorKind::StorageFull,
-                ];
-                !lasting.contains(&source.kind())
-            }
+            Self::Io { source, .. } => !is_lasting(source.kind()),
             Self::Conflict(_) => true,
             Self::Syntax { .. }
             | Self::Analysis(_)
@@ -191,6 +182,22 @@ impl Error {
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::Internal(message.to_string())
     }
+}
+
+/// Whether an I/O error will be the same until somebody does something about it.
+pub fn is_lasting(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(
+        kind,
+        NotFound
+            | PermissionDenied
+            | ReadOnlyFilesystem
+            | StorageFull
+            | QuotaExceeded
+            | NotADirectory
+            | IsADirectory
+            | FileTooLarge
+    )
 }
 
 fn position(line: u64, column: u64) -> String {

@@ -148,6 +148,12 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     let catalog = Arc::new(tokio::task::spawn_blocking(move || Catalog::open(&dir, &time)).await??);
     let fleet = Fleet::new(catalog.clone(), config.clone(), clock.clone());
     let jobs = Jobs::new(catalog.clone(), fleet.clone(), clock.clone(), shutdown.clone());
+    // As `--data-dir` lays them out: then the whole of it is the data directory.
+    if let [meta, storage] = &data_dirs[..]
+        && let Some(parent) = meta.parent().filter(|dir| dir.join("meta") == *meta && dir.join("storage") == *storage)
+    {
+        data_dirs.push(parent.to_owned());
+    }
     let dirs: Vec<&Path> = data_dirs.iter().map(PathBuf::as_path).collect();
     let frontend = Frontend::new(catalog.clone(), fleet.clone(), jobs.clone(), config.clone(), clock.clone(), &dirs)?;
     let sessions = Sessions::new(catalog.clone(), clock, Arc::new(fe::Service(frontend.clone())));

@@ -201,6 +201,7 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
         rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
     let wanted = select(&meta, job, &selections)?;
     let now = cx.clock.now();
+    let found = timestamp.clone();
     let next = Job {
         state: JobState::Snapshoting,
         timestamp,
@@ -218,22 +219,29 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
             for table in &plan.tables {
                 draft.reserve(&job.database, &table.name, job.id)?;
             }
-            // The history shows what ALL meant.
-            for (n, wanted) in wanted.iter().enumerate().skip(selections.len()) {
-                let selection = Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
-                draft.put_row(Key::selection(job.id, n as u64), &selection)?;
-            }
+            put_selections(draft, job, &wanted[selections.len()..], selections.len())?;
             rows::put_document(draft, job.id, &plan)
         })
         .await;
     match advanced {
         // What is here does not allow it: the job stays in the history as cancelled, as in StarRocks.
         Err(err) if planning.load(Ordering::Relaxed) => {
-            cx.fail(job, &err).await?;
+            cx.catalog
+                .commit(|draft| put_selections(draft, job, &wanted[selections.len()..], selections.len()))
+                .await?;
+            cx.fail(&Job { timestamp: found, ..job.clone() }, &err).await?;
             Err(err)
         }
         other => other,
     }
+}
+
+/// Has the history show what ALL meant.
+fn put_selections(draft: &mut Draft, job: &Job, wanted: &[Wanted], first: usize) -> Result<()> {
+    wanted.iter().enumerate().try_for_each(|(n, wanted)| {
+        let selection = Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
+        draft.put_row(Key::selection(job.id, (first + n) as u64), &selection)
+    })
 }
 
 fn select(meta: &Meta, job: &Job, selections: &[Selection]) -> Result<Vec<Wanted>> {
@@ -352,6 +360,9 @@ fn check_schema(existing: &Table, backup: &TableMeta) -> Result<()> {
     }
     if existing.distribution.columns != backup.distribution {
         return differs("distribution columns");
+    }
+    if existing.distribution.buckets != backup.buckets {
+        return differs(&format!("{} buckets here, {} in the snapshot", existing.distribution.buckets, backup.buckets));
     }
     Ok(())
 }

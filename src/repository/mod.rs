@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::layers::TimeoutLayer;
 use opendal::{ErrorKind, Operator};
 use serde::de::DeserializeOwned;
 
@@ -79,8 +79,7 @@ impl Repository {
         }
         let operator = Operator::new(opendal::services::Fs::default().root("/"))
             .map_err(|err| Error::internal(format_args!("open location '{location}': {err}")))?
-            .layer(TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(REQUEST_TIMEOUT))
-            .layer(RetryLayer::new().with_jitter());
+            .layer(TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(REQUEST_TIMEOUT));
         let folder = rest.trim_matches('/');
         let separator = if folder.is_empty() { "" } else { "/" };
         let root = format!("{folder}{separator}{}/", layout::root(name));
@@ -418,7 +417,9 @@ impl Repository {
     }
 
     fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {
-        let retryable = err.is_temporary();
+        // OpenDAL takes every error of a disk that it has no name for as passing; a full one is not.
+        let io = std::error::Error::source(&err).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let retryable = err.is_temporary() && !io.is_some_and(|io| crate::error::is_lasting(io.kind()));
         let message = match std::error::Error::source(&err) {
             Some(source) => format!("{}: {source}", err.kind()),
             None => format!("{}: {}", err.kind(), err.message()),
