@@ -22,6 +22,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -35,6 +36,9 @@ pub const MAX_RECORD: usize = 8 * 1024;
 const FORMAT: u8 = 1;
 
 const HEADER: usize = 5;
+
+/// sled gives its own lock back a moment after it was closed in the same process.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A batch of more operations than this is written aside first.
 const LARGE: usize = 512;
@@ -113,10 +117,16 @@ impl Store {
         std::fs::create_dir_all(dir).map_err(Error::io("create catalog directory", dir))?;
         let open = || -> std::result::Result<sled::Db, Cause> {
             let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-            // sled panics on some damaged files where others give an error.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
-                Ok(opened) => Ok(opened?),
-                Err(_) => Err("its files are damaged".into()),
+            let patience = Instant::now() + LOCK_PATIENCE;
+            loop {
+                // sled panics on some damaged files where others give an error.
+                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| config.open())) {
+                    Err(_) => return Err("its files are damaged".into()),
+                    Ok(Err(sled::Error::Io(err))) if is_locked(&err) && Instant::now() < patience => {
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    Ok(opened) => return Ok(opened?),
+                }
             }
         };
         let db = open().map_err(|err| Error::Corrupt {
@@ -291,6 +301,11 @@ impl Disk {
         self.delete(keys(STAGED)?.into_iter())?;
         self.sync()
     }
+}
+
+/// sled words the refusal itself, so its kind is lost.
+fn is_locked(err: &std::io::Error) -> bool {
+    err.kind() == std::io::ErrorKind::WouldBlock || err.to_string().contains("could not acquire lock")
 }
 
 fn commit_loop(disk: &Disk, waiting: &mpsc::Receiver<Commit>) {
