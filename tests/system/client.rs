@@ -196,7 +196,7 @@ impl Client {
         let mut contents = Contents::new();
         for row in tables.rows {
             let table = row[0].clone().unwrap();
-            let path = format!("`{database}`.`{table}`");
+            let path = format!("`{database}`.`{}`", table.replace('`', "``"));
             let definition = self.run(format!("SHOW CREATE TABLE {path}")).await.rows[0][1].clone().unwrap();
             contents.insert(table, (definition, self.checksum(&path).await));
         }

@@ -166,6 +166,32 @@ async fn prepared_statements_carry_every_type() {
     assert_eq!(count, Some(10));
 }
 
+/// What SHOW CREATE TABLE says makes the same table.
+#[tokio::test]
+async fn definitions_make_the_tables_they_describe() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    super::sample::create(&mut client, "shop").await;
+    client
+        .run(
+            "USE shop; CREATE TABLE `o'dd \"name\"` (`a``b` INT NOT NULL DEFAULT '-1' COMMENT 'it''s \\\\ \"so\"', \
+             `select` BOOLEAN DEFAULT 'true', z DATETIME DEFAULT '2026-01-01 00:00:01', d DOUBLE DEFAULT '1e300') \
+             COMMENT 'ün\\nï' PARTITION BY RANGE(z) () DISTRIBUTED BY HASH(`a``b`) BUCKETS 1",
+        )
+        .await;
+    let before = client.contents("shop").await;
+    assert_eq!(before.len(), 4);
+    client.run("CREATE DATABASE again; USE again").await;
+    for (definition, _) in before.values() {
+        client.run(definition).await;
+    }
+    let definitions = |contents: super::client::Contents| {
+        contents.into_iter().map(|(table, (definition, _))| (table, definition)).collect::<Vec<_>>()
+    };
+    assert_eq!(definitions(client.contents("again").await), definitions(before));
+}
+
 #[tokio::test]
 async fn signals_and_exit_codes() {
     let scratch = Scratch::new();

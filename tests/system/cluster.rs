@@ -118,9 +118,10 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
         let scratch = Scratch::new();
         let mut cluster = Cluster::start(&scratch, 2).await;
         let mut client = with_sample(&cluster, &scratch, copies).await;
-        let expected = client.contents("shop").await;
-        for place in ["be.confirm", "be.upload"] {
-            eprintln!("{copies} {place}");
+        for (load, place) in [(50, "be.confirm"), (51, "be.upload")] {
+            // Something to upload.
+            client.run(sample::events("shop", load)).await;
+            let expected = client.contents("shop").await;
             cluster.restart(1, Some(place)).await;
             let label = place.replace('.', "_");
             client.run(format!("BACKUP SNAPSHOT shop.{label} TO r")).await;
@@ -135,6 +136,7 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
             assert_eq!(client.contents("copy").await, expected, "{place}, {copies} copies");
             client.run("DROP DATABASE copy FORCE").await;
         }
+        let expected = client.contents("shop").await;
         cluster.restart(1, Some("be.download")).await;
         client.run("RESTORE SNAPSHOT copy.be_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
         cluster.bes[1].died().await;

@@ -98,12 +98,6 @@ impl Launch {
         self
     }
 
-    /// The server aborts when it comes to this place for the nth time, counted from 0.
-    pub fn dies_at_nth(mut self, place: &str, nth: usize) -> Self {
-        self.failpoints = if nth == 0 { format!("{place}=return") } else { format!("{place}={nth}*off->return") };
-        self
-    }
-
     /// The server stays at this place for a while.
     pub fn stays_at(mut self, place: &str, millis: u64) -> Self {
         self.failpoints = format!("{place}=sleep({millis})");

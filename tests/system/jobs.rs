@@ -41,7 +41,9 @@ fn aside(mut client: Client, sql: &str) -> tokio::task::JoinHandle<Result<Answer
 #[tokio::test]
 async fn a_backup_locks_its_database_and_nothing_else() {
     let scratch = Scratch::new();
+    // What nothing names is garbage at once.
     let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1);
+    let launch = launch.set("compaction_interval_ms", 20).set("trash_file_expire_time_sec", 0);
     let (server, mut client) = start(&scratch, &launch).await;
     client.run("CREATE DATABASE other; CREATE TABLE other.t (k INT); INSERT INTO other.t VALUES (1)").await;
     let before = client.contents("shop").await;
@@ -56,9 +58,9 @@ async fn a_backup_locks_its_database_and_nothing_else() {
     client.refused(format!("RESTORE SNAPSHOT shop.slow FROM r {LATEST}"), 5064, ONE_JOB).await;
     client.refused("DROP DATABASE shop", 5064, "").await;
     client.refused("DROP REPOSITORY r", 5064, "Backup or restore job is running on this repository").await;
-    // Loads and DDL go on, and are not in the snapshot.
+    // Loads and DDL go on, and are not in the snapshot; its files stay.
     client.run(sample::events("shop", 50)).await;
-    client.run("DROP TABLE shop.nothing FORCE; CREATE TABLE shop.later (k INT)").await;
+    client.run("DROP TABLE shop.`values` FORCE; CREATE TABLE shop.later (k INT); TRUNCATE TABLE shop.events").await;
     // Another database has its own job.
     let other = aside(server.connect().await, "BACKUP SNAPSHOT other.l TO r PROPERTIES ('wait' = 'true')");
     client.wait_for_job("BACKUP", "other", &["UPLOADING", "SAVE_META", "UPLOAD_INFO", "FINISHED"]).await;
@@ -226,8 +228,12 @@ async fn a_second_backup_uploads_no_content() {
         assert_eq!(client.value("SELECT COUNT(*) FROM copy.nothing").await, "0");
         assert_eq!(client.contents("copy").await["events"], expected["events"]);
     }
-    let moved = "SELECT * FROM information_schema.backup_jobs";
-    eprintln!("{:?}", client.run(moved).await.records());
+    let moved = "SELECT LABEL, TOTAL_FILES > 0, MOVED_FILES, MOVED_BYTES > 0 FROM information_schema.backup_jobs ORDER BY JOB_ID";
+    let moved = client.run(moved).await.rows;
+    let row = |label: &str, files: usize| {
+        [label, "1", &files.to_string(), if files > 0 { "1" } else { "0" }].map(|text| Some(text.to_owned())).to_vec()
+    };
+    assert_eq!(moved, [row("first", first.len()), row("second", 0), row("third", 1)]);
 }
 
 #[tokio::test]
@@ -307,4 +313,39 @@ async fn the_session_can_wait_by_default() {
     assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["FINISHED"]);
     client.run("BACKUP SNAPSHOT shop.m TO r PROPERTIES ('wait' = 'false')").await;
     client.finished("BACKUP", "shop").await;
+}
+
+/// All tables of a snapshot are of one moment, whatever is loaded meanwhile.
+#[tokio::test]
+async fn a_snapshot_is_of_one_moment() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path()).set("compaction_interval_ms", 20).set("compaction_min_files", 3);
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run(repository(&scratch, "")).await;
+    client.run("CREATE DATABASE d").await;
+    for table in ["first", "second"] {
+        client.run(format!("CREATE TABLE d.{table} (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2")).await;
+    }
+    let mut loader = server.connect().await;
+    let loads = tokio::spawn(async move {
+        // Until the test drops it.
+        for k in 0.. {
+            loader.run(format!("INSERT INTO d.first VALUES ({k})")).await;
+            loader.run(format!("INSERT INTO d.second VALUES ({k})")).await;
+        }
+    });
+    let counts = "SELECT (SELECT COUNT(*) FROM d.first), (SELECT COUNT(*) FROM d.second)";
+    for n in 0..8 {
+        client.run(format!("BACKUP SNAPSHOT d.l{n} TO r PROPERTIES ('wait' = 'true')")).await;
+        client.run(format!("RESTORE SNAPSHOT copy{n}.l{n} FROM r {LATEST}")).await;
+        let restored = client.run(counts.replace("d.", &format!("copy{n}."))).await;
+        let live = client.run(counts).await;
+        for (what, answer) in [("restored", restored), ("queried", live)] {
+            let count = |at: usize| answer.rows[0][at].as_ref().unwrap().parse::<u64>().unwrap();
+            assert!(count(0) == count(1) || count(0) == count(1) + 1, "{what}: {} and {}", count(0), count(1));
+        }
+    }
+    assert!(!loads.is_finished());
+    loads.abort();
 }
