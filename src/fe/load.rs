@@ -38,6 +38,9 @@ pub(super) async fn insert(
     text: &str,
 ) -> Result<Outcome> {
     let (database, name) = qualified(context, &insert.table)?;
+    if database.eq_ignore_ascii_case(reading::INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!("tables of database '{database}' cannot be written")));
+    }
     if insert.label.is_some() {
         // A label that is not remembered would promise that a repeated load is refused.
         return Err(Error::Unsupported("INSERT … WITH LABEL".into()));
