@@ -133,10 +133,11 @@ async fn empty_databases_and_tables_and_zero_rows() {
     client.run("BACKUP SNAPSHOT empty.e TO r PROPERTIES ('wait' = 'true'); DROP DATABASE empty FORCE").await;
     client.run("RESTORE SNAPSHOT e FROM r PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')").await;
     assert_eq!(client.value("SELECT COUNT(*) FROM empty.t").await, "0");
-    // Nothing but separators and comments is an empty query, as in MySQL.
-    for sql in ["", ";", " -- nothing", "/* nothing */ ;"] {
-        client.refused(sql, 1065, "empty").await;
-    }
+    // An empty query is an error as in MySQL, a comment is none: drivers send one to see whether the server is there.
+    client.refused("", 1065, "empty").await;
+    client.refused(" \n", 1065, "empty").await;
+    client.run("/* ping */").await;
+    client.run("-- nothing").await;
 }
 
 #[tokio::test]
