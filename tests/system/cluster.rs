@@ -1,11 +1,18 @@
 //! One FE and several BEs, each a process; BEs that die in the midst of their tasks and come back.
 
+use std::io::BufRead;
+use std::io::BufReader;
+use std::process::Command;
+use std::process::Stdio;
+
 use super::client::Answer;
 use super::client::Client;
+use super::harness::HOLDFAST;
 use super::harness::Launch;
 use super::harness::Scratch;
 use super::harness::Server;
 use super::harness::rowset_files;
+use super::harness::skip;
 use super::sample;
 
 struct Cluster {
@@ -236,4 +243,37 @@ async fn a_backend_belongs_to_one_cluster() {
     assert!(refusal.is_err() || shown.column("Alive") == ["false"], "{shown:?}");
     assert!(strange.try_run("CREATE DATABASE d; CREATE TABLE d.t (k INT)").await.is_err());
     assert_eq!(client.value("SELECT k FROM d.t").await, "1");
+}
+
+/// The script that people start a cluster with: one FE and three BEs, which come back with their data.
+#[tokio::test]
+async fn the_script_starts_a_cluster() {
+    if Command::new("mariadb").arg("--version").output().is_err() {
+        return skip("the mariadb command line", "apt install mariadb-client");
+    }
+    let scratch = Scratch::new();
+    for start in ["first", "second"] {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster.sh");
+        let mut command = Command::new(script);
+        command.args([scratch.sub("cluster").as_str(), HOLDFAST]).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let lines: Vec<_> =
+            BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).take(5).collect();
+        assert_eq!(lines.last().map(String::as_str), Some("ready"), "{lines:?}");
+        let port = lines[0].split_once("mysql 127.0.0.1:").unwrap().1.split(',').next().unwrap();
+        let mut client = Client::connect(port.parse().unwrap()).await;
+        if start == "first" {
+            client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1), (2)").await;
+            client
+                .run(format!("{}; BACKUP SNAPSHOT d.l TO r PROPERTIES ('wait' = 'true')", repository(&scratch)))
+                .await;
+        }
+        let definition = client.run("SHOW CREATE TABLE d.t").await.rows[0][1].clone().unwrap();
+        assert!(definition.contains("\"replication_num\" = \"3\""), "{definition}");
+        client.run(format!("RESTORE SNAPSHOT {start}.l FROM r {LATEST}")).await;
+        assert_eq!(client.value(&format!("SELECT SUM(k) FROM {start}.t")).await, "3");
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        assert!(status.success(), "{status}");
+    }
 }
