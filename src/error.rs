@@ -37,7 +37,7 @@ pub enum Error {
     #[error("{}", unknown(.0))]
     NotFound(Entity),
     /// The name is taken. The client picks another.
-    #[error("{0} already exists")]
+    #[error("{}", taken(.0))]
     AlreadyExists(Entity),
     /// A name that cannot be one.
     #[error("Incorrect {} name '{}'{}", .entity.kind.word(), .entity.name, because(.reason))]
@@ -46,6 +46,14 @@ pub enum Error {
         entity: Entity,
         /// Why it cannot; empty where the standard text says enough.
         reason: String,
+    },
+    /// Columns, and what a statement gives them, do not fit each other. The client corrects one of them.
+    #[error("{message}")]
+    Misfit {
+        /// In which way.
+        kind: Misfit,
+        /// Names the column, and the value if there is one.
+        message: String,
     },
     /// A variable that cannot have this value, or none at all. The client corrects its SET.
     #[error("Variable '{variable}' {reason}")]
@@ -131,6 +139,40 @@ pub enum Error {
     Internal(String),
 }
 
+/// How columns, and what a statement gives them, can fail to fit: MySQL has an error number for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// NULL for a column that takes none.
+    Null,
+    /// No value for a column without a default.
+    NoDefault,
+    /// A text that is too long.
+    TooLong,
+    /// A number that is too large.
+    OutOfRange,
+    /// Something that is no value of the column's type.
+    WrongValue,
+    /// Something that is no date or time.
+    WrongTime,
+    /// More or fewer values than columns.
+    Count,
+    /// A column named twice.
+    Repeated,
+    /// A row that no partition holds.
+    NoPartition,
+    /// A DEFAULT that the column cannot hold.
+    WrongDefault,
+    /// A key of columns that do not exist.
+    UnknownKey,
+}
+
+impl Misfit {
+    /// An error of this kind.
+    pub fn error(self, message: impl Into<String>) -> Error {
+        Error::Misfit { kind: self, message: message.into() }
+    }
+}
+
 impl Error {
     /// Whether doing the same again, later, may succeed.
     pub fn is_retryable(&self) -> bool {
@@ -144,6 +186,7 @@ impl Error {
             | Self::NotFound(_)
             | Self::AlreadyExists(_)
             | Self::WrongName { .. }
+            | Self::Misfit { .. }
             | Self::WrongValue { .. }
             | Self::AccessDenied(_)
             | Self::Refused(_)
@@ -225,6 +268,13 @@ fn unknown(entity: &Entity) -> String {
         | Kind::PreparedStatement
         | Kind::Snapshot
         | Kind::User => format!("{entity} does not exist"),
+    }
+}
+
+fn taken(entity: &Entity) -> String {
+    match entity.kind {
+        crate::types::Kind::Column => format!("Duplicate column name '{}'", entity.name),
+        _ => format!("{entity} already exists"),
     }
 }
 

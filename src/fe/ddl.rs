@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::frontend::{Frontend, qualified};
+use super::frontend::{Frontend, writable};
 use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{Distribution, Draft, Partition, Table, Tablet};
@@ -13,16 +13,16 @@ use crate::types::{
 /// Bytes of a comment or a default: a column with both fits into one catalog record.
 const MAX_TEXT: usize = 2048;
 
-/// Properties that StarRocks' own SHOW CREATE TABLE writes and that mean nothing here, so that its scripts run.
-const WITHOUT_MEANING: &[&str] = &[
-    "bucket_size",
-    "compression",
-    "enable_persistent_index",
-    "fast_schema_evolution",
-    "in_memory",
-    "replicated_storage",
-    "storage_format",
-    "storage_medium",
+/// Properties that StarRocks' own SHOW CREATE TABLE writes, so that its scripts run: each with the values that ask for
+/// nothing but what a table here is anyway.
+const WITHOUT_MEANING: &[(&str, &[&str])] = &[
+    ("compression", &["zstd"]),
+    ("enable_persistent_index", &["true", "false"]),
+    ("fast_schema_evolution", &["true", "false"]),
+    ("in_memory", &["false"]),
+    ("replicated_storage", &["true"]),
+    ("storage_format", &["default"]),
+    ("storage_medium", &["hdd"]),
 ];
 
 pub(super) async fn create_database(fe: &Frontend, name: &Name, if_not_exists: bool) -> Result<Outcome> {
@@ -62,10 +62,7 @@ pub(super) async fn drop_database(fe: &Frontend, name: &Name, if_exists: bool) -
 }
 
 pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, create: &CreateTable) -> Result<Outcome> {
-    let (database, name) = qualified(context, &create.table)?;
-    if database.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
-        return Err(Error::AccessDenied(format!("tables cannot be created in database '{database}'")));
-    }
+    let (database, name) = writable(context, &create.table)?;
     let replication = replication(fe, &create.properties)?;
     let schema = schema(create)?;
     let distribution = distribution(fe, create, &schema)?;
@@ -134,9 +131,14 @@ fn empty_partition(
 }
 
 fn replication(fe: &Frontend, properties: &Properties) -> Result<u32> {
-    let known = |key: &str| key == "replication_num" || WITHOUT_MEANING.contains(&key);
-    if let Some((key, _)) = properties.iter().find(|(key, _)| !known(key)) {
-        return Err(Error::Analysis(format!("Unknown properties: [{key}]")));
+    for (key, value) in properties.iter().filter(|(key, _)| *key != "replication_num") {
+        let Some((_, values)) = WITHOUT_MEANING.iter().find(|(known, _)| known == key) else {
+            return Err(Error::Analysis(format!("Unknown properties: [{key}]")));
+        };
+        if !values.iter().any(|known| value.eq_ignore_ascii_case(known)) {
+            let values = values.join(" or ");
+            return Err(Error::Unsupported(format!("property {key} = '{value}'; it can only be {values}")));
+        }
     }
     match properties.get("replication_num") {
         None => Ok(fe.fleet.default_copies()),
@@ -221,7 +223,7 @@ pub(super) async fn drop_table(
     table: &TableName,
     if_exists: bool,
 ) -> Result<Outcome> {
-    let (database, name) = qualified(context, table)?;
+    let (database, name) = writable(context, table)?;
     fe.catalog
         .commit(|draft| {
             let image = draft.image();
@@ -242,7 +244,7 @@ pub(super) async fn truncate(
     table: &TableName,
     partitions: &[Name],
 ) -> Result<Outcome> {
-    let (database, name) = qualified(context, table)?;
+    let (database, name) = writable(context, table)?;
     let now = fe.clock.now();
     fe.catalog
         .commit(|draft| {

@@ -147,7 +147,11 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         Statement::AddBackends(addresses) => admin::add_backends(fe, addresses).await,
         Statement::DropBackends { backends, force } => admin::drop_backends(fe, backends, *force).await,
         Statement::SetFrontendConfig { key, value } => admin::set_frontend_config(fe, key, value),
-        Statement::SetBackendConfig { key, value, backend } => {
+        Statement::SetBackendConfig { table, key, value, backend } => {
+            let (database, _) = qualified(context, table)?;
+            if !database.eq_ignore_ascii_case(reading::INFORMATION_SCHEMA) {
+                return Err(Error::Unsupported(format!("UPDATE of {database}.{}", table.table)));
+            }
             admin::set_backend_config(fe, key, value, *backend).await
         }
         Statement::LockTables | Statement::UnlockTables => Ok(Outcome::done()),
@@ -175,4 +179,13 @@ pub(super) fn database_of<'a>(context: &'a StatementContext, named: Option<&'a N
 /// Database and table of a name.
 pub(super) fn qualified<'a>(context: &'a StatementContext, table: &'a TableName) -> Result<(&'a Name, &'a Name)> {
     Ok((database_of(context, table.database.as_ref())?, &table.table))
+}
+
+/// Database and table of a name that a statement changes.
+pub(super) fn writable<'a>(context: &'a StatementContext, table: &'a TableName) -> Result<(&'a Name, &'a Name)> {
+    let (database, table) = qualified(context, table)?;
+    if database.eq_ignore_ascii_case(reading::INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!("database '{database}' is part of the server and holds views only")));
+    }
+    Ok((database, table))
 }

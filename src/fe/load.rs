@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, SchemaRef};
+use arrow::util::display::array_value_to_string;
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast::{Expr, Query, SetExpr, UnaryOperator, Value};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::frontend::{Frontend, qualified};
+use super::frontend::{Frontend, writable};
 use super::{Outcome, StatementContext, reading};
 use crate::catalog::{Partition, Table};
 use crate::clock::crash_point;
-use crate::error::{Error, Result};
+use crate::error::{Error, Misfit, Result};
 use crate::query::{ResultColumn, RowSet};
 use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
 use crate::sql::Insert;
@@ -37,10 +38,7 @@ pub(super) async fn insert(
     insert: &Insert,
     text: &str,
 ) -> Result<Outcome> {
-    let (database, name) = qualified(context, &insert.table)?;
-    if database.eq_ignore_ascii_case(reading::INFORMATION_SCHEMA) {
-        return Err(Error::AccessDenied(format!("tables of database '{database}' cannot be written")));
-    }
+    let (database, name) = writable(context, &insert.table)?;
     if insert.label.is_some() {
         // A label that is not remembered would promise that a repeated load is refused.
         return Err(Error::Unsupported("INSERT … WITH LABEL".into()));
@@ -49,6 +47,11 @@ pub(super) async fn insert(
     image.check_not_restoring(database, name)?;
     let table = image.table(database, name)?.clone();
     let targets = targets(&table, &insert.columns)?;
+    if let SetExpr::Values(values) = &*insert.source.body
+        && let Some(row) = values.rows.iter().position(|row| row.len() != targets.len())
+    {
+        return Err(Misfit::Count.error(format!("Column count doesn't match value count at row {}", row + 1)));
+    }
     let rows = match literal_rows(&insert.source, &table, &targets) {
         Some(rows) => rows,
         None => {
@@ -57,7 +60,7 @@ pub(super) async fn insert(
         }
     };
     if rows.columns.len() != targets.len() {
-        return Err(Error::Analysis(format!(
+        return Err(Misfit::Count.error(format!(
             "Column count doesn't match value count: table {name} gets {} columns, the query has {}",
             targets.len(),
             rows.columns.len()
@@ -105,12 +108,12 @@ fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
     let positions: Vec<usize> = named.iter().map(position).collect::<Result<_>>()?;
     for (n, position) in positions.iter().enumerate() {
         if positions[..n].contains(position) {
-            return Err(Error::Analysis(format!("Column '{}' specified twice", named[n])));
+            return Err(Misfit::Repeated.error(format!("Column '{}' specified twice", named[n])));
         }
     }
     for (position, column) in table.schema.columns.iter().enumerate() {
         if !positions.contains(&position) && !column.nullable && column.default.is_none() {
-            return Err(Error::Analysis(format!("Field '{}' doesn't have a default value", column.name)));
+            return Err(Misfit::NoDefault.error(format!("Field '{}' doesn't have a default value", column.name)));
         }
     }
     Ok(positions)
@@ -118,14 +121,11 @@ fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
 
 /// The rows of a plain VALUES list, each literal read as its column's type, as MySQL does. The query engine would first
 /// find one type for each column of the list, and then convert to that. `None` if a row has anything but literals that
-/// read well, or not as many as there are columns: then the engine says what it makes of it.
+/// read well: then the engine says what it makes of it.
 fn literal_rows(query: &Query, table: &Table, targets: &[usize]) -> Option<RowSet> {
     let Query { with: None, order_by: None, limit_clause: None, fetch: None, body, .. } = query else { return None };
     let SetExpr::Values(values) = &**body else { return None };
     let columns: Vec<&Column> = targets.iter().map(|target| &table.schema.columns[*target]).collect();
-    if values.rows.iter().any(|row| row.len() != columns.len()) {
-        return None;
-    }
     let array = |(at, column): (usize, &&Column)| {
         let values: Option<Vec<Datum>> = values.rows.iter().map(|row| literal(&row[at], column)).collect();
         Datum::to_array(&values?, column.ty).ok()
@@ -338,7 +338,7 @@ impl Shape {
                 }
             };
             match !column.nullable && array.null_count() > 0 {
-                true => Err(Error::Analysis(format!("Column '{}' cannot be null", column.name))),
+                true => Err(Misfit::Null.error(format!("Column '{}' cannot be null", column.name))),
                 false => Ok(array),
             }
         };
@@ -390,7 +390,7 @@ impl Shape {
             if !holds(last) {
                 last = (0..self.partitions.len()).find(|at| holds(*at)).ok_or_else(|| {
                     let value = value.text(ty).unwrap_or_else(|| "NULL".into());
-                    Error::Analysis(format!(
+                    Misfit::NoPartition.error(format!(
                         "The row is out of partition ranges: no partition of table {} holds {name} = {value}. Please \
                          add a new partition",
                         self.table.name
@@ -405,29 +405,59 @@ impl Shape {
 
 /// An array as a column holds it; a value that does not fit is an error that shows it.
 fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
-    let target = column.ty.arrow();
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let converted = match (array.data_type(), column.ty) {
-        (from, _) if *from == target => array.clone(),
-        // Our own reading of texts is the one of bounds and defaults, and names the value.
-        (DataType::Utf8, ty) => {
-            let texts = array.as_string::<i32>();
-            let values = texts.iter().map(|text| text.map_or(Ok(Datum::Null), |text| Datum::parse(text, ty)));
-            let values: Vec<Datum> = values.collect::<Result<_, _>>().map_err(|err| unfit(column, &err.0))?;
-            Datum::to_array(&values, ty).map_err(Error::internal)?
-        }
-        _ => cast_with_options(array, &target, &strict).map_err(|err| unfit(column, &err.to_string()))?,
+    let (from, target) = (array.data_type(), column.ty.arrow());
+    let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(Error::internal);
+    // What has no value of the type becomes NULL here.
+    let converted = if *from == target {
+        array.clone()
+    } else if *from == DataType::Utf8 || (target.is_temporal() && !from.is_temporal()) {
+        // Our own reading of texts is the one of bounds and defaults. A number may be a date's digits.
+        let texts = cast(array, &DataType::Utf8)?;
+        let read = |text: Option<&str>| text.and_then(|text| Datum::parse(text, column.ty).ok()).unwrap_or(Datum::Null);
+        let values: Vec<Datum> = texts.as_string::<i32>().iter().map(read).collect();
+        Datum::to_array(&values, column.ty).map_err(Error::internal)?
+    } else if from.is_temporal() && !target.is_temporal() && target != DataType::Utf8 {
+        new_null_array(&target, array.len())
+    } else if from.is_decimal() && target == DataType::Boolean {
+        cast(&cast(array, &DataType::Float64)?, &target)?
+    } else {
+        cast(array, &target)?
     };
-    if let ColumnType::Char(most) | ColumnType::Varchar(most) = column.ty {
-        let texts = converted.as_string::<i32>();
-        if let Some(long) = texts.iter().flatten().find(|text| text.len() > most as usize) {
-            let shown: String = long.chars().take(64).collect();
-            return Err(unfit(column, &format!("'{shown}' has {} bytes, more than {}", long.len(), column.ty)));
+    let fits = |row: usize| match column.ty {
+        ColumnType::Double => converted.as_primitive::<Float64Type>().value(row).is_finite(),
+        ColumnType::Decimal { precision, .. } => {
+            converted.as_primitive::<Decimal128Type>().value(row).unsigned_abs() < 10_u128.pow(precision.into())
         }
+        ColumnType::Char(most) | ColumnType::Varchar(most) => {
+            converted.as_string::<i32>().value(row).len() <= most as usize
+        }
+        _ => true,
+    };
+    let misfit = (0..array.len()).find(|row| array.is_valid(*row) && (converted.is_null(*row) || !fits(*row)));
+    match misfit {
+        None => Ok(converted),
+        Some(row) => Err(unfit(column, &array_value_to_string(array, row).map_err(Error::internal)?)),
     }
-    Ok(converted)
 }
 
-fn unfit(column: &Column, reason: &str) -> Error {
-    Error::Analysis(format!("Incorrect value for column '{}': {reason}", column.name))
+/// The error for a value that a column does not take.
+fn unfit(column: &Column, value: &str) -> Error {
+    let (name, ty) = (&column.name, column.ty);
+    let shown: String = value.chars().take(64).collect();
+    match (ty, value.trim().parse::<f64>()) {
+        (ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String, _) => Misfit::TooLong.error(format!(
+            "Data too long for column '{name}': '{shown}' has {} bytes, more than {ty} holds",
+            value.len()
+        )),
+        (ColumnType::Date | ColumnType::DateTime, _) => {
+            Misfit::WrongTime.error(format!("Incorrect {ty} value: '{shown}' for column '{name}'"))
+        }
+        (ColumnType::Double | ColumnType::Decimal { .. }, Ok(_)) => out_of_range(column, &shown),
+        (_, Ok(number)) if number.fract() == 0.0 => out_of_range(column, &shown),
+        _ => Misfit::WrongValue.error(format!("Incorrect {ty} value: '{shown}' for column '{name}'")),
+    }
+}
+
+fn out_of_range(column: &Column, shown: &str) -> Error {
+    Misfit::OutOfRange.error(format!("Out of range value for column '{}' of type {}: {shown}", column.name, column.ty))
 }

@@ -1,6 +1,6 @@
 //! One condition, one error number: StarRocks' where it has one of its own, else MySQL's.
 
-use crate::error::Error;
+use crate::error::{Error, Misfit};
 use crate::types::Kind;
 
 /// The most bytes of an error's text that a client is sent.
@@ -137,6 +137,19 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Snapshot
             | Kind::User
             | Kind::Variable => (5063, "42000"),
+        },
+        Error::Misfit { kind, .. } => match kind {
+            Misfit::Null => (1048, "23000"),
+            Misfit::NoDefault => (1364, "HY000"),
+            Misfit::TooLong => (1406, "22001"),
+            Misfit::OutOfRange => (1264, "22003"),
+            Misfit::WrongValue => (1366, "HY000"),
+            Misfit::WrongTime => (1292, "22007"),
+            Misfit::Count => (1136, "21S01"),
+            Misfit::Repeated => (1110, "42000"),
+            Misfit::NoPartition => (1526, "HY000"),
+            Misfit::WrongDefault => (1067, "42000"),
+            Misfit::UnknownKey => (1072, "42000"),
         },
         Error::WrongValue { .. } => (1231, "42000"),
         Error::AccessDenied(_) => (5203, "42000"),

@@ -14,6 +14,7 @@ pub fn of_error(error: &Error) -> Status {
         Error::Cancelled(_) => Code::Cancelled,
         Error::Corrupt { .. } => Code::DataLoss,
         Error::Unsupported(_) => Code::Unimplemented,
+        Error::Config(_) => Code::InvalidArgument,
         _ => Code::Unknown,
     };
     // Metadata holds ASCII; messages may not. gRPC percent-encodes the message itself.
@@ -30,6 +31,9 @@ pub fn to_error(backend: &str, operation: &str, status: &Status) -> Error {
         status.code(),
         Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied
     ));
+    if said.is_some() && status.code() == Code::InvalidArgument {
+        return Error::Config(status.message().to_owned());
+    }
     let message = match said {
         Some(_) => status.message().to_owned(),
         None => format!("{}: {}", status.code(), chain(status)),
@@ -41,8 +45,39 @@ fn chain(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let said = cause.to_string();
+        // The layers of the transport repeat each other.
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_error_comes_back_as_one() {
+        let sent = of_error(&Error::Config("'x' is not a value of port".into()));
+        let error = to_error("h:1", "configure", &sent);
+        assert!(matches!(&error, Error::Config(text) if text == "'x' is not a value of port"), "{error:?}");
+        let foreign = to_error("h:1", "configure", &Status::invalid_argument("grpc's own"));
+        assert!(matches!(foreign, Error::Backend { retryable: false, .. }), "{foreign:?}");
+    }
+
+    #[test]
+    fn what_the_layers_of_a_call_repeat_is_said_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("dns error")]
+        struct Layer(#[source] std::io::Error);
+        let lookup = std::io::Error::other("no such host");
+        let mut status = Status::unavailable("dns error");
+        status.set_source(std::sync::Arc::new(Layer(lookup)));
+        let error = to_error("h:1", "heartbeat", &status);
+        let unavailable = "The service is currently unavailable";
+        assert_eq!(error.report(), format!("heartbeat on backend h:1: {unavailable}: dns error: no such host"));
+    }
 }

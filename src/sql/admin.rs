@@ -40,11 +40,12 @@ impl P<'_> {
         parsed.ok_or_else(|| Error::Analysis(format!("backend '{text}' is not of the form \"host:port\"")))
     }
 
-    /// What follows UPDATE, which must be `information_schema.be_configs SET value = … WHERE name = …`.
+    /// What follows UPDATE, which must be `[information_schema.]be_configs SET value = … WHERE name = …`.
     fn backend_config(&mut self) -> Result<Statement> {
         let table = self.table_name()?;
         let is = |name: Option<&str>, known: &str| name.is_some_and(|name| name.eq_ignore_ascii_case(known));
-        let known = is(table.database.as_deref(), "information_schema") && is(Some(&table.table), "be_configs");
+        let database = table.database.as_deref();
+        let known = (database.is_none() || is(database, "information_schema")) && is(Some(&table.table), "be_configs");
         if !known {
             return Err(Error::Unsupported(format!(
                 "UPDATE {table}; only information_schema.be_configs can be updated"
@@ -70,7 +71,7 @@ impl P<'_> {
             }
         }
         match key {
-            Some(key) => Ok(Statement::SetBackendConfig { key, value, backend }),
+            Some(key) => Ok(Statement::SetBackendConfig { table, key, value, backend }),
             None => self.unexpected("AND name = …"),
         }
     }

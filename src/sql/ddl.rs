@@ -10,9 +10,11 @@ use super::TableName;
 use super::parser::P;
 use super::parser::first_repeated;
 use crate::error::Error;
+use crate::error::Misfit;
 use crate::error::Result;
 use crate::types::ColumnType;
 use crate::types::Datum;
+use crate::types::Entity;
 use crate::types::Kind;
 use crate::types::Name;
 use crate::types::PartitionRange;
@@ -489,13 +491,13 @@ impl P<'_> {
 }
 
 fn default_error(column: &ColumnDef, problem: &str) -> Error {
-    Error::Analysis(format!("Invalid default value for '{}': {problem}", column.name))
+    Misfit::WrongDefault.error(format!("Invalid default value for '{}': {problem}", column.name))
 }
 
 fn check_columns(columns: &[ColumnDef]) -> Result<()> {
     let lower: Vec<_> = columns.iter().map(|column| column.name.to_lowercase()).collect();
     match first_repeated(&lower) {
-        Some(name) => Err(Error::Analysis(format!("Duplicate column name '{name}'"))),
+        Some(name) => Err(Error::AlreadyExists(Entity::new(Kind::Column, name))),
         None => Ok(()),
     }
 }
@@ -503,7 +505,7 @@ fn check_columns(columns: &[ColumnDef]) -> Result<()> {
 fn find<'a>(name: &Name, columns: &'a [ColumnDef], clause: &str) -> Result<&'a ColumnDef> {
     let lower = name.to_lowercase();
     let found = columns.iter().find(|column| column.name.to_lowercase() == lower);
-    found.ok_or_else(|| Error::Analysis(format!("column '{name}' in {clause} does not exist")))
+    found.ok_or_else(|| Misfit::UnknownKey.error(format!("column '{name}' in {clause} does not exist")))
 }
 
 fn given_keys(keys: &[Name], columns: &[ColumnDef]) -> Result<u32> {

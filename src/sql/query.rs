@@ -28,6 +28,7 @@ use super::parser::P;
 use super::parser::first_repeated;
 use super::parser::wrong_name;
 use crate::error::Error;
+use crate::error::Misfit;
 use crate::error::Result;
 use crate::types::ColumnType;
 use crate::types::Datum;
@@ -63,7 +64,7 @@ impl P<'_> {
         }
         let lower: Vec<_> = columns.iter().map(|name| name.to_lowercase()).collect();
         if let Some(column) = first_repeated(&lower) {
-            return Err(Error::Analysis(format!("column '{column}' is given twice")));
+            return Err(Misfit::Repeated.error(format!("Column '{column}' specified twice")));
         }
         for refused in ["PARTITION", "PARTITIONS", "TEMPORARY PARTITION", "SET"] {
             if self.words(refused) {

@@ -166,6 +166,8 @@ pub enum Statement {
     },
     /// `UPDATE information_schema.be_configs SET value = … WHERE name = …`.
     SetBackendConfig {
+        /// The view, whose database may be the session's.
+        table: TableName,
         /// The key.
         key: String,
         /// Its new value.

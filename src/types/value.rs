@@ -56,7 +56,11 @@ impl Datum {
             ColumnType::SmallInt => int(i16::MIN.into(), i16::MAX.into()),
             ColumnType::Int => int(i32::MIN.into(), i32::MAX.into()),
             ColumnType::BigInt => int(i64::MIN, i64::MAX),
-            ColumnType::Double => text.trim().parse().map(Self::Double).map_err(|_| wrong()),
+            // SQL knows neither infinity nor NaN.
+            ColumnType::Double => match text.trim().parse() {
+                Ok(value) if f64::is_finite(value) => Ok(Self::Double(value)),
+                _ => Err(wrong()),
+            },
             ColumnType::Decimal { precision, scale } => parse_decimal(text.trim(), precision, scale).ok_or_else(wrong),
             ColumnType::Date => parse_date(text.trim()).map(|date| Self::Date(days(date))).ok_or_else(wrong),
             ColumnType::DateTime => parse_datetime(text.trim()).map(Self::DateTime).ok_or_else(wrong),
@@ -279,6 +283,8 @@ mod tests {
             ("2026-02-30", ColumnType::Date),
             ("100000000", ColumnType::Decimal { precision: 10, scale: 2 }),
             ("abc", ColumnType::Varchar(2)),
+            ("1e400", ColumnType::Double),
+            ("NaN", ColumnType::Double),
         ] {
             assert!(Datum::parse(text, ty).is_err(), "{text} as {ty}");
         }
