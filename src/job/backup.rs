@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
@@ -20,6 +21,9 @@ use crate::repository::manifest::{
 use crate::repository::{LOCK_GRACE_MS, Repository};
 use crate::rpc::message::{UploadFile, Work};
 use crate::types::{Attempt, JobId, Label, Name, RepositoryId, Sha256};
+
+/// Objects that are looked at together.
+const LOOK_AT_ONCE: usize = 32;
 
 /// A BACKUP statement, its names resolved.
 #[derive(Debug, Clone)]
@@ -274,9 +278,19 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
             tracing::warn!(job = %job.id, label = %snapshot.label, "nothing reused: {}", err.report());
         }
     }
-    let mut next = Job { state: JobState::Uploading, ..job.clone() };
-    next.moved = Amount::default();
-    wanted.values().flatten().for_each(|n| next.moved.add(pins[*n as usize].file.size));
+    // What a snapshot names may be lost since; then the content is sent again.
+    let there: Vec<bool> = futures::stream::iter(&reused)
+        .map(|reused: &Reused| repository.holds(&reused.object, reused.offset + pins[reused.pin as usize].file.size))
+        .buffered(LOOK_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut there = there.into_iter();
+    reused.retain(|_| there.next().unwrap_or_default());
+    let mut next = Job { state: JobState::Uploading, moved: job.total, ..job.clone() };
+    for reused in &reused {
+        next.moved.files -= 1;
+        next.moved.bytes -= pins[reused.pin as usize].file.size;
+    }
     cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, &reused)).await
 }
 

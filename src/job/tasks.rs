@@ -167,6 +167,15 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
             if cx.clock.now() >= job.deadline() {
                 return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, _, err)| err));
             }
+            // Who waits for a BE shall see for which.
+            let waiting = pending.values().flat_map(|item| &item.candidates).find(|one| !cx.fleet.is_alive(**one));
+            if let (true, Some(backend)) = (unreachable, waiting)
+                && let Err(err) = cx.fleet.backend(*backend)
+            {
+                let task = progress.begin(*backend);
+                progress.fail(task, err.report());
+                errors.push((task, Vec::new(), err));
+            }
             let rest = job.deadline().0 - cx.clock.now().0;
             let pause = cx.clock.back_off(rounds).min(std::time::Duration::from_millis(rest.max(1) as u64));
             cx.clock.sleep(pause).await;

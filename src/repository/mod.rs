@@ -362,6 +362,15 @@ impl Repository {
         }
     }
 
+    /// Whether an object is there and reaches to `end`.
+    pub async fn holds(&self, object: &str, end: u64) -> Result<bool> {
+        match self.operator.stat(&self.full(object)).await {
+            Ok(found) => Ok(found.content_length() >= end),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(self.store_error("look at", object, err)),
+        }
+    }
+
     async fn length(&self, path: &str) -> Result<u64> {
         let found = self.operator.stat(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
         Ok(found.content_length())
