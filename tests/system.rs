@@ -3,6 +3,8 @@
 //! Every test starts servers of its own, on free ports and in a fresh directory. Build with the feature `failpoints`,
 //! which lets a test name the place where a server dies (`clock::crash_point`).
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails, fails its test")]
+
 mod system {
     mod bad_input;
     mod client;

@@ -219,7 +219,7 @@ async fn a_repository_on_a_full_disk() {
     let told = format!("{shown:?}");
     assert!(told.contains("No space left"), "{told}");
     let _ = client.try_run("CANCEL BACKUP FROM shop").await;
-    assert_eq!(client.run("SHOW SNAPSHOT ON small").await.column("Status").contains(&"OK"), false);
+    assert!(!client.run("SHOW SNAPSHOT ON small").await.column("Status").contains(&"OK"));
     assert_eq!(client.contents("shop").await, before);
     // With room, the same label works.
     std::fs::remove_file(scratch.sub("small/ballast")).unwrap();

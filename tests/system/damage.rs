@@ -127,7 +127,7 @@ async fn a_backup_of_a_damaged_tablet_fails_and_names_the_file() {
         let backup = format!("BACKUP SNAPSHOT d.l{n} TO r PROPERTIES ('wait' = 'true')");
         let refusal = client.refused(&backup, 1317, id).await;
         assert_eq!(client.run("SHOW BACKUP FROM d").await.column("State"), ["CANCELLED"], "{refusal}");
-        assert_eq!(client.run("SHOW SNAPSHOT ON r").await.column("Status").contains(&"OK"), false);
+        assert!(!client.run("SHOW SNAPSHOT ON r").await.column("Status").contains(&"OK"));
         fs::write(&file, &whole).unwrap();
         // The label is free again.
         if n == 0 {

@@ -40,7 +40,8 @@ pub fn events(database: &str, load: u64) -> String {
         let chance = scramble(load * 1000 + n);
         let month = ["2026-01", "2026-02", "2026-03", "2027-11"][(chance % 4) as usize];
         let day = 1 + chance / 4 % 28;
-        let note = if n % 10 == 0 { "NULL".into() } else { format!("'{:016x}{:016x} é'", chance, scramble(chance)) };
+        let note =
+            if n.is_multiple_of(10) { "NULL".into() } else { format!("'{:016x}{:016x} é'", chance, scramble(chance)) };
         let amount = chance % 1_000_000;
         format!("('{month}-{day:02}', {}, {note}, {}.{:02})", load * 1000 + n, amount / 100, amount % 100)
     };
@@ -65,7 +66,7 @@ pub fn values(database: &str, load: u64) -> String {
         let chance = scramble(load * 1000 + n + 500);
         rows.push(format!(
             "({n}, {}, {}, {}, {}, {}, '{}.25', {}.0000000001, '2026-{:02}-{:02}', '2026-01-01 12:{:02}:{:02}', 'c{}', '{chance:x}', '{}')",
-            chance % 2 == 0,
+            chance.is_multiple_of(2),
             chance % 100,
             chance % 30_000,
             chance % 1_000_000,
