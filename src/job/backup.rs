@@ -279,11 +279,13 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
         }
     }
     // What a snapshot names may be lost since; then the content is sent again.
-    let there: Vec<bool> = futures::stream::iter(&reused)
-        .map(|reused: &Reused| repository.holds(&reused.object, reused.offset + pins[reused.pin as usize].file.size))
-        .buffered(LOOK_AT_ONCE)
-        .try_collect()
-        .await?;
+    let look = |reused: &Reused| {
+        let (repository, object) = (repository.clone(), reused.object.clone());
+        let end = reused.offset + pins[reused.pin as usize].file.size;
+        async move { repository.holds(&object, end).await }
+    };
+    let looks: Vec<_> = reused.iter().map(look).collect();
+    let there: Vec<bool> = futures::stream::iter(looks).buffered(LOOK_AT_ONCE).try_collect().await?;
     let mut there = there.into_iter();
     reused.retain(|_| there.next().unwrap_or_default());
     let mut next = Job { state: JobState::Uploading, moved: job.total, ..job.clone() };
