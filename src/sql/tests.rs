@@ -198,14 +198,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("CREATE TABLE t (a ARRAY<INT>)", "unsupported: type ARRAY"),
     ("CREATE TABLE t (a INT UNSIGNED)", "unsupported: type UNSIGNED"),
     ("CREATE TABLE t (a INT SUM)", "unsupported: column attribute SUM"),
-    (
-        "CREATE TABLE t (a INT DEFAULT 'x')",
-        "Invalid default value for 'a': 'x' is not a value of type int",
-    ),
-    (
-        "CREATE TABLE t (a INT NOT NULL DEFAULT NULL)",
-        "Invalid default value for 'a': it is NOT NULL",
-    ),
+    ("CREATE TABLE t (a INT DEFAULT 'x')", "Invalid default value for 'a': 'x' is not a value of type int"),
+    ("CREATE TABLE t (a INT NOT NULL DEFAULT NULL)", "Invalid default value for 'a': it is NOT NULL"),
     ("CREATE TABLE t (a INT, A INT)", "Duplicate column name 'a'"),
     ("CREATE TABLE t (a INT, INDEX i (a))", "unsupported: INDEX in CREATE TABLE"),
     ("CREATE TABLE t (a INT) PRIMARY KEY (a)", "unsupported: PRIMARY KEY in CREATE TABLE"),
@@ -230,10 +224,7 @@ const REFUSED: &[(&str, &str)] = &[
         "CREATE TABLE t (a INT) PROPERTIES ('x'='1', 'x'='2')",
         "Getting analyzing error. Detail message: property 'x' is given twice",
     ),
-    (
-        "CREATE TABLE t (a INT) DISTRIBUTED BY HASH (b)",
-        "column 'b' in DISTRIBUTED BY does not exist",
-    ),
+    ("CREATE TABLE t (a INT) DISTRIBUTED BY HASH (b)", "column 'b' in DISTRIBUTED BY does not exist"),
     (
         "CREATE TABLE t (a INT) DISTRIBUTED BY HASH (a) BUCKETS 0",
         "Getting analyzing error. Detail message: the number of buckets is at least 1",

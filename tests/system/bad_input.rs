@@ -89,7 +89,7 @@ async fn values_that_do_not_fit_change_nothing() {
             }
         }
     }
-    client.refused("INSERT INTO events VALUES (NULL, 1, 'x', 1)", 1064, "day").await;
+    client.refused("INSERT INTO events VALUES (NULL, 1, 'x', 1)", 1048, "day").await;
     assert_eq!(client.contents("shop").await, before);
 }
 
