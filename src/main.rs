@@ -6,6 +6,7 @@ mod demo;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -209,7 +210,12 @@ async fn end(mut servers: JoinSet<holdfast::error::Result<()>>) -> anyhow::Resul
 
 /// Takes a data directory for this process alone, until the file is closed. Creates it if absent.
 fn lock(dir: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(dir).map_err(Error::io("create data directory", dir))?;
+    // What is in it is for this user only: hashes of passwords, the cluster's token, the rows.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(Error::io("create data directory", dir))?;
     let path = dir.join("LOCK");
     let file = File::create(&path).map_err(Error::io("open", &path))?;
     match file.try_lock() {

@@ -1,5 +1,6 @@
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +15,8 @@ use crate::types::{BackendId, ClusterId};
 pub struct Members {
     path: PathBuf,
     member: Mutex<Option<Membership>>,
+    /// Held while the file is written; never taken by those who only read.
+    writing: Mutex<()>,
 }
 
 /// What a call says of its caller.
@@ -36,7 +39,7 @@ impl Members {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
             Err(err) => return Err(Error::io("read", &path)(err)),
         };
-        Ok(Self { path, member: Mutex::new(member) })
+        Ok(Self { path, member: Mutex::new(member), writing: Mutex::default() })
     }
 
     /// The cluster, once joined.
@@ -44,24 +47,21 @@ impl Members {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Refuses a caller that is not of this BE's cluster. Remembers the highest sequence in memory.
+    /// Refuses a caller that is not of this BE's cluster.
     pub fn check(&self, caller: &Credentials) -> Result<()> {
-        let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
-        match member.as_mut() {
+        match self.get() {
             None => {
                 Err(Error::AccessDenied("this BE belongs to no cluster yet; ALTER SYSTEM ADD BACKEND adds it".into()))
             }
             Some(member) if member.cluster != caller.cluster || member.token != caller.token => {
                 Err(Error::AccessDenied(format!("this BE belongs to another cluster, {}", member.cluster)))
             }
-            Some(member) => {
-                member.sequence = member.sequence.max(caller.sequence);
-                Ok(())
-            }
+            Some(_) => Ok(()),
         }
     }
 
-    /// Refuses a caller that knows an older catalog than this BE has seen: it may not know what it asks to delete.
+    /// Refuses a caller that knows an older catalog than the heartbeats have shown: it may not know what it asks to
+    /// delete. (Other calls overtake each other, so they show nothing.)
     pub fn check_not_behind(&self, caller: &Credentials) -> Result<()> {
         let seen = self.get().map_or(0, |member| member.sequence);
         if caller.sequence < seen {
@@ -74,42 +74,48 @@ impl Members {
         Ok(())
     }
 
-    /// Takes a heartbeat: joins its cluster if this BE has none, and keeps the highest sequence durably. Blocks.
-    pub fn heartbeat(&self, caller: &Credentials, backend: BackendId) -> Result<()> {
-        if self.get().is_none() {
-            self.keep(Membership {
-                cluster: caller.cluster,
-                token: caller.token.clone(),
-                backend,
-                sequence: caller.sequence,
-            })?;
+    /// Takes a heartbeat: joins its cluster if this BE has none, keeps the highest sequence durably, and returns the id
+    /// that this BE has there, which the caller may not know. Blocks.
+    pub fn heartbeat(&self, caller: &Credentials, backend: BackendId) -> Result<BackendId> {
+        // One at a time: of two clusters the first has it.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.get();
+        if known.is_some() {
+            self.check(caller)?;
+        }
+        let joined = known.is_none();
+        let mut member = known.unwrap_or_else(|| Membership {
+            cluster: caller.cluster,
+            token: caller.token.clone(),
+            backend,
+            sequence: 0,
+        });
+        let backend = member.backend;
+        if caller.sequence > member.sequence || joined {
+            member.sequence = member.sequence.max(caller.sequence);
+            self.keep(member)?;
+        }
+        if joined {
             tracing::info!(cluster = %caller.cluster, backend = %backend, "joined");
         }
-        self.check(caller)?;
-        let member = self.get().ok_or_else(|| Error::internal("a membership that was kept is gone"))?;
-        if member.backend != backend {
-            return Err(Error::AccessDenied(format!("this is backend {}, not {backend}", member.backend)));
-        }
-        self.keep(member)
+        Ok(backend)
     }
 
+    /// Writes the file, then lets others see it.
     fn keep(&self, member: Membership) -> Result<()> {
         let text =
             serde_json::to_vec(&member).map_err(|err| Error::internal(format_args!("encode identity: {err}")))?;
-        let mut kept = self.member.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::fs::read(&self.path).is_ok_and(|old| old == text) {
-            return Ok(());
-        }
         let new = self.path.with_extension("new");
         let write = || {
-            let mut file = File::create(&new)?;
+            // It holds the cluster's token.
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(&text)?;
             file.sync_all()?;
             std::fs::rename(&new, &self.path)?;
             self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
         };
         write().map_err(Error::io("write", &self.path))?;
-        *kept = Some(member);
+        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(member);
         Ok(())
     }
 }

@@ -36,6 +36,9 @@ use crate::types::{BackendId, ClusterId, Timestamp};
 /// Kilobytes, as the configuration counts speed.
 const KB: u64 = 1024;
 
+/// A caller that answers no ping for so long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
 /// How often the trash folder is looked through.
 const TRASH_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -137,6 +140,9 @@ impl Backend {
             .max_encoding_message_size(MAX_MESSAGE);
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let served = tonic::transport::Server::builder()
+            // So that the tasks of an FE that has vanished end.
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(16 << 20)
             .add_service(backend)

@@ -48,10 +48,11 @@ impl Backend for Service {
             let Heartbeat { backend } = unpack(&request.get_ref().content)?;
             let be = self.0.clone();
             blocking(move || {
-                be.members.heartbeat(&caller, backend)?;
+                let backend = be.members.heartbeat(&caller, backend)?;
                 let disk =
                     rustix::fs::statvfs(&be.dir).map_err(|err| Error::io("look at disk of", &be.dir)(err.into()))?;
                 Ok(Alive {
+                    backend,
                     version: env!("CARGO_PKG_VERSION").into(),
                     started: be.started,
                     http_port: be.http_port(),

@@ -67,10 +67,9 @@ pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>
             () = events.closed() => Err(Error::Cancelled("the caller has gone".into())),
         }
     };
-    if let Err(err) = be.running.once(key, work).await {
-        // Nobody may be listening.
-        let _ = events.send(Err(err)).await;
-    }
+    let ended = be.running.once(key, work).await.map(|()| Event::Ended);
+    // Nobody may be listening.
+    let _ = events.send(ended).await;
 }
 
 async fn perform(be: &Arc<Shared>, work: Work, events: &mpsc::Sender<Result<Event>>) -> Result<()> {

@@ -18,7 +18,7 @@
 //! jr <job> <letter> <n> …     rows of an unfinished job, as the module `job` defines them
 //! lk <database name>          JobId: the job that holds the database
 //! rv <database>\0<table>      JobId: the RESTORE that has reserved the table's name
-//! rs <repository> <database>  the newest snapshot of a database known in a repository
+//! rs <repository> <database>\0<table>  the newest snapshot of a table known in a repository
 //! ```
 //!
 //! Numbers in keys are 8 bytes big-endian, payloads MessagePack with field names, so that fields can be added.
@@ -71,6 +71,11 @@ impl Key {
     /// The prefix of a job's rows of one kind.
     pub fn job_rows(job: JobId, letter: char) -> Self {
         Self::new("jr").number(job.0).text(letter.encode_utf8(&mut [0; 4]))
+    }
+
+    /// The prefix of the rows of a job's statement.
+    pub fn selections(job: JobId) -> Self {
+        Self::new("js").number(job.0)
     }
 
     /// A row of a job's statement.

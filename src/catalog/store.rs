@@ -139,7 +139,13 @@ impl Store {
         let (commits, waiting) = mpsc::channel();
         let committer = thread::Builder::new()
             .name("catalog-commit".into())
-            .spawn(move || commit_loop(&disk, &waiting))
+            .spawn(move || {
+                // sled panics where others give an error; an FE that can read but never write is no use to anybody.
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| commit_loop(&disk, &waiting))).is_err() {
+                    tracing::error!("the catalog's commit thread has failed, so this process ends");
+                    std::process::exit(1);
+                }
+            })
             .map_err(Error::io("start the commit thread for", dir))?;
         Ok(Self { db, dir: dir.to_owned(), commits: Some(commits), committer: Some(committer) })
     }

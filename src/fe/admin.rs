@@ -18,11 +18,15 @@ pub(super) async fn add_backends(fe: &Frontend, addresses: &[Address]) -> Result
             })
             .await?;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let backend = Backend { id, host, port: *port };
-        fe.fleet.ask(&backend).await?;
+        let mut backend = Backend { id, host, port: *port };
+        // One that was dropped before, or whose adding was interrupted, has its id already, and keeps it.
+        backend.id = fe.fleet.ask(&backend).await?.backend;
         fe.catalog
             .commit(|draft| {
                 check_new(draft.image(), &backend.host, backend.port)?;
+                if let Some(known) = draft.image().backends.get(&backend.id) {
+                    return Err(Error::AlreadyExists(Entity::new(Kind::Backend, known.address())));
+                }
                 draft.put_backend(backend)
             })
             .await?;

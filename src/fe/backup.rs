@@ -4,11 +4,10 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 
 use super::frontend::{Frontend, database_of};
-use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{self, JobKind, Selection};
 use crate::error::{Error, Result};
-use crate::job::{BackupRequest, RestoreRequest, Target, known_snapshot_key, reference};
+use crate::job::{BackupRequest, RestoreRequest, Target, known_snapshots_key, reference};
 use crate::repository::Repository;
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::sql::{self, BackupTimestamp, ObjectRef, RestoreDatabase};
@@ -110,7 +109,7 @@ async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>
         return Ok(Vec::new());
     };
     let fe = fe.clone();
-    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshot_key(id, ""))).await;
+    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshots_key(id))).await;
     keys.map_err(|err| Error::internal(format!("read records: {err}")))?
 }
 
@@ -145,11 +144,6 @@ pub(super) async fn restore(fe: &Frontend, context: &StatementContext, restore: 
             Target::Renamed { source: source.clone(), target: target.clone() }
         }
     };
-    if let Target::Into(database) | Target::Renamed { target: database, .. } = &target
-        && database.eq_ignore_ascii_case(INFORMATION_SCHEMA)
-    {
-        return Err(Error::AccessDenied(format!("nothing can be restored into database '{database}'")));
-    }
     let timestamp = match &restore.options.backup_timestamp {
         BackupTimestamp::At(timestamp) => Some(timestamp.clone()),
         BackupTimestamp::Latest => None,

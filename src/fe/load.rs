@@ -4,6 +4,7 @@
 //! replicas, and then makes all of them visible in one commit. Whatever fails before that leaves garbage, not rows.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use futures::{StreamExt, TryStreamExt};
-use sqlparser::ast::{Expr, Query, SetExpr, UnaryOperator, Value};
+use sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
+    VisitorMut,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -23,7 +27,7 @@ use crate::clock::crash_point;
 use crate::error::{Error, Misfit, Result};
 use crate::query::{ResultColumn, RowSet};
 use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
-use crate::sql::Insert;
+use crate::sql::{Insert, files_call};
 use crate::types::{
     BackendId, Column, ColumnType, Datum, Entity, Kind, Name, PartitionId, RowsetFile, TabletId, WriteId, bucket_of,
 };
@@ -55,7 +59,7 @@ pub(super) async fn insert(
     let rows = match literal_rows(&insert.source, &table, &targets) {
         Some(rows) => rows,
         None => {
-            let query = with_defaults(&insert.source, &table, &targets);
+            let query = as_load(&insert.source, &table, &targets);
             reading::rows(fe, context, &query, text).await?
         }
     };
@@ -162,9 +166,11 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
     }
 }
 
-/// The query with each bare `DEFAULT` of its VALUES replaced by the column's.
-fn with_defaults(query: &Query, table: &Table, targets: &[usize]) -> Query {
+/// The query as a load means it: each bare `DEFAULT` of its VALUES replaced by the column's, and CSV files read as texts,
+/// which are converted once, to the columns' types. (A guessed type would change what does not come back from it.)
+fn as_load(query: &Query, table: &Table, targets: &[usize]) -> Query {
     let mut query = query.clone();
+    let _ = query.visit(&mut CsvAsText);
     if let SetExpr::Values(values) = &mut *query.body {
         for row in &mut values.rows {
             for (expr, target) in row.iter_mut().zip(targets) {
@@ -180,6 +186,27 @@ fn with_defaults(query: &Query, table: &Table, targets: &[usize]) -> Query {
         }
     }
     query
+}
+
+struct CsvAsText;
+
+impl VisitorMut for CsvAsText {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        const GUESS: &str = "auto_detect_types";
+        let Some(Ok(properties)) = files_call(factor) else { return ControlFlow::Continue(()) };
+        let is_csv = properties.get("format").is_some_and(|format| format.eq_ignore_ascii_case("csv"));
+        if let TableFactor::Table { args: Some(args), .. } = factor
+            && is_csv
+            && !properties.contains_key(GUESS)
+        {
+            let text = |text: &str| Box::new(Expr::Value(Value::SingleQuotedString(text.into()).into()));
+            let equation = Expr::BinaryOp { left: text(GUESS), op: BinaryOperator::Eq, right: text("false") };
+            args.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(equation)));
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// What a load has made.

@@ -21,6 +21,9 @@ const SMALL_BYTES: u64 = 32 << 20;
 /// Bytes merged at a time.
 const MERGE_BYTES: u64 = 256 << 20;
 
+/// How long one tablet's merge, or one BE's garbage, may take.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Files named in one order to discard.
 const DISCARD_PART: usize = 1000;
 
@@ -30,11 +33,13 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
         let mut state = State::default();
         loop {
             fe.clock.sleep(Duration::from_millis(fe.config.get().compaction_interval_ms)).await;
-            if let Err(err) = merge_all(&fe).await {
-                tracing::warn!("merging small files: {}", err.report());
-            }
-            if let Err(err) = collect(&fe, &mut state).await {
-                tracing::warn!("collecting garbage: {}", err.report());
+            merge_all(&fe).await;
+            // One BE that fails, or does not answer, keeps no other from being cleaned.
+            for backend in fe.fleet.alive() {
+                let cleaned = tokio::time::timeout(PATIENCE, collect(&fe, backend, &mut state)).await;
+                if let Err(err) = cleaned.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into()))) {
+                    tracing::warn!(%backend, "collecting garbage: {}", err.report());
+                }
             }
         }
     };
@@ -53,7 +58,7 @@ struct State {
     reported: HashSet<FileId>,
 }
 
-async fn merge_all(fe: &Arc<Frontend>) -> Result<()> {
+async fn merge_all(fe: &Arc<Frontend>) {
     let least = fe.config.get().compaction_min_files as usize;
     let image = fe.catalog.image();
     for table in image.tables.values() {
@@ -66,17 +71,17 @@ async fn merge_all(fe: &Arc<Frontend>) -> Result<()> {
                 let small = small_files(tablet);
                 let alive = tablet.replicas.iter().all(|replica| fe.fleet.is_alive(*replica));
                 if small.len() >= least && alive {
-                    match merge(fe, table, partition, tablet, &small).await {
+                    let merged = tokio::time::timeout(PATIENCE, merge(fe, table, partition, tablet, &small)).await;
+                    match merged.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into()))) {
                         Ok(()) => {}
                         // Another commit came first; the next round sees what it left.
                         Err(Error::Conflict(_) | Error::NotFound(_)) => {}
-                        Err(err) => return Err(err),
+                        Err(err) => tracing::warn!(tablet = %tablet.id, "merging small files: {}", err.report()),
                     }
                 }
             }
         }
     }
-    Ok(())
 }
 
 fn small_files(tablet: &Tablet) -> Vec<RowsetFile> {
@@ -148,40 +153,41 @@ async fn merge_files(
     Ok(made)
 }
 
-/// Has each living BE throw away the files that nothing names, and reports the ones it lacks.
-async fn collect(fe: &Arc<Frontend>, state: &mut State) -> Result<()> {
-    for backend in fe.fleet.alive() {
-        let before = fe.catalog.image();
-        if state.cleaned.get(&backend) == Some(&before.sequence) {
-            continue;
-        }
-        // First what is there, then what is named: a file that is made or named in between is safe either way.
-        let mut there = HashSet::new();
-        let mut parts = fe.fleet.backend(backend)?.inventory().await?;
-        while let Some(part) = parts.try_next().await? {
-            there.extend(part.files.into_iter().map(|(id, _)| id));
-        }
-        report_missing(&before, backend, &there, &mut state.reported);
-        // A write that is unfinished now was so when its files were listed, or began later.
-        let writes = fe.catalog.image().writes.clone();
-        there.retain(|id| !writes.contains_key(&id.write));
-        let images = fe.images();
-        for image in &images {
-            files_of(image, None).for_each(|file| {
-                there.remove(&file.id);
-            });
-        }
-        let owner = fe.clone();
-        let kept = tokio::task::spawn_blocking(move || pinned(&owner.catalog)).await;
-        let kept = kept.map_err(|err| Error::internal(format!("read pins: {err}")))??;
-        there.retain(|id| !kept.contains(id));
-        let garbage: Vec<FileId> = there.into_iter().collect();
-        for part in garbage.chunks(DISCARD_PART) {
-            fe.fleet.backend(backend)?.discard(&Discard { files: part.to_vec() }).await?;
-        }
-        if !garbage.is_empty() {
-            tracing::info!(%backend, files = garbage.len(), "moved to the trash folder");
-        }
+/// Has a BE throw away the files that nothing names, and reports the ones it lacks.
+async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> Result<()> {
+    let before = fe.catalog.image();
+    if state.cleaned.get(&backend) == Some(&before.sequence) {
+        return Ok(());
+    }
+    // First what is there, then what is named: a file that is made or named in between is safe either way.
+    let mut there = HashSet::new();
+    let mut parts = fe.fleet.backend(backend)?.inventory().await?;
+    while let Some(part) = parts.try_next().await? {
+        there.extend(part.files.into_iter().map(|(id, _)| id));
+    }
+    report_missing(&before, backend, &there, &mut state.reported);
+    // A write that is unfinished now was so when its files were listed, or began later.
+    let writes = fe.catalog.image().writes.clone();
+    there.retain(|id| !writes.contains_key(&id.write));
+    let images = fe.images();
+    for image in &images {
+        files_of(image, None).for_each(|file| {
+            there.remove(&file.id);
+        });
+    }
+    let owner = fe.clone();
+    let kept = tokio::task::spawn_blocking(move || pinned(&owner.catalog)).await;
+    let kept = kept.map_err(|err| Error::internal(format!("read pins: {err}")))??;
+    there.retain(|id| !kept.contains(id));
+    let garbage: Vec<FileId> = there.into_iter().collect();
+    for part in garbage.chunks(DISCARD_PART) {
+        fe.fleet.backend(backend)?.discard(&Discard { files: part.to_vec() }).await?;
+    }
+    if !garbage.is_empty() {
+        tracing::info!(%backend, files = garbage.len(), "moved to the trash folder");
+    }
+    // What a query still reads becomes garbage without another commit.
+    if images.len() == 1 {
         state.cleaned.insert(backend, before.sequence);
     }
     Ok(())

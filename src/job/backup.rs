@@ -1,25 +1,29 @@
 //! What a BACKUP does in each state.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
-    self, Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
+    Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
 use crate::error::{Error, Result};
-use crate::job::rows::{self, PINS, Pin, REUSED, Reused, SEGMENTS};
+use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
 use crate::job::tasks::{Item, spread};
 use crate::job::{Context, Run, reference};
-use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::manifest::{
     BUCKET_HASH, FORMAT, FileRow, Info, Lock, Meta, Part, PartitionMeta, SEGMENT_ROWS, TableMeta,
 };
+use crate::repository::{LOCK_GRACE_MS, Repository};
 use crate::rpc::message::{UploadFile, Work};
-use crate::types::{Attempt, Entity, JobId, Kind, Label, Name, RepositoryId, Sha256};
+use crate::types::{Attempt, JobId, Label, Name, RepositoryId, Sha256};
+
+/// Objects that are looked at together.
+const LOOK_AT_ONCE: usize = 32;
 
 /// A BACKUP statement, its names resolved.
 #[derive(Debug, Clone)]
@@ -36,16 +40,25 @@ pub struct BackupRequest {
     pub timeout_ms: i64,
 }
 
-/// The newest snapshot of a database that is known in a repository: what a backup looks into for content to reuse.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct KnownSnapshot {
-    pub label: Label,
-    pub timestamp: String,
+/// The newest snapshot of a table that is known in a repository: what a backup looks into for content to reuse.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct KnownSnapshot {
+    label: Label,
+    timestamp: String,
 }
 
-/// The record of a [`KnownSnapshot`].
-pub fn known_snapshot_key(repository: RepositoryId, database: &str) -> Key {
-    Key::new("rs").number(repository.0).text(database)
+/// The prefix of the records of what is known to be in a repository.
+pub fn known_snapshots_key(repository: RepositoryId) -> Key {
+    Key::new("rs").number(repository.0)
+}
+
+/// Remembers that a job's snapshot has what tables of its database consist of now.
+pub(super) fn know_snapshot(draft: &mut Draft, job: &Job, tables: &[&Name]) -> Result<()> {
+    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
+    tables.iter().try_for_each(|table| {
+        let key = known_snapshots_key(job.repository).text(&job.database).end().text(table);
+        draft.put_row(key, &known)
+    })
 }
 
 /// Records the job and takes its database's lock, in one commit.
@@ -97,9 +110,7 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
                 failure: None,
             };
             draft.add_job(job.clone())?;
-            for (n, selection) in names.iter().enumerate() {
-                draft.put_row(Key::selection(job.id, n as u64), selection)?;
-            }
+            rows::put_selections(draft, job.id, 0, &names)?;
             Ok(job)
         })
         .await
@@ -129,8 +140,7 @@ fn select(
 
 /// `PENDING`: claims the label, then chooses the files and keeps them, in one commit: all of one version.
 pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
-    let (known, repository) = cx.repository(job)?;
-    repository.check(&known.uuid).await?;
+    let (_, repository) = cx.repository(job).await?;
     let image = cx.catalog.image();
     let lock = Lock {
         cluster: image.identity.cluster,
@@ -142,39 +152,26 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let unfinished = |id: JobId| cx.catalog.image().jobs.get(&id).is_some_and(|job| !job.state.is_terminal());
     repository.claim(&job.label, &lock, |id| !unfinished(id)).await?;
     let id = job.id;
-    let selections: Vec<Selection> =
-        rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
-    let now = cx.clock.now();
-    // The pins go into the transition's own commit, so that nothing is loaded or dropped between them.
-    let mut next = Job { state: JobState::Snapshoting, meta_prepared: Some(now), ..job.clone() };
-    let pins = {
-        let image = cx.catalog.image();
-        pin(&image, job, &selections)?
-    };
-    pins.1.iter().for_each(|pin| next.total.add(pin.file.size));
-    let advanced = cx.advance(job, next.clone(), |draft| put_pins(draft, job, &pins)).await;
-    match advanced {
-        // A load may have come between; then the pins are taken again within the commit.
-        Err(Error::Conflict(_)) => {
-            next.total = Amount::default();
-            Box::pin(prepare(cx, job)).await
-        }
-        other => other,
-    }
+    let selections = rows::blocking(&cx.catalog, move |catalog| rows::selections(catalog, id)).await?;
+    let next = Job { state: JobState::Snapshoting, meta_prepared: Some(cx.clock.now()), ..job.clone() };
+    // Chosen within the commit, so that nothing is loaded, dropped or merged in between.
+    cx.advance_with(job, next, |draft, next| {
+        let (meta, pins) = pin(draft.image(), job, &selections)?;
+        pins.iter().for_each(|pin| next.total.add(pin.file.size));
+        rows::put_document(draft, job.id, &meta)?;
+        rows::put_list(draft, job.id, PINS, &pins)
+    })
+    .await
 }
 
-/// Definitions and files as of one image, with that image's versions to check.
-type Pins = (Meta, Vec<Pin>, Vec<(catalog::Partition, crate::types::TableId)>);
-
-fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<Pins> {
+/// Definitions and files as of one image.
+fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<(Meta, Vec<Pin>)> {
     let database = image.database(&job.database)?;
     let selected = select(image, database, selections)?;
     let mut pins = Vec::new();
     let mut tables = Vec::new();
-    let mut versions = Vec::new();
     for (at, (table, partitions)) in selected.iter().enumerate() {
         for (position, partition) in partitions.iter().enumerate() {
-            versions.push((Partition::clone(partition), table.id));
             for (bucket, tablet) in partition.tablets.iter().enumerate() {
                 pins.extend(tablet.files.iter().map(|file| Pin {
                     table: at as u32,
@@ -187,19 +184,7 @@ fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<Pins> {
         }
         tables.push(table_meta(table, partitions));
     }
-    let meta = Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables };
-    Ok((meta, pins, versions))
-}
-
-fn put_pins(draft: &mut Draft, job: &Job, (meta, pins, versions): &Pins) -> Result<()> {
-    for (partition, table) in versions {
-        let now = draft.image().tables.get(table).and_then(|table| table.partitions.get(&partition.name));
-        if now.is_none_or(|now| now.id != partition.id || now.version != partition.version) {
-            return Err(Error::Conflict(Entity::new(Kind::Partition, &partition.name)));
-        }
-    }
-    rows::put_document(draft, job.id, meta)?;
-    rows::put_list(draft, job.id, PINS, pins)
+    Ok((Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables }, pins))
 }
 
 fn table_meta(table: &Table, partitions: &[Arc<Partition>]) -> TableMeta {
@@ -264,11 +249,11 @@ async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pins(cx, job).await?;
     let items = items(&pins, |_| true);
     show(run, &items);
-    let work = |numbers: &[u64]| {
+    let work = |_, numbers: &[u64]| {
         let file = |n: &u64| (pins[*n as usize].file.id, pins[*n as usize].file.size);
         Work::Confirm { files: numbers.iter().map(file).collect() }
     };
-    spread(cx, job, &run.progress, "make snapshot", items, work, async |_| Ok(())).await?;
+    spread(cx, job, &run.progress, "make snapshot", items, work, async |_, _| Ok(())).await?;
     let next = Job { state: JobState::UploadSnapshot, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
     cx.advance(job, next, |_| Ok(())).await
 }
@@ -279,10 +264,10 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     for (n, pin) in pins.iter().enumerate() {
         wanted.entry(pin.file.sha256).or_default().push(n as u64);
     }
-    let (_, repository) = cx.repository(job)?;
+    let (_, repository) = cx.repository(job).await?;
     let id = job.repository;
-    let known: Vec<KnownSnapshot> =
-        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshot_key(id, "")).collect()).await?;
+    let known: BTreeSet<KnownSnapshot> =
+        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshots_key(id)).collect()).await?;
     let mut reused = Vec::new();
     for snapshot in known {
         if wanted.is_empty() {
@@ -293,9 +278,21 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
             tracing::warn!(job = %job.id, label = %snapshot.label, "nothing reused: {}", err.report());
         }
     }
-    let mut next = Job { state: JobState::Uploading, ..job.clone() };
-    next.moved = Amount::default();
-    wanted.values().flatten().for_each(|n| next.moved.add(pins[*n as usize].file.size));
+    // What a snapshot names may be lost since; then the content is sent again.
+    let look = |reused: &Reused| {
+        let (repository, object) = (repository.clone(), reused.object.clone());
+        let end = reused.offset + pins[reused.pin as usize].file.size;
+        async move { repository.holds(&object, end).await }
+    };
+    let looks: Vec<_> = reused.iter().map(look).collect();
+    let there: Vec<bool> = futures::stream::iter(looks).buffered(LOOK_AT_ONCE).try_collect().await?;
+    let mut there = there.into_iter();
+    reused.retain(|_| there.next().unwrap_or_default());
+    let mut next = Job { state: JobState::Uploading, moved: job.total, ..job.clone() };
+    for reused in &reused {
+        next.moved.files -= 1;
+        next.moved.bytes -= pins[reused.pin as usize].file.size;
+    }
     cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, &reused)).await
 }
 
@@ -320,26 +317,26 @@ async fn find(
 async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pins(cx, job).await?;
     let (reused, done) = places(cx, job).await?;
-    let items = items(&pins, |n| !reused.contains_key(&n) && !done.contains(&n));
+    let items = items(&pins, |n| !reused.contains_key(&n) && !done.contains_key(&n));
     show(run, &items);
-    let (known, _) = cx.repository(job)?;
+    let (known, _) = cx.repository(job).await?;
     let cluster = cx.catalog.image().identity.cluster;
-    let work = |numbers: &[u64]| {
+    let work = |task, numbers: &[u64]| {
         let file = |n: &u64| {
             let file = &pins[*n as usize].file;
-            let object = layout::object(&file.sha256, cluster, job.id);
+            let object = layout::object(&file.sha256, cluster, job.id, job.attempt, task);
             UploadFile { id: file.id, sha256: file.sha256, size: file.size, object }
         };
         Work::Upload { repository: reference(&known), files: numbers.iter().map(file).collect() }
     };
-    let done = |n| rows::put_done(&cx.catalog, job.id, n);
+    let done = |n, task| rows::put_done(&cx.catalog, job, n, task);
     spread(cx, job, &run.progress, "upload", items, work, done).await?;
     let next = Job { state: JobState::SaveMeta, transfer_finished: Some(cx.clock.now()), ..job.clone() };
     cx.advance(job, next, |_| Ok(())).await
 }
 
 /// Which pins are in the repository already, and which the job has uploaded.
-async fn places(cx: &Context, job: &Job) -> Result<(HashMap<u64, Reused>, std::collections::HashSet<u64>)> {
+async fn places(cx: &Context, job: &Job) -> Result<(HashMap<u64, Reused>, HashMap<u64, Done>)> {
     let id = job.id;
     rows::blocking(&cx.catalog, move |catalog| {
         let reused: Vec<Reused> = rows::list(catalog, id, REUSED)?;
@@ -349,7 +346,7 @@ async fn places(cx: &Context, job: &Job) -> Result<(HashMap<u64, Reused>, std::c
 }
 
 async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job)?;
+    let (_, repository) = cx.repository(job).await?;
     let id = job.id;
     let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
     let meta = repository.write_meta(&job.label, &job.timestamp, &meta).await?;
@@ -358,10 +355,10 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
     let cluster = cx.catalog.image().identity.cluster;
     let row = |(n, pin): (usize, &Pin)| {
         let number = n as u64;
-        let (object, offset) = match reused.get(&number) {
-            Some(reused) => (reused.object.clone(), reused.offset),
-            None if done.contains(&number) => (layout::object(&pin.file.sha256, cluster, job.id), 0),
-            None => return Err(Error::internal(format_args!("file {} was not uploaded", pin.file.id))),
+        let (object, offset) = match (reused.get(&number), done.get(&number)) {
+            (Some(reused), _) => (reused.object.clone(), reused.offset),
+            (None, Some(done)) => (layout::object(&pin.file.sha256, cluster, job.id, done.attempt, done.task), 0),
+            (None, None) => return Err(Error::internal(format_args!("file {} was not uploaded", pin.file.id))),
         };
         Ok(FileRow {
             table: pin.table,
@@ -396,7 +393,7 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
 }
 
 async fn commit(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job)?;
+    let (_, repository) = cx.repository(job).await?;
     let manifest = job.manifest.as_ref().ok_or_else(|| Error::internal("UPLOAD_INFO without a manifest"))?;
     let id = job.id;
     let files: Vec<Part> =
@@ -422,24 +419,26 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     };
     // An attempt before this one may have written it. Then it is what it is: the snapshot has been seen.
     let written = match repository.read_info(&job.label, &job.timestamp).await {
-        Ok(written) => written.is_some(),
+        Ok(written) => written.is_some_and(|written| written.cluster_id == info.cluster_id && written.job == job.id),
         Err(Error::Corrupt { .. }) => false,
         Err(err) => return Err(err),
     };
     if !written {
-        if !info.is_in_time() {
+        // The last request may land late; the lock is respected a while longer.
+        if info.finish_time.plus_ms(LOCK_GRACE_MS / 2) > info.deadline {
             return Err(Error::Cancelled("the deadline passed before the snapshot was committed".into()));
         }
         repository.commit(&info).await?;
     }
-    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
-    cx.advance(job, next, |draft| draft.put_row(known_snapshot_key(job.repository, &job.database), &known)).await
+    let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
+    let tables: Vec<&Name> = meta.tables.iter().map(|table| &table.name).collect();
+    cx.advance(job, next, |draft| know_snapshot(draft, job, &tables)).await
 }
 
 /// After the end: gives the label's lock back. What cannot be given back ends by its deadline.
 pub(super) async fn clean_up(cx: &Context, job: &Job) {
-    match cx.repository(job) {
+    match cx.repository(job).await {
         Ok((_, repository)) => {
             repository.release(&job.label, cx.catalog.image().identity.cluster, job.id).await;
         }

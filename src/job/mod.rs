@@ -35,9 +35,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::backup::{BackupRequest, known_snapshot_key};
+pub use self::backup::{BackupRequest, known_snapshots_key};
 pub use self::restore::{RestoreRequest, Target};
-pub use self::rows::pinned;
+pub use self::rows::{pinned, selections};
 pub use self::tasks::Progress;
 use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
 use crate::clock::{Clock, crash_point};
@@ -126,7 +126,10 @@ impl Jobs {
                 if job.kind == JobKind::Backup {
                     backup::clean_up(&self.cx, &job).await;
                 }
-                self.cx.withdraw(&job).await?;
+                if let Err(stuck) = self.cx.withdraw(&job).await {
+                    tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
+                    self.start(job, Run::default());
+                }
                 Err(err)
             }
         }
@@ -230,6 +233,20 @@ impl Context {
     async fn run(&self, mut job: Job, run: &Run) -> Result<()> {
         let mut failures = 0;
         while !job.state.is_terminal() {
+            // A CANCEL, or a step that got through although it was given up on, may have changed it.
+            match self.stored(&job).await {
+                // Only jobs that have ended leave the image.
+                Ok(None) => break,
+                Ok(Some(stored)) if stored.state != job.state => {
+                    (job, failures) = (stored, 0);
+                    continue;
+                }
+                Ok(Some(_)) => {}
+                Err(err) => {
+                    self.pause(&job, run, &err, &mut failures).await;
+                    continue;
+                }
+            }
             let step = async {
                 match job.kind {
                     JobKind::Backup => backup::step(self, &job, run).await,
@@ -241,33 +258,21 @@ impl Context {
                 () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
                 () = self.deadline(&job) => Err(Error::Cancelled(format!("it was in {}", job.state))),
             };
-            // A CANCEL may have ended the job while its step was at work.
-            let stored = self.stored(&job).await?;
-            if stored.state.is_terminal() {
-                job = stored;
-                break;
-            }
+            let retry = |err: &Error| match job.state {
+                // Here the snapshot may exist without our knowing: only certainty that it does not ends the job.
+                JobState::UploadInfo => !matches!(err, Error::Cancelled(_)),
+                _ => err.is_retryable() && self.clock.now() < job.deadline(),
+            };
             match outcome {
                 Ok(next) => (job, failures) = (next, 0),
-                // Here the snapshot may exist without our knowing: only certainty that it does not ends the job.
-                Err(err) if job.state == JobState::UploadInfo && !matches!(err, Error::Cancelled(_)) => {
-                    tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
-                    self.clock.sleep(self.clock.back_off(failures)).await;
-                    failures += 1;
-                }
-                Err(err) if err.is_retryable() && self.clock.now() < job.deadline() => {
-                    tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
-                    self.clock.sleep(self.clock.back_off(failures)).await;
-                    failures += 1;
-                }
-                Err(err) => match self.fail(&job, &err).await {
-                    Ok(failed) => job = failed,
-                    Err(err) => {
-                        job = self.stored(&job).await?;
-                        if !job.state.is_terminal() {
-                            return Err(err);
-                        }
-                    }
+                Err(err) if retry(&err) => self.pause(&job, run, &err, &mut failures).await,
+                Err(err) => match self.stored(&job).await {
+                    Ok(Some(stored)) if stored.state == job.state => match self.fail(&job, &err).await {
+                        Ok(failed) => job = failed,
+                        // The catalog cannot be written now, or the job has just changed: look again.
+                        Err(err) => self.pause(&job, run, &err, &mut failures).await,
+                    },
+                    _ => {}
                 },
             }
         }
@@ -277,6 +282,16 @@ impl Context {
             JobKind::Restore => {}
         }
         self.delete_rows(&job).await
+    }
+
+    /// Waits a while before the next try, longer after each failure.
+    async fn pause(&self, job: &Job, run: &Run, err: &Error, failures: &mut u32) {
+        tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
+        tokio::select! {
+            () = self.clock.sleep(self.clock.back_off(*failures)) => {}
+            () = run.cancel.cancelled() => {}
+        }
+        *failures += 1;
     }
 
     /// Waits for a job's deadline. In the states whose outcome must be found out there is none.
@@ -321,9 +336,9 @@ impl Context {
         }
         let name = format!("{}.{}", next.kind, next.state).to_lowercase();
         crash_point(&format!("{name}.before"));
-        let next = self
-            .catalog
-            .commit(|draft| {
+        // A plan or a swap of very many files takes the processor for a while.
+        let commit = || {
+            self.catalog.commit_blocking(|draft| {
                 let now = draft.image().jobs.get(&from.id);
                 if now.is_none_or(|now| now.state != from.state || now.attempt != from.attempt) {
                     return Err(Error::Cancelled(format!("job {} was changed meanwhile", from.id)));
@@ -332,7 +347,8 @@ impl Context {
                 draft.put_job(next.clone())?;
                 Ok(next)
             })
-            .await?;
+        };
+        let next = tokio::task::block_in_place(commit)?;
         crash_point(&format!("{name}.after"));
         tracing::info!(job = %next.id, kind = %next.kind, "{} → {}", from.state, next.state);
         Ok(next)
@@ -364,7 +380,7 @@ impl Context {
 
     /// Takes back a job whose statement is answered with an error, unless it has ended and so is history.
     async fn withdraw(&self, job: &Job) -> Result<()> {
-        let selections = Key::new("js").number(job.id.0);
+        let selections = Key::selections(job.id);
         let id = job.id;
         let keys = rows::blocking(&self.catalog, move |catalog| catalog.keys(selections)).await?;
         self.catalog
@@ -380,11 +396,16 @@ impl Context {
         rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
     }
 
-    async fn stored(&self, job: &Job) -> Result<Job> {
-        match self.catalog.image().jobs.get(&job.id) {
-            Some(stored) => Ok(Job::clone(stored)),
-            None => Err(Error::internal(format_args!("job {} has left the catalog", job.id))),
-        }
+    /// The job as all that was submitted before has left it; that is durable on return. `None` if it has ended and
+    /// another of its kind has too.
+    async fn stored(&self, job: &Job) -> Result<Option<Job>> {
+        self.catalog
+            .commit(|draft| {
+                // Something to commit: an answer that only others' commits will make true is none.
+                draft.fresh_id();
+                Ok(draft.image().jobs.get(&job.id).map(|job| Job::clone(job)))
+            })
+            .await
     }
 
     async fn delete_rows(&self, job: &Job) -> Result<()> {
@@ -392,14 +413,16 @@ impl Context {
         rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
     }
 
-    /// The repository of a job: what the catalog knows, and a way to use it.
-    fn repository(&self, job: &Job) -> Result<(Arc<catalog::Repository>, Repository)> {
+    /// The repository of a job: what the catalog knows, and a way to use it, once it is seen to be the one.
+    async fn repository(&self, job: &Job) -> Result<(Arc<catalog::Repository>, Repository)> {
         let image = self.catalog.image();
         let known = image.repository(&job.repository_name)?.clone();
         if known.id != job.repository {
             return Err(Error::Refused(format!("failed to get repository: {}", job.repository)));
         }
         let opened = Repository::open(&known.name, &known.location)?;
+        // Nothing may be written into a directory on which the storage is not mounted.
+        opened.check(&known.uuid).await?;
         Ok((known, opened))
     }
 }
@@ -407,8 +430,8 @@ impl Context {
 /// Messages of any length must not keep a job from ending.
 fn limit(mut failure: Failure) -> Failure {
     const LONGEST: usize = 2000;
-    if let Some((end, _)) = failure.message.char_indices().nth(LONGEST) {
-        failure.message.truncate(end);
+    if failure.message.len() > LONGEST {
+        failure.message.truncate(failure.message.floor_char_boundary(LONGEST));
         failure.message.push('…');
     }
     failure

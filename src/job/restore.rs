@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{
-    Amount, Distribution, Draft, Image, Job, JobKind, JobState, Key, Partition, Selection, Table, Tablet,
-};
+use crate::catalog::{Amount, Distribution, Draft, Image, Job, JobKind, JobState, Partition, Selection, Table, Tablet};
 use crate::error::{Error, Result};
-use crate::job::backup::{KnownSnapshot, known_snapshot_key};
+use crate::job::backup::know_snapshot;
 use crate::job::rows;
 use crate::job::tasks::{Item, spread};
 use crate::job::{Context, Run, reference};
@@ -119,6 +117,9 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
             (info.database, None)
         }
     };
+    if database.eq_ignore_ascii_case("information_schema") {
+        return Err(Error::AccessDenied(format!("nothing can be restored into database '{database}'")));
+    }
     let now = cx.clock.now();
     cx.catalog
         .commit(|draft| {
@@ -149,9 +150,7 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
                 failure: None,
             };
             draft.add_job(job.clone())?;
-            for (n, selection) in request.selections.iter().enumerate() {
-                draft.put_row(Key::selection(job.id, n as u64), selection)?;
-            }
+            rows::put_selections(draft, job.id, 0, &request.selections)?;
             Ok(job)
         })
         .await
@@ -189,16 +188,14 @@ struct Wanted {
 /// `PENDING`: reads what the snapshot holds, checks it against what is here, decides ids and places, and reserves the
 /// names, all in one commit.
 pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
-    let (known, repository) = cx.repository(job)?;
-    repository.check(&known.uuid).await?;
+    let (_, repository) = cx.repository(job).await?;
     let (info, timestamp) = find(&repository, &job.label, &job.timestamp).await?;
     if let Some(source) = job.source_database.as_ref().filter(|source| **source != info.database) {
         return Err(Error::Refused(format!("target database: {source} is not existed in snapshot")));
     }
     let meta = repository.read_meta(&info).await?;
     let id = job.id;
-    let selections: Vec<Selection> =
-        rows::blocking(&cx.catalog, move |catalog| catalog.rows(Key::new("js").number(id.0)).collect()).await?;
+    let selections = rows::blocking(&cx.catalog, move |catalog| rows::selections(catalog, id)).await?;
     let wanted = select(&meta, job, &selections)?;
     let now = cx.clock.now();
     let found = timestamp.clone();
@@ -219,16 +216,14 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
             for table in &plan.tables {
                 draft.reserve(&job.database, &table.name, job.id)?;
             }
-            put_selections(draft, job, &wanted[selections.len()..], selections.len())?;
+            put_rest(draft, job, &wanted, selections.len())?;
             rows::put_document(draft, job.id, &plan)
         })
         .await;
     match advanced {
         // What is here does not allow it: the job stays in the history as cancelled, as in StarRocks.
         Err(err) if planning.load(Ordering::Relaxed) => {
-            cx.catalog
-                .commit(|draft| put_selections(draft, job, &wanted[selections.len()..], selections.len()))
-                .await?;
+            cx.catalog.commit(|draft| put_rest(draft, job, &wanted, selections.len())).await?;
             cx.fail(&Job { timestamp: found, ..job.clone() }, &err).await?;
             Err(err)
         }
@@ -236,12 +231,12 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     }
 }
 
-/// Has the history show what ALL meant.
-fn put_selections(draft: &mut Draft, job: &Job, wanted: &[Wanted], first: usize) -> Result<()> {
-    wanted.iter().enumerate().try_for_each(|(n, wanted)| {
-        let selection = Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
-        draft.put_row(Key::selection(job.id, (first + n) as u64), &selection)
-    })
+/// Has the history show what ALL meant, behind what the statement names.
+fn put_rest(draft: &mut Draft, job: &Job, wanted: &[Wanted], named: usize) -> Result<()> {
+    let selection = |wanted: &Wanted| Selection { table: wanted.name.clone(), partitions: Vec::new(), alias: None };
+    let rest: Vec<Selection> = wanted[named..].iter().map(selection).collect();
+    // Far behind the records of the statement, however many those are.
+    rows::put_selections(draft, job.id, 1 << 32, &rest)
 }
 
 fn select(meta: &Meta, job: &Job, selections: &[Selection]) -> Result<Vec<Wanted>> {
@@ -418,14 +413,13 @@ async fn plan_of(cx: &Context, job: &Job) -> Result<Plan> {
 }
 
 async fn snapshot(cx: &Context, job: &Job) -> Result<(Repository, Info)> {
-    let (known, repository) = cx.repository(job)?;
-    repository.check(&known.uuid).await?;
+    let (_, repository) = cx.repository(job).await?;
     let (info, _) = find(&repository, &job.label, &job.timestamp).await?;
     Ok((repository, info))
 }
 
 async fn probe(cx: &Context, job: &Job) -> Result<Job> {
-    let (known, _) = cx.repository(job)?;
+    let (known, _) = cx.repository(job).await?;
     let plan = plan_of(cx, job).await?;
     let partitions = plan.tables.iter().flat_map(|table| &table.partitions);
     let backends: BTreeSet<BackendId> =
@@ -532,7 +526,7 @@ async fn measure(cx: &Context, job: &Job) -> Result<Job> {
 async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let plan = plan_of(cx, job).await?;
     let (repository, info) = snapshot(cx, job).await?;
-    let (known, _) = cx.repository(job)?;
+    let (known, _) = cx.repository(job).await?;
     let id = job.id;
     let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
     let progress = &run.progress;
@@ -549,9 +543,9 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
             };
             file.replicas.iter().enumerate().map(copy)
         });
-        let items: Vec<Item> = items.filter(|item| !done.contains(&item.number)).collect();
+        let items: Vec<Item> = items.filter(|item| !done.contains_key(&item.number)).collect();
         let Some(first) = files.first().map(|file| file.number) else { continue };
-        let work = |numbers: &[u64]| {
+        let work = |_, numbers: &[u64]| {
             let file = |n: &u64| {
                 let file = &files[(n / MAX_COPIES - first) as usize];
                 DownloadFile {
@@ -564,7 +558,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
             };
             Work::Download { repository: reference(&known), files: numbers.iter().map(file).collect() }
         };
-        let arrived = |n| rows::put_done(&cx.catalog, job.id, n);
+        let arrived = |n, task| rows::put_done(&cx.catalog, job, n, task);
         let outcome = spread(cx, job, progress, "download", items, work, arrived).await;
         outcome.map_err(|err| name_place(err, &plan, &files))?;
     }
@@ -637,6 +631,10 @@ fn install(
     let mut partitions = Vec::new();
     for planned in &plan.partitions {
         let source = &meta.partitions[planned.source as usize];
+        let places = planned.tablets.iter().flat_map(|(_, place)| place);
+        if let Some(gone) = places.clone().find(|backend| !draft.image().backends.contains_key(backend)) {
+            return Err(Error::Refused(format!("backend {gone}, which has files of the restore, has been dropped")));
+        }
         let old = existing.as_ref().and_then(|table| table.partitions.get(&planned.name));
         if old.map(|old| old.id) != planned.replaces {
             return Err(conflict());
@@ -675,9 +673,9 @@ fn install(
 }
 
 async fn finish(cx: &Context, job: &Job) -> Result<Job> {
-    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
-    let source = job.source_database.clone().unwrap_or_else(|| job.database.clone());
+    let plan = plan_of(cx, job).await?;
+    let tables: Vec<&Name> = plan.tables.iter().map(|table| &table.name).collect();
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
     // What was restored is in the repository: a backup of it need not upload it again.
-    cx.advance(job, next, |draft| draft.put_row(known_snapshot_key(job.repository, &source), &known)).await
+    cx.advance(job, next, |draft| know_snapshot(draft, job, &tables)).await
 }

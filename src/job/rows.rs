@@ -8,16 +8,16 @@
 //! jr <job> h <n>    backup: the nth segment of the file list is in the repository
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::store::MAX_RECORD;
-use crate::catalog::{Catalog, Draft, Key};
+use crate::catalog::{Catalog, Draft, Job, Key, Selection};
 use crate::error::{Error, Result};
-use crate::types::{BackendId, FileId, JobId, RowsetFile};
+use crate::types::{Attempt, BackendId, FileId, JobId, Name, RowsetFile};
 
 pub(super) const PINS: char = 'p';
 pub(super) const DOCUMENT: char = 't';
@@ -56,11 +56,20 @@ pub(super) struct Reused {
 
 /// Writes a list as rows that hold as many entries as fit.
 pub(super) fn put_list<T: Serialize>(draft: &mut Draft, job: JobId, letter: char, list: &[T]) -> Result<()> {
-    let Some(first) = list.first() else { return Ok(()) };
-    let size = rmp_serde::to_vec_named(first).map_or(MAX_RECORD, |bytes| bytes.len());
-    // Entries differ in length; half the room is left for that.
-    let count = (PIECE / size.max(1)).max(1);
-    list.chunks(count).enumerate().try_for_each(|(n, part)| draft.put_row(Key::job_row(job, letter, n as u64), &part))
+    let (mut row, mut begin, mut size) = (0, 0, 0);
+    for (n, entry) in list.iter().enumerate() {
+        let bytes =
+            rmp_serde::to_vec_named(entry).map_err(|err| Error::internal(format_args!("encode row: {err}")))?.len();
+        if size > 0 && size + bytes > PIECE {
+            draft.put_row(Key::job_row(job, letter, row), &&list[begin..n])?;
+            (row, begin, size) = (row + 1, n, 0);
+        }
+        size += bytes;
+    }
+    if begin < list.len() {
+        draft.put_row(Key::job_row(job, letter, row), &&list[begin..])?;
+    }
+    Ok(())
 }
 
 /// Reads such a list. Blocks.
@@ -94,14 +103,60 @@ pub(super) fn document<T: DeserializeOwned>(catalog: &Catalog, job: JobId) -> Re
     })
 }
 
-/// Records that a file has arrived.
-pub(super) async fn put_done(catalog: &Catalog, job: JobId, number: u64) -> Result<()> {
-    catalog.commit(|draft| draft.put_row(Key::job_row(job, DONE, number), &number)).await
+/// A file that has arrived, and by which task: a backup's object is named by it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Done {
+    /// The file's number in the job.
+    pub number: u64,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The task.
+    pub task: u64,
 }
 
-/// The files that have arrived. Blocks.
-pub(super) fn done(catalog: &Catalog, job: JobId) -> Result<HashSet<u64>> {
-    catalog.rows::<u64>(Key::job_rows(job, DONE)).collect()
+/// Records that a file has arrived.
+pub(super) async fn put_done(catalog: &Catalog, job: &Job, number: u64, task: u64) -> Result<()> {
+    let done = Done { number, attempt: job.attempt, task };
+    catalog.commit(|draft| draft.put_row(Key::job_row(job.id, DONE, number), &done)).await
+}
+
+/// The files that have arrived, by number. Blocks.
+pub(super) fn done(catalog: &Catalog, job: JobId) -> Result<HashMap<u64, Done>> {
+    let rows = catalog.rows::<Done>(Key::job_rows(job, DONE));
+    rows.map(|done| done.map(|done| (done.number, done))).collect()
+}
+
+/// Partitions in one record of a statement's object.
+const NAMES: usize = 16;
+
+/// Records what a statement names, as history. Partitions of one table may take several records.
+pub(super) fn put_selections(draft: &mut Draft, job: JobId, first: usize, selections: &[Selection]) -> Result<()> {
+    let mut n = first as u64;
+    for selection in selections {
+        let parts: Vec<&[Name]> = match selection.partitions.is_empty() {
+            true => vec![&[]],
+            false => selection.partitions.chunks(NAMES).collect(),
+        };
+        for partitions in parts {
+            draft
+                .put_row(Key::selection(job, n), &Selection { partitions: partitions.to_vec(), ..selection.clone() })?;
+            n += 1;
+        }
+    }
+    Ok(())
+}
+
+/// What a job's statement names. Blocks.
+pub fn selections(catalog: &Catalog, job: JobId) -> Result<Vec<Selection>> {
+    let mut all: Vec<Selection> = Vec::new();
+    for row in catalog.rows::<Selection>(Key::selections(job)) {
+        let row = row?;
+        match all.last_mut().filter(|last| last.table == row.table && last.alias == row.alias) {
+            Some(last) if !row.partitions.is_empty() => last.partitions.extend(row.partitions),
+            _ => all.push(row),
+        }
+    }
+    Ok(all)
 }
 
 /// Reads of the catalog that block, on a thread that may.

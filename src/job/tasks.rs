@@ -71,15 +71,16 @@ impl Progress {
 
 /// Does `work` on all items: each on a BE that can, the load spread evenly. A BE that fails an item loses it to
 /// another one; when all have failed it, they are tried again with back-off until the deadline, unless the error says
-/// that trying again is no use. `done` is called for each item that has been done, and is awaited before it counts.
+/// that trying again is no use. `work` hears the task's number, unique in
+/// the job's attempt; `done` is called for each item that has been done, with its task, and is awaited before it counts.
 pub(super) async fn spread<F: Future<Output = Result<()>>>(
     cx: &Context,
     job: &Job,
     progress: &Arc<Progress>,
     operation: &str,
     items: Vec<Item>,
-    work: impl Fn(&[u64]) -> Work,
-    done: impl Fn(u64) -> F,
+    work: impl Fn(u64, &[u64]) -> Work,
+    done: impl Fn(u64, u64) -> F,
 ) -> Result<()> {
     let mut pending: HashMap<u64, Item> = items.into_iter().map(|item| (item.number, item)).collect();
     let mut failed: HashMap<u64, HashSet<BackendId>> = HashMap::new();
@@ -93,7 +94,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
             async move {
                 let number = progress.begin(backend);
                 let owner = TaskOwner::Job(job.id, job.attempt);
-                let task = Task { owner, number, work: work(&numbers) };
+                let task = Task { owner, number, work: work(number, &numbers) };
                 let outcome = async {
                     let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
                     while let Some(event) = events.try_next().await? {
@@ -105,10 +106,12 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                             // A task that confirms files says at its end how many.
                             Event::Done(n) if matches!(task.work, Work::Confirm { .. }) => 0..n as usize,
                             Event::Done(n) => n as usize..n as usize + 1,
-                            Event::Made(_) => return Err(Error::internal("a job's task has made files")),
+                            Event::Ended | Event::Made(_) => {
+                                return Err(Error::internal("a job's task has made files"));
+                            }
                         };
                         for item in numbers.get(arrived).unwrap_or_default() {
-                            done(*item).await?;
+                            done(*item, number).await?;
                             finished.lock().unwrap_or_else(PoisonError::into_inner).push(*item);
                             progress.files_done.fetch_add(1, Ordering::Relaxed);
                         }
@@ -144,7 +147,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                     return Err(err);
                 }
                 tracing::warn!(job = %job.id, "{}", err.report());
-                errors.push((task, err));
+                errors.push((task, numbers, err));
             }
         }
         // Where no BE is left, the last error decides whether to begin again.
@@ -155,12 +158,23 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                 .all(|backend| tried.is_some_and(|tried| tried.contains(backend)) || !cx.fleet.is_alive(*backend))
         };
         if !pending.is_empty() && (unreachable || pending.values().any(exhausted)) {
-            let final_error = errors.iter().position(|(_, err)| !err.is_retryable());
-            if let Some(at) = final_error {
-                return Err(errors.swap_remove(at).1);
+            // An error that lasts ends the work only where no other replica can do it.
+            let stuck = |numbers: &[u64]| numbers.iter().filter_map(|n| pending.get(n)).any(exhausted);
+            let last = errors.iter().position(|(_, numbers, err)| !err.is_retryable() && stuck(numbers));
+            if let Some(at) = last {
+                return Err(errors.swap_remove(at).2);
             }
             if cx.clock.now() >= job.deadline() {
-                return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, err)| err));
+                return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, _, err)| err));
+            }
+            // Who waits for a BE shall see for which.
+            let waiting = pending.values().flat_map(|item| &item.candidates).find(|one| !cx.fleet.is_alive(**one));
+            if let (true, Some(backend)) = (unreachable, waiting)
+                && let Err(err) = cx.fleet.backend(*backend)
+            {
+                let task = progress.begin(*backend);
+                progress.fail(task, err.report());
+                errors.push((task, Vec::new(), err));
             }
             let rest = job.deadline().0 - cx.clock.now().0;
             let pause = cx.clock.back_off(rounds).min(std::time::Duration::from_millis(rest.max(1) as u64));
@@ -168,7 +182,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
             rounds += 1;
             failed.clear();
         }
-        for (task, _) in errors {
+        for (task, _, _) in errors {
             progress.lock().remove(&task);
         }
     }

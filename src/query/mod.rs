@@ -145,6 +145,10 @@ impl Planner {
             plan.and_then(widen_unions).map_err(failed)?
         };
         let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
+        if columns.is_empty() {
+            // The protocol has no such result.
+            return Err(Error::Analysis("the query has no columns; is the file it reads empty?".into()));
+        }
         let physical = self.state.create_physical_plan(&plan).await.map_err(failed)?;
         let stream = datafusion::physical_plan::execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
         Ok(RowSet { columns, batches: result::convert(stream, types, self.memory) })

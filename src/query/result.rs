@@ -195,6 +195,15 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
 fn translate_shared(err: &DataFusionError) -> Error {
     match err {
         DataFusionError::Plan(message) => Error::Analysis(first_line(message)),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => translate_shared(inner),
+        DataFusionError::Shared(inner) => translate_shared(inner),
+        DataFusionError::External(cause) => match cause.downcast_ref::<Error>() {
+            Some(own) => Error::Refused(own.report()),
+            None => match cause.downcast_ref::<DataFusionError>() {
+                Some(inner) => translate_shared(inner),
+                None => Error::Refused(first_line(&cause.to_string())),
+            },
+        },
         other => Error::Refused(first_line(&other.strip_backtrace())),
     }
 }

@@ -262,6 +262,8 @@ fn scan_filter(schema: &Schema, filter: &Expr) -> Option<ScanFilter> {
         _ => None,
     };
     let value = |at: usize, expr: &Expr| match expr {
+        // A scan compares by total order, in which -0.0 is less than 0.0.
+        _ if schema.columns[at].ty == ColumnType::Double => None,
         Expr::Literal(value, _) => datum(value, schema.columns[at].ty),
         _ => None,
     };

@@ -11,15 +11,16 @@
 //!     __objects/<2 hex>/<sha256>-<job>      content of rowset files, shared by all snapshots
 //! ```
 //!
-//! `<job>` in an object's name is the first 12 hex digits of the cluster id, `.`, and the job's number, so that no two
-//! writers ever use one name; the two hex digits are the hash's first. Names and labels are percent-encoded but for
+//! `<job>` in an object's name is the first 12 hex digits of the cluster id, and the numbers of the job, its attempt and
+//! the task, each after a `.`: so no two writers ever use one name, and a task that was given up on and goes on all the
+//! same cannot touch what took its place. The two hex digits are the hash's first. Names and labels are percent-encoded but for
 //! ASCII letters, digits, `_` and `-`; timestamps are `yyyy-MM-dd-HH-mm-ss-SSS`.
 
 use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::types::{ClusterId, JobId, Label, Name, Sha256};
+use crate::types::{Attempt, ClusterId, JobId, Label, Name, Sha256};
 
 /// What stays as it is in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
@@ -85,11 +86,11 @@ pub fn timestamp_of(file: &str) -> Option<&str> {
 }
 
 /// A content.
-pub fn object(sha256: &Sha256, cluster: ClusterId, job: JobId) -> String {
+pub fn object(sha256: &Sha256, cluster: ClusterId, job: JobId, attempt: Attempt, task: u64) -> String {
     let mut path = String::with_capacity(100);
     let (hex, cluster) = (sha256.to_string(), cluster.to_string());
     // Writing to a string cannot fail.
-    let _ = write!(path, "__objects/{}/{hex}-{}.{job}", &hex[..2], &cluster[..12]);
+    let _ = write!(path, "__objects/{}/{hex}-{}.{job}.{attempt}.{task}", &hex[..2], &cluster[..12]);
     path
 }
 
@@ -109,7 +110,8 @@ mod tests {
         assert_eq!(label_of("__objects/"), None);
         let cluster: ClusterId = "0123456789abcdef0123456789abcdef".parse().unwrap();
         let hash = Sha256([0xab; 32]);
-        assert_eq!(object(&hash, cluster, JobId(7)), format!("__objects/ab/{hash}-0123456789ab.7"));
+        let path = object(&hash, cluster, JobId(7), Attempt(2), 3);
+        assert_eq!(path, format!("__objects/ab/{hash}-0123456789ab.7.2.3"));
         assert_eq!(root(&Name::new("🦀 1").unwrap()), "__holdfast_repository_%F0%9F%A6%80%201");
         assert_eq!(timestamp_of("__info_2026-11-21-02-30-00-123"), Some("2026-11-21-02-30-00-123"));
     }

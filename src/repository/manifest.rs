@@ -1,5 +1,6 @@
 //! The documents of a repository: JSON that carries its own checksum, and the file list in Parquet.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -174,6 +175,61 @@ pub struct Meta {
     pub bucket_hash: String,
     /// The tables, by name.
     pub tables: Vec<TableMeta>,
+}
+
+impl Meta {
+    /// Looks for what no backup writes. Whoever can write to the repository can write this document, and what is
+    /// decided by it must not bring a server down.
+    pub fn check(&self) -> Result<(), String> {
+        let mut names = HashSet::new();
+        self.tables.iter().try_for_each(|table| match names.insert(&table.name) {
+            true => table.check().map_err(|problem| format!("table '{}': {problem}", table.name)),
+            false => Err(format!("table '{}' is there twice", table.name)),
+        })
+    }
+}
+
+/// The most buckets that a partition of a snapshot may have.
+const MAX_BUCKETS: u32 = 100_000;
+
+impl TableMeta {
+    fn check(&self) -> Result<(), String> {
+        let schema = &self.schema;
+        let (mut names, mut fields, mut partitions) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let unique =
+            |column: &crate::types::Column| names.insert(column.name.to_lowercase()) && fields.insert(column.field);
+        if schema.columns.is_empty()
+            || !schema.columns.iter().all(unique)
+            || schema.keys as usize > schema.columns.len()
+        {
+            return Err("its columns or keys are not those of a table".into());
+        }
+        let has = |name: &Name| schema.position(name).is_some();
+        if self.distribution.is_empty() || !self.distribution.iter().all(has) || !self.partition_column.iter().all(has)
+        {
+            return Err("it is distributed or partitioned by a column it lacks".into());
+        }
+        if self.partition_column.is_none() && self.partitions.len() > 1 {
+            return Err("it is not partitioned but has several partitions".into());
+        }
+        for (n, partition) in self.partitions.iter().enumerate() {
+            let ranged = partition.range.is_some() == self.partition_column.is_some();
+            let clear = |other: &PartitionMeta| match (&partition.range, &other.range) {
+                (Some(a), Some(b)) => !a.overlaps(b),
+                _ => true,
+            };
+            // Neighbours are enough to look at: partitions are written in the order of their ranges.
+            let apart = n == 0 || clear(&self.partitions[n - 1]);
+            let sized = (1..=MAX_BUCKETS).contains(&partition.buckets);
+            if !ranged || !apart || !sized || !partitions.insert(&partition.name) {
+                return Err(format!("partition '{}' is not one of a table", partition.name));
+            }
+        }
+        match (1..=MAX_BUCKETS).contains(&self.buckets) {
+            true => Ok(()),
+            false => Err(format!("{} buckets", self.buckets)),
+        }
+    }
 }
 
 /// A table's definition.

@@ -32,6 +32,12 @@ use crate::types::{ClusterId, JobId, Label, Name, Sha256};
 /// How long one request may take before it counts as lost.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long after its deadline another cluster's lock is still respected.
+pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
+
+/// The largest document or file list segment that is read into memory.
+const MAX_PART: u64 = 256 << 20;
+
 /// A repository: a name and a location, opened without any request.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -99,6 +105,11 @@ impl Repository {
     /// Checks that the repository is there and is the one of this identity: a disk that is not mounted must not pass.
     pub async fn check(&self, id: &str) -> Result<RepoInfo> {
         match self.info().await? {
+            Some(info) if !info.features.is_empty() => Err(Error::Unsupported(format!(
+                "repository '{}' needs a newer holdfast, one that knows {}",
+                self.name,
+                info.features.join(", ")
+            ))),
             Some(info) if info.id == id => Ok(info),
             Some(info) => Err(self.error(
                 "check",
@@ -106,7 +117,8 @@ impl Repository {
                 format!("it is another repository, {}, not {id}", info.id),
                 false,
             )),
-            None => Err(self.error("check", &layout::repo_info(), "it is not there; is the storage mounted?", false)),
+            // It may be mounted in a moment: a server that starts early must not give its jobs up.
+            None => Err(self.error("check", &layout::repo_info(), "it is not there; is the storage mounted?", true)),
         }
     }
 
@@ -217,7 +229,9 @@ impl Repository {
                 Ok(None) | Err(Error::Corrupt { .. }) => continue,
                 Err(err) => return Err(err),
             };
-            let over = other.deadline < lock.time || (other.cluster == lock.cluster && has_ended(other.job));
+            // Clocks differ, and a last request may be on its way.
+            let over = other.deadline.plus_ms(LOCK_GRACE_MS) < lock.time
+                || (other.cluster == lock.cluster && has_ended(other.job));
             if !over {
                 return Err(Error::Refused(format!(
                     "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
@@ -263,6 +277,12 @@ impl Repository {
     /// whether the snapshot exists; [`Repository::read_info`] tells.
     pub async fn commit(&self, info: &Info) -> Result<()> {
         let path = layout::info(&info.label, &info.timestamp);
+        // Of two uploads that make a folder together one may leave its entry to the other, which then dies.
+        if let Some(disk) = &self.disk {
+            let folders =
+                ["", "__objects/", &layout::label_folder(&info.label)].map(|folder| disk.join(self.full(folder)));
+            self.sync_folders(folders.into_iter().filter(|folder| folder.exists()).collect()).await?;
+        }
         self.put(&path, manifest::seal(info)?).await?;
         let written: Option<Info> = self.find_document(&path).await?;
         if written.as_ref() != Some(info) {
@@ -273,7 +293,11 @@ impl Repository {
 
     /// Reads a snapshot's commit; `None` if there is none of this label and timestamp.
     pub async fn read_info(&self, label: &Label, timestamp: &str) -> Result<Option<Info>> {
-        let info: Option<Info> = self.find_document(&layout::info(label, timestamp)).await?;
+        let path = layout::info(label, timestamp);
+        let info: Option<Info> = self.find_document(&path).await?;
+        if info.as_ref().is_some_and(|info| info.label != *label || info.timestamp != timestamp) {
+            return Err(self.corrupt(&path, "it is of another label or timestamp than its name says"));
+        }
         Ok(info.filter(Info::is_in_time))
     }
 
@@ -286,6 +310,7 @@ impl Repository {
         if meta.bucket_hash != manifest::BUCKET_HASH {
             return Err(Error::Unsupported(format!("{path} distributes rows by '{}'", meta.bucket_hash)));
         }
+        meta.check().map_err(|problem| self.corrupt(&path, problem))?;
         Ok(meta)
     }
 
@@ -299,6 +324,10 @@ impl Repository {
     }
 
     async fn read_part(&self, path: &str, part: &Part) -> Result<Vec<u8>> {
+        let found = self.length(path).await?;
+        if found != part.size || found > MAX_PART {
+            return Err(self.corrupt(path, format!("it has {found} bytes, not {}, or is too long to read", part.size)));
+        }
         let content = self.get(path).await?;
         if manifest::sha256(&content) != part.sha256 {
             return Err(self.corrupt(path, "its SHA-256 is not the one in its name"));
@@ -333,6 +362,20 @@ impl Repository {
         }
     }
 
+    /// Whether an object is there and reaches to `end`.
+    pub async fn holds(&self, object: &str, end: u64) -> Result<bool> {
+        match self.operator.stat(&self.full(object)).await {
+            Ok(found) => Ok(found.content_length() >= end),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(self.store_error("look at", object, err)),
+        }
+    }
+
+    async fn length(&self, path: &str) -> Result<u64> {
+        let found = self.operator.stat(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
+        Ok(found.content_length())
+    }
+
     async fn get(&self, path: &str) -> Result<Vec<u8>> {
         let content = self.operator.read(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
         Ok(content.to_vec())
@@ -341,8 +384,12 @@ impl Repository {
     /// Writes an object, durably.
     async fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
         let folders = self.folders_to_sync(path).await;
-        let written = self.operator.write(&self.full(path), content).await;
-        written.map_err(|err| self.store_error("write", path, err))?;
+        let write = async {
+            let mut writer = self.operator.writer(&self.full(path)).await?;
+            writer.write(content).await?;
+            close(writer).await
+        };
+        write.await.map_err(|err| self.store_error("write", path, err))?;
         self.sync_folders(folders).await
     }
 
@@ -417,9 +464,7 @@ impl Repository {
     }
 
     fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {
-        // OpenDAL takes every error of a disk that it has no name for as passing; a full one is not.
-        let io = std::error::Error::source(&err).and_then(|source| source.downcast_ref::<std::io::Error>());
-        let retryable = err.is_temporary() && !io.is_some_and(|io| crate::error::is_lasting(io.kind()));
+        let retryable = may_pass(&err);
         let message = match std::error::Error::source(&err) {
             Some(source) => format!("{}: {source}", err.kind()),
             None => format!("{}: {}", err.kind(), err.message()),
@@ -429,6 +474,25 @@ impl Repository {
 
     fn corrupt(&self, path: &str, message: impl ToString) -> Error {
         Error::Corrupt { what: "repository file", path: format!("/{}", self.full(path)), message: message.to_string() }
+    }
+}
+
+/// Whether an operation may succeed later. OpenDAL takes every error of a disk that it has no name for as passing; a
+/// full one is not.
+fn may_pass(err: &opendal::Error) -> bool {
+    let io = std::error::Error::source(err).and_then(|source| source.downcast_ref::<std::io::Error>());
+    err.is_temporary() && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
+}
+
+/// Completes an object. On disks OpenDAL syncs the file on the calling thread, so this is a thread that may block. It is
+/// not tried again: a sync that failed once may succeed the next time without the bytes.
+async fn close(mut writer: opendal::Writer) -> opendal::Result<()> {
+    let runtime = tokio::runtime::Handle::current();
+    let closing = tokio::task::spawn_blocking(move || runtime.block_on(writer.close()).map(drop));
+    match tokio::time::timeout(REQUEST_TIMEOUT, closing).await {
+        Ok(Ok(closed)) => closed,
+        Ok(Err(err)) => Err(opendal::Error::new(ErrorKind::Unexpected, format!("completing it ended badly: {err}"))),
+        Err(_) => Err(opendal::Error::new(ErrorKind::Unexpected, "completing it took too long").set_temporary()),
     }
 }
 

@@ -81,7 +81,7 @@ async fn a_label_has_one_writer_and_is_free_again_when_it_ends() {
     // Its own cluster knows the job as ended; or the deadline has passed; or it was released.
     repository.claim(&label, &lock(1, 8, 1001), |job| job == JobId(7)).await.unwrap();
     repository.release(&label, cluster(1), JobId(8)).await;
-    repository.claim(&label, &lock(2, 9, 2000), |_| false).await.unwrap();
+    repository.claim(&label, &lock(2, 9, 1_000_000), |_| false).await.unwrap();
     repository.release(&label, cluster(2), JobId(9)).await;
     repository.release(&label, cluster(1), JobId(7)).await;
     repository.claim(&label, &second, |_| false).await.unwrap();
@@ -119,7 +119,7 @@ async fn content_comes_back_or_its_object_is_named() {
     let file = dir.path().join("file");
     std::fs::write(&file, &content).unwrap();
     let id = FileId { write: WriteId(1), tablet: TabletId(2), number: 0 };
-    let object = layout::object(&sha256, cluster(1), JobId(7));
+    let object = layout::object(&sha256, cluster(1), JobId(7), Attempt(1), 0);
     let (throttle, moved) = (Throttle::new(0), AtomicU64::new(0));
     let count = |bytes| {
         moved.fetch_add(bytes, Ordering::Relaxed);

@@ -55,7 +55,7 @@ impl Repository {
             let message = format!("it is not the {size} bytes with SHA-256 {sha256} that were written");
             return Err(Error::Corrupt { what: "rowset file", path: format!("{id} at {}", path.display()), message });
         }
-        writer.close().await.map_err(|err| self.store_error("upload", object, err))?;
+        super::close(writer).await.map_err(|err| self.store_error("upload", object, err))?;
         self.sync_folders(folders).await
     }
 
@@ -72,14 +72,20 @@ impl Repository {
         let (object, offset) = content;
         let (sha256, size) = expected;
         let failed = |err| self.store_error("download", object, err);
-        let range = offset..offset + size;
+        // A store may call an object that is too short an error that passes.
+        let (end, found) = (offset.checked_add(size), self.length(object).await?);
+        let Some(end) = end.filter(|end| *end <= found) else {
+            return Err(self.corrupt(object, format!("it has {found} bytes, but {size} from {offset} on are needed")));
+        };
+        let range = offset..end;
         let reader = self.operator.reader_with(&self.full(object)).chunk(CHUNK).await.map_err(failed)?;
         let mut stream = reader.into_bytes_stream(range).await.map_err(failed)?;
         let mut state = (target, sha2::Sha256::new());
         let mut length = 0;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|err| {
-                let retryable = err.kind() == std::io::ErrorKind::Interrupted;
+                let retryable =
+                    err.get_ref().and_then(|err| err.downcast_ref::<opendal::Error>()).is_some_and(super::may_pass);
                 self.error("download", object, err, retryable)
             })?;
             throttle.take(chunk.len()).await;

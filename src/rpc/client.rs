@@ -166,8 +166,20 @@ impl Backend {
     pub async fn run(&self, operation: &str, task: &Task) -> Result<BoxStream<'static, Result<Event>>> {
         let failed = self.failed(operation);
         let events = self.client().run(body(task)?).await.map_err(&failed)?.into_inner();
-        let event = move |message: Result<crate::rpc::proto::Body, Status>| unpack(&message.map_err(&failed)?.content);
-        Ok(events.map(event).boxed())
+        let event = move |message: Option<Result<crate::rpc::proto::Body, Status>>| match message {
+            Some(message) => unpack(&message.map_err(&failed)?.content),
+            // A BE that ends in the midst may still close the stream in good order.
+            None => Err(failed(Status::aborted("the task broke off"))),
+        };
+        let events = futures::stream::unfold(Some((events, event)), async |state| {
+            let (mut events, event) = state?;
+            match event(events.next().await) {
+                Ok(Event::Ended) => None,
+                Ok(one) => Some((Ok(one), Some((events, event)))),
+                Err(err) => Some((Err(err), None)),
+            }
+        });
+        Ok(events.boxed())
     }
 
     /// The BE's rowset files, in parts.

@@ -107,6 +107,10 @@ impl Fleet {
     }
 
     fn hear(&self, id: BackendId, answer: Result<Alive>) {
+        let answer = answer.and_then(|alive| match alive.backend == id {
+            true => Ok(alive),
+            false => Err(Error::Refused(format!("at its address backend {} answers", alive.backend))),
+        });
         let mut all = self.lock();
         let health = all.entry(id).or_default();
         match answer {

@@ -22,6 +22,8 @@ pub struct Heartbeat {
 /// Answer to [`Heartbeat`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Alive {
+    /// The id that this BE has in the cluster, which may be another than the one it was asked by.
+    pub backend: BackendId,
     /// The program's version.
     pub version: String,
     /// When the process started.
@@ -162,6 +164,8 @@ pub enum Event {
     Moved(u64),
     /// The nth file of the task is done, durably.
     Done(u64),
+    /// All is done. A stream of events that ends without it broke off.
+    Ended,
     /// The files that a compaction has made, durably; their versions are for the catalog to set.
     Made(Vec<RowsetFile>),
 }

@@ -177,6 +177,7 @@ async fn a_server_starts_without_one_of_its_files() {
     client.run("CREATE TABLE d.whole (k INT); INSERT INTO d.whole VALUES (1)").await;
     assert!(server.stop().await.success());
     fs::remove_file(&file).unwrap();
+    let launch = launch.set("compaction_interval_ms", 100);
     let server = launch.start();
     let mut client = server.connect().await;
     assert_eq!(client.value("SELECT k FROM d.whole").await, "1");

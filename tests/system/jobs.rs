@@ -138,7 +138,7 @@ const RESTORE: [(&str, &str); 6] = [
 ];
 
 /// How long a job stays where it is cancelled.
-const STAY_MS: u64 = 2000;
+const STAY_MS: u64 = 1000;
 
 #[tokio::test]
 async fn a_backup_can_be_cancelled_until_its_commit() {
@@ -348,4 +348,66 @@ async fn a_snapshot_is_of_one_moment() {
     }
     assert!(!loads.is_finished());
     loads.abort();
+}
+
+/// Columns and formats that scripts written for StarRocks read.
+#[tokio::test]
+async fn answers_have_the_form_of_starrocks() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true', 'timeout' = '3600')").await;
+    let on = "ON (events PARTITION (jan, feb) AS e, `values`)";
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {on} {LATEST}")).await;
+    let names = |answer: &Answer| answer.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>().join(" ");
+    let is_time = |text: &str| text.len() == 19 && text.starts_with("20") && text.as_bytes()[10] == b' ';
+
+    let backup = client.run("SHOW BACKUP FROM shop").await;
+    assert_eq!(
+        names(&backup),
+        "JobId SnapshotName DbName State BackupObjs CreateTime SnapshotFinishedTime UploadFinishedTime FinishedTime \
+         UnfinishedTasks Progress TaskErrMsg Status Timeout"
+    );
+    let job = backup.records().remove(0);
+    job["JobId"].parse::<u64>().unwrap();
+    assert_eq!(job["BackupObjs"], "[shop.events], [shop.nothing], [shop.values]");
+    for time in ["CreateTime", "SnapshotFinishedTime", "UploadFinishedTime", "FinishedTime"] {
+        assert!(is_time(job[time]), "{job:?}");
+    }
+    assert_eq!((job["Status"], job["Timeout"], job["UnfinishedTasks"]), ("[OK]", "3600", ""));
+
+    let snapshots = client.run("SHOW SNAPSHOT ON r").await;
+    assert_eq!(names(&snapshots), "Snapshot Timestamp Status ClusterId FinishTime TTL ExpireTime");
+    let timestamp = snapshots.column("Timestamp")[0].to_owned();
+    assert!(timestamp.len() == 23 && timestamp.matches('-').count() == 6, "{timestamp}");
+    assert_eq!((snapshots.column("Snapshot"), snapshots.column("Status")), (vec!["l"], vec!["OK"]));
+    let detail = format!("SHOW SNAPSHOT ON r WHERE SNAPSHOT = 'l' AND TIMESTAMP = '{timestamp}'");
+    let detail = client.run(detail).await;
+    assert!(names(&detail).starts_with("Snapshot Timestamp Database Details Status"), "{detail:?}");
+    let details: serde_json::Value = serde_json::from_str(detail.column("Details")[0]).unwrap();
+    assert_eq!((&details["name"], &details["database"]), (&"l".into(), &"shop".into()));
+    let tables: Vec<_> = details["backup_objects"].as_object().unwrap().keys().collect();
+    assert_eq!(tables, ["events", "nothing", "values"]);
+    assert!(details["backup_objects"]["events"]["partitions"]["jan"].is_object(), "{details}");
+
+    let restore = client.run("SHOW RESTORE FROM copy").await;
+    assert_eq!(
+        names(&restore),
+        "JobId Label Timestamp DbName State AllowLoad ReplicationNum RestoreObjs CreateTime MetaPreparedTime \
+         SnapshotFinishedTime DownloadFinishedTime FinishedTime UnfinishedTasks Progress TaskErrMsg Status Timeout"
+    );
+    let job = restore.records().remove(0);
+    assert_eq!((job["Label"], job["Timestamp"], job["AllowLoad"]), ("l", timestamp.as_str(), "false"));
+    assert_eq!((job["ReplicationNum"], job["Timeout"]), ("1", "86400"));
+    assert!(
+        job["RestoreObjs"].contains("PARTITIONS [feb, jan]") || job["RestoreObjs"].contains("PARTITIONS [jan, feb]"),
+        "{job:?}"
+    );
+    for time in ["CreateTime", "MetaPreparedTime", "SnapshotFinishedTime", "DownloadFinishedTime", "FinishedTime"] {
+        assert!(is_time(job[time]), "{job:?}");
+    }
+    let repositories = client.run("SHOW REPOSITORIES").await;
+    assert_eq!(names(&repositories), "RepoId RepoName CreateTime IsReadOnly Location Broker ErrMsg");
+    let row = repositories.records().remove(0);
+    assert_eq!((row["RepoName"], row["IsReadOnly"], row["Broker"], row["ErrMsg"]), ("r", "false", "", "NULL"));
+    assert_eq!(row["Location"], format!("file://{}", scratch.sub("repository")));
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::super::Listing;
 use super::super::frontend::Frontend;
 use super::is_information_schema;
-use crate::catalog::{Image, Job, JobKind, Key, Selection};
+use crate::catalog::{Image, Job, JobKind, Selection};
 use crate::error::{Error, Result};
 use crate::job::Progress;
 use crate::types::Name;
@@ -70,7 +70,7 @@ pub(super) async fn list(
     let catalog = fe.catalog.clone();
     let read = tokio::task::spawn_blocking(move || {
         let selections = |job: Arc<Job>| {
-            let rows = catalog.rows::<Selection>(Key::new("js").number(job.id.0)).collect::<Result<Vec<_>>>();
+            let rows = crate::job::selections(&catalog, job.id);
             rows.map(|rows| (job, rows))
         };
         jobs.into_iter().map(selections).collect::<Result<Vec<_>>>()
