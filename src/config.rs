@@ -266,7 +266,8 @@ struct Line {
 
 /// The assignments of a file.
 fn read(file: &Path) -> Result<Vec<Line>> {
-    let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|err| Error::Config(format!("read configuration file {}: {err}", file.display())))?;
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     for (number, text) in text.lines().enumerate() {
@@ -316,10 +317,11 @@ fn names<V: Values>() -> impl Iterator<Item = &'static str> {
     V::KEYS.iter().map(|key| key.name)
 }
 
-/// The known name most like this one, to end a message with.
+/// The known name most like this one, to end a message with; nothing if none is like it.
 fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> String {
-    let likeness = |known: &&str| strsim::jaro_winkler(name, known);
-    let nearest = names.max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let lower = name.to_lowercase();
+    let likeness = |known: &&str| strsim::jaro_winkler(&lower, known);
+    let nearest = names.filter(|known| likeness(known) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     nearest.map(|known| format!("; the nearest is '{known}'")).unwrap_or_default()
 }
 
@@ -454,6 +456,8 @@ mod tests {
     fn a_wrong_file_is_refused_with_line_and_nearest_key() {
         let refused = |text: &str| load(text).map(|_| ()).unwrap_err();
         assert_eq!(refused("\n# x\nquery_prot = 1"), ":3: unknown key 'query_prot'; the nearest is 'query_port'");
+        assert_eq!(refused("QUERY_PORT = 1"), ":1: unknown key 'QUERY_PORT'; the nearest is 'query_port'");
+        assert_eq!(refused("nope = 1"), ":1: unknown key 'nope'");
         assert_eq!(refused("query_port = 70000"), ":1: 'query_port' cannot be '70000': expected a number in 0..=65535");
         assert_eq!(
             refused("default_replication_num = 0"),
@@ -464,6 +468,15 @@ mod tests {
         assert_eq!(refused("meta_dir ="), ":1: 'meta_dir' cannot be '': expected a path");
         assert_eq!(refused("meta_dir = a # b"), ":1: put the comment after 'meta_dir' on a line of its own");
         assert!(refused("files_allowed_paths = /a;b").ends_with("expected absolute paths"));
+    }
+
+    #[test]
+    fn an_unreadable_file_is_a_wrong_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fe.conf");
+        assert!(matches!(FeConfig::load(Some(&path), &[]), Err(Error::Config(_))));
+        std::fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(FeConfig::load(Some(&path), &[]), Err(Error::Config(_))));
     }
 
     #[test]

@@ -16,6 +16,7 @@ const MAX_TEXT: usize = 2048;
 /// Properties that StarRocks' own SHOW CREATE TABLE writes, so that its scripts run: each with the values that ask for
 /// nothing but what a table here is anyway.
 const WITHOUT_MEANING: &[(&str, &[&str])] = &[
+    ("bucket_size", &["0"]),
     ("compression", &["zstd"]),
     ("enable_persistent_index", &["true", "false"]),
     ("fast_schema_evolution", &["true", "false"]),

@@ -119,10 +119,10 @@ impl Cell for u64 {
     }
 }
 
-/// In the system's time zone, as all times are shown.
+/// In the system's time zone and whole seconds, as all times are shown.
 impl Cell for Timestamp {
     fn datum(self) -> Datum {
-        Datum::DateTime(self.utc().with_timezone(&chrono::Local).naive_local().and_utc().timestamp_micros())
+        Datum::DateTime(self.utc().with_timezone(&chrono::Local).naive_local().and_utc().timestamp() * 1_000_000)
     }
 }
 

@@ -108,6 +108,7 @@ fn truth(condition: &Expr, columns: &[String], row: &[Option<String>]) -> Result
     let value = |expr: &Expr| value(expr, columns, row);
     Ok(match condition {
         Expr::Nested(inner) => truth(inner)?,
+        Expr::Value(_) => value(condition)?.map(|text| text.parse::<f64>().is_ok_and(|number| number != 0.0)),
         Expr::UnaryOp { op: UnaryOperator::Not, expr } => truth(expr)?.map(|holds| !holds),
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => match (truth(left)?, truth(right)?) {
             (Some(false), _) | (_, Some(false)) => Some(false),
@@ -234,6 +235,8 @@ mod tests {
             ("not (name like 'a%' or size between 10 and 11)", 0),
             ("Name <> 'b'", 2),
             ("size = 9 or name = 'c'", 2),
+            ("true", 3),
+            ("0", 0),
         ] {
             let expr = Parser::new(&MySqlDialect {}).try_with_sql(condition).unwrap().parse_expr().unwrap();
             let filtered = listing.clone().filter(Some(&Filter::Where(Box::new(expr)))).unwrap();

@@ -96,6 +96,7 @@ impl FilesCall {
                 }
                 Format::Csv { separator, enclose, escape, skip, trim, guess }
             }
+            "" => return Err(Error::Analysis("FILES needs a property 'format': parquet or csv".into())),
             _ => return Err(Error::Analysis(format!("'{format}' is not a format of FILES: parquet, csv"))),
         };
         match properties.keys().next() {
@@ -117,7 +118,11 @@ impl FilesCall {
             }
         }
         let Some(first) = files.first() else {
-            return Err(Error::Analysis(format!("no file matches the path '{}' of FILES", self.path)));
+            let path = &self.path;
+            return Err(Error::Analysis(match Path::new(path).is_dir() {
+                true => format!("the path '{path}' of FILES is a directory; write '{}/*'", path.trim_end_matches('/')),
+                false => format!("no file matches the path '{path}' of FILES"),
+            }));
         };
         let (names, types): (Vec<String>, Vec<ColumnType>) = match &self.format {
             Format::Parquet => parquet_columns(first)?,

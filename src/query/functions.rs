@@ -94,6 +94,7 @@ functions! {
     ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
     ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
     ["hex"] (Any) 1..1, TEXT, false, hex_of;
+    ["sha2"] (Text Int) 2..2, TEXT, false, |a| Ok(sha2(text(a, 0), number(a, 1)));
     ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
     ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
@@ -114,6 +115,8 @@ functions! {
     ["dayofweek"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.weekday().number_from_sunday().into());
     ["weekday"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.weekday().num_days_from_monday().into());
     ["dayofyear"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.ordinal().into());
+    ["week"] (Time Int) 1..2, INT, false,
+        |a| Ok(Datum::Int(week(time(a, 0).date(), if a.len() > 1 { number(a, 1) } else { 0 })));
     ["weekofyear"] (Time) 1..1, INT, false, |a| on_time(a, |t| t.iso_week().week().into());
     ["dayname"] (Time) 1..1, TEXT, false, |a| date_format(time(a, 0), "%W");
     ["monthname"] (Time) 1..1, TEXT, false, |a| date_format(time(a, 0), "%M");
@@ -532,6 +535,18 @@ fn hex_of(args: &[Datum]) -> Result<Datum, String> {
     }
 }
 
+/// NULL for a number of bits that SHA-2 does not have; 0 is 256.
+fn sha2(source: &str, bits: i64) -> Datum {
+    use sha2::Digest;
+    Datum::Text(match bits {
+        224 => hex::encode(sha2::Sha224::digest(source)),
+        0 | 256 => hex::encode(sha2::Sha256::digest(source)),
+        384 => hex::encode(sha2::Sha384::digest(source)),
+        512 => hex::encode(sha2::Sha512::digest(source)),
+        _ => return Datum::Null,
+    })
+}
+
 fn find_in_set(part: &str, set: &str) -> Datum {
     int(set.split(',').position(|element| element == part && !set.is_empty()).map_or(0, |at| at + 1))
 }
@@ -582,6 +597,30 @@ fn months(time: NaiveDateTime) -> i64 {
 fn last_day(time: NaiveDateTime) -> Datum {
     let first = time.date().with_day(1).and_then(|day| day.checked_add_months(Months::new(1)));
     first.and_then(|day| day.pred_opt()).map_or(Datum::Null, date)
+}
+
+/// The number of a day's week. Of MySQL's modes, odd ones begin a week on Monday, and the others on Sunday; 0, 2, 5 and
+/// 7 count from the first week that begins in the year, and the others from the first with four days in it; 0, 1, 4 and
+/// 5 know a week 0, and the others take the days before week 1 and after the last to the year next to them.
+fn week(day: NaiveDate, mode: i64) -> i64 {
+    let (first, whole) = (if mode & 1 == 1 { Weekday::Mon } else { Weekday::Sun }, matches!(mode & 7, 0 | 2 | 5 | 7));
+    let begin = |year: i32| {
+        let new_year = NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or(day);
+        let before = i64::from(new_year.weekday().days_since(first));
+        let begins_later = if whole { before > 0 } else { before > 3 };
+        new_year + chrono::Duration::days(if begins_later { 7 - before } else { -before })
+    };
+    let (mut start, next) = (begin(day.year()), begin(day.year() + 1));
+    if mode & 2 != 0 {
+        start = if day >= next {
+            next
+        } else if day < start {
+            begin(day.year() - 1)
+        } else {
+            start
+        };
+    }
+    (day - start).num_days().div_euclid(7) + 1
 }
 
 /// Whole units from one time to another.

@@ -37,7 +37,7 @@ pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletVie
 use crate::error::{Error, Result};
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
-use planner::{Functions, Names};
+use planner::{Functions, Names, widen_unions};
 use result::translate;
 use rewrite::{MARK, Rewritten, rewrite};
 use stored::StoredTable;
@@ -141,7 +141,8 @@ impl Planner {
             let options = self.state.config_options();
             let names = Names { functions: &self.functions, options, table: &table };
             let planner = SqlToRel::new_with_options(&names, parser_options());
-            planner.sql_statement_to_plan(Statement::Query(Box::new(rewritten.query))).map_err(failed)?
+            let plan = planner.sql_statement_to_plan(Statement::Query(Box::new(rewritten.query)));
+            plan.and_then(widen_unions).map_err(failed)?
         };
         let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
         if columns.is_empty() {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::{DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, Operator, ScalarUDF, TableSource, WindowUDF, cast,
-    lit, try_cast,
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Operator,
+    ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
 };
 use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
 
@@ -209,6 +210,42 @@ impl TypePlanner for Types {
     }
 }
 
+/// In a column of a UNION, DOUBLE and DECIMAL together are DOUBLE, as in MySQL. DataFusion would make them a DECIMAL,
+/// which cannot hold 1e300.
+pub(super) fn widen_unions(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if !plan.exists(|node| Ok(!mixed_columns(node).is_empty()))? {
+        return Ok(plan);
+    }
+    let widened = plan.transform_up_with_subqueries(|node| {
+        let mixed = mixed_columns(&node);
+        let LogicalPlan::Union(union) = node else { return node.recompute_schema().map(Transformed::yes) };
+        let inputs = union.inputs.into_iter().map(|input| {
+            let column = |(at, (table, field)): (usize, (Option<&TableReference>, &FieldRef))| {
+                let column = Expr::Column(Column::from((table, field)));
+                match mixed.contains(&at) {
+                    true => cast(column, DataType::Float64).alias_qualified(table.cloned(), field.name()),
+                    false => column,
+                }
+            };
+            let columns: Vec<Expr> = input.schema().iter().enumerate().map(column).collect();
+            LogicalPlanBuilder::from(Arc::unwrap_or_clone(input)).project(columns)?.build().map(Arc::new)
+        });
+        let inputs = inputs.collect::<Result<_>>()?;
+        Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+    });
+    Ok(widened?.data)
+}
+
+/// The columns of a UNION that some input has as DOUBLE and another as DECIMAL.
+fn mixed_columns(node: &LogicalPlan) -> Vec<usize> {
+    let LogicalPlan::Union(union) = node else { return Vec::new() };
+    let has = |at: usize, wanted: Class| {
+        let fields = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
+        fields.into_iter().any(|field| class(field.data_type()) == wanted)
+    };
+    (0..union.schema.fields().len()).filter(|at| has(*at, Class::Double) && has(*at, Class::Decimal)).collect()
+}
+
 /// What an operand counts as.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Class {
@@ -344,10 +381,12 @@ fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr,
             let (right, left) = comparable(right, left, (classes.1, classes.0))?;
             (left, right)
         }
-        (Class::Bool, Class::Int | Class::Decimal | Class::Double | Class::Text) => match literal(&right) {
-            Some(text) if matches!(text.as_str(), "0" | "1") => (left, lit(text == "1")),
-            _ => comparable(cast(left, DataType::Int64), right, (Class::Int, classes.1))?,
-        },
+        (Class::Bool, Class::Int | Class::Decimal | Class::Double | Class::Text) => {
+            match literal(&right).map(|text| Datum::parse(&text, ColumnType::Boolean)) {
+                Some(Ok(Datum::Bool(value))) => (left, lit(value)),
+                _ => comparable(cast(left, DataType::Int64), right, (Class::Int, classes.1))?,
+            }
+        }
         (Class::Day | Class::Time, Class::Text | Class::Int) => match literal(&right) {
             Some(text) => match (classes.0, Datum::parse(&text, ColumnType::Date)) {
                 (Class::Day, Ok(day)) => (left, lit(scalar(day))),

@@ -1,8 +1,7 @@
 //! From DataFusion's results and errors to this service's.
 
-use arrow::array::RecordBatch;
-use arrow::array::RecordBatchOptions;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::datasource::source_as_provider;
@@ -18,7 +17,7 @@ use super::rows::{Origin, ResultColumn};
 use super::stored::StoredTable;
 use super::types::{cast, column_type};
 use super::virtual_table::MadeTable;
-use crate::error::{Error, Result};
+use crate::error::{Error, Misfit, Result};
 use crate::types::{ColumnType, Entity, Kind};
 
 /// The columns of a plan's result, and the types that its arrays are cast to.
@@ -121,10 +120,19 @@ pub(super) fn convert(
         let batch = batch.map_err(|err| translate(err, memory))?;
         let arrays = batch.columns().iter().zip(schema.fields());
         let arrays = arrays.map(|(array, field)| match column_type(field.data_type()) {
-            Ok(ty) => cast(array, ty),
+            Ok(ty) => cast(array, ty).map(|array| (array, field)),
             Err(err) => Err(err),
         });
         let arrays = arrays.collect::<Result<Vec<_>, _>>().map_err(|err| translate(err, memory))?;
+        // MySQL's clients can read neither infinity nor NaN.
+        let endless = arrays.iter().find(|(array, _)| {
+            let numbers = array.as_primitive_opt::<Float64Type>();
+            numbers.is_some_and(|numbers| numbers.iter().flatten().any(|number| !number.is_finite()))
+        });
+        if let Some((_, field)) = endless {
+            return Err(Misfit::OutOfRange.error(format!("DOUBLE value is out of range in '{}'", field.name())));
+        }
+        let arrays = arrays.into_iter().map(|(array, _)| array).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(schema.clone(), arrays, &options).map_err(Error::internal)
     };

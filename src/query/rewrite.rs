@@ -13,7 +13,7 @@ use sqlparser::ast::{
 use super::files::FilesCall;
 use super::functions::Operation;
 use super::{QueryContext, VariableScope};
-use crate::error::{Error, Result};
+use crate::error::{Error, Misfit, Result};
 use crate::sql::{files_call, projection_names};
 use crate::types::{Datum, Entity, Kind};
 
@@ -203,6 +203,11 @@ impl VisitorMut for Pass<'_> {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             lower_columns(&mut cte.alias);
         }
+        if let SetExpr::Values(values) = &*query.body
+            && Visit::visit(values, &mut Queries).is_break()
+        {
+            return ControlFlow::Break(Error::Unsupported("a subquery in VALUES; write a SELECT instead".into()));
+        }
         if let (SetExpr::Select(select), Some(order)) = (&mut *query.body, &mut query.order_by)
             && select.distinct.is_some()
         {
@@ -315,6 +320,9 @@ impl Pass<'_> {
                 Value::Placeholder(column) if column.starts_with('$') => Expr::Identifier(name(&column)),
                 // A number with an exponent is a DOUBLE, one with a point a DECIMAL.
                 Value::Number(text, _) if text.contains(['e', 'E']) => {
+                    if !text.parse().is_ok_and(f64::is_finite) {
+                        return Err(Misfit::OutOfRange.error(format!("DOUBLE value is out of range: {text}")));
+                    }
                     cast(string(&text), DataType::Double(ExactNumberInfo::None))
                 }
                 other => Expr::Value(other.into()),
@@ -337,6 +345,11 @@ impl Pass<'_> {
             Expr::UnaryOp { op: UnaryOperator::Not | UnaryOperator::BangNot, mut expr } => {
                 truth(&mut expr);
                 Expr::UnaryOp { op: UnaryOperator::Not, expr }
+            }
+            // Of a BIGINT in two's complement.
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => {
+                let number = cast(*expr, DataType::BigInt(None));
+                nested(binary(literal(Datum::Int(-1)), BinaryOperator::Minus, number))
             }
             Expr::Case { operand: None, mut conditions, else_result, case_token, end_token } => {
                 conditions.iter_mut().for_each(|when| truth(&mut when.condition));
@@ -495,6 +508,8 @@ impl Pass<'_> {
             "version" => string(context.version),
             "current_version" => string(context.product_version),
             "user" | "session_user" | "system_user" | "current_user" => string(context.user),
+            // No column counts by itself.
+            "last_insert_id" => number(0),
             "connection_id" => number(context.connection.into()),
             "curdate" | "current_date" => cast(string(now_text.get(..10)?), DataType::Date),
             "curtime" | "current_time" => string(now_text.get(11..)?),
@@ -600,7 +615,7 @@ fn unit_of(unit: &Expr) -> String {
 fn extract(field: &DateTimeField) -> Result<String> {
     let field = field.to_string().to_lowercase();
     match field.as_str() {
-        "year" | "quarter" | "month" | "day" | "hour" | "minute" | "second" | "microsecond" => Ok(field),
+        "year" | "quarter" | "month" | "week" | "day" | "hour" | "minute" | "second" | "microsecond" => Ok(field),
         _ => Err(Error::Unsupported(format!("EXTRACT({field} …)"))),
     }
 }
@@ -615,6 +630,17 @@ fn may_repeat(expr: &Expr, times: usize) -> bool {
     let mut parts = Parts(0);
     let _ = Visit::visit(expr, &mut parts);
     parts.0 * times <= MAX_REPEATED
+}
+
+/// Finds queries.
+struct Queries;
+
+impl Visitor for Queries {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        ControlFlow::Break(())
+    }
 }
 
 struct Parts(usize);

@@ -318,7 +318,18 @@ const ANSWERS: &[(&str, &str)] = &[
         "SELECT EXTRACT(YEAR FROM '2024-05-06'), DATE_TRUNC('month', '2024-05-06'), UNIX_TIMESTAMP(FROM_UNIXTIME(1000))",
         "2024|2024-05-01 00:00:00|1000",
     ),
+    (
+        "SELECT WEEK('2008-02-20'), WEEK('2008-02-20', 1), WEEK('2008-12-31', 1), WEEK('2000-01-01'), WEEK('2000-01-01', 2), WEEK('2021-01-01', 3), WEEK('2024-12-30', 3), WEEK('2024-12-30', 1)",
+        "7|8|53|0|52|53|1|53",
+    ),
     // Numbers.
+    ("SELECT ~5, ~-1, LAST_INSERT_ID()", "-6|0|0"),
+    ("SELECT n > 1e299, n FROM (SELECT 1e300 AS n UNION ALL SELECT 0.25) AS u WHERE n < 1 OR n > 1e301", "0|0.25"),
+    ("SELECT n > 1e299 FROM (SELECT 0.5 AS n UNION SELECT 1e300 UNION SELECT 2) AS u ORDER BY n", "0;0;1"),
+    (
+        "SELECT SHA2('abc', 224), LEFT(SHA2('abc', 0), 16), LENGTH(SHA2('abc', 512)), SHA2('abc', 1)",
+        "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7|ba7816bf8f01cfea|128|NULL",
+    ),
     (
         "SELECT ROUND(2.567, 2), ROUND(-2.5), CEIL(1.2), FLOOR(-1.2), ABS(-3), SIGN(-2), POW(2, 10), SQRT(9), SQRT(-1), LN(0), TRUNCATE(1.999, 2)",
         "2.57|-3|2|-2|3|-1|1024|3|NULL|NULL|1.990",

@@ -23,6 +23,10 @@ pub fn mask_uri(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
+    // A path, in which these characters mean themselves.
+    if scheme.eq_ignore_ascii_case("file") {
+        return text.to_owned();
+    }
     let (place, query) = match rest.find(['?', '#']) {
         Some(at) => (&rest[..at], &rest[at..=at]),
         None => (rest, ""),

@@ -633,8 +633,8 @@ fn secrets_are_masked() {
         ),
         ("/*!50000 CREATE USER u IDENTIFIED BY 'hunter2' */", "/*!50000 CREATE USER u IDENTIFIED BY '***' */"),
         (
-            "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x'",
-            "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x'",
+            "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x?y=1#z'",
+            "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x?y=1#z'",
         ),
     ] {
         assert_eq!(mask_secrets(text), expected);

@@ -63,16 +63,14 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         Show::Backends => cluster::backends(fe, &image),
         Show::Frontends => cluster::frontends(fe, &image),
         Show::FrontendConfig(filter) => cluster::frontend_config(fe).filter(filter.as_ref())?,
-        Show::Repositories(filter) => {
-            snapshots::repositories(fe, &image).await.filter(named(filter, "RepoName").as_ref())?
-        }
+        Show::Repositories(filter) => lenient(snapshots::repositories(fe, &image).await, named(filter, "RepoName"))?,
         Show::Backup { database, filter } => {
             let listing = jobs::list(fe, image, JobKind::Backup, database.as_ref()).await?;
-            listing.filter(named(filter, "SnapshotName").as_ref())?
+            lenient(listing, named(filter, "SnapshotName"))?
         }
         Show::Restore { database, filter } => {
             let listing = jobs::list(fe, image, JobKind::Restore, database.as_ref()).await?;
-            listing.filter(named(filter, "Label").as_ref())?
+            lenient(listing, named(filter, "Label"))?
         }
         Show::Snapshot { repository, snapshots, timestamp } => {
             snapshots::snapshots(&image, repository, snapshots, timestamp.as_deref()).await?
@@ -107,6 +105,14 @@ fn named(filter: &Option<Filter>, column: &str) -> Option<Filter> {
         })),
         filter => filter.clone(),
     })
+}
+
+/// Filters where StarRocks takes any WHERE, even over columns that there are not: no row has such a value.
+fn lenient(listing: Listing, filter: Option<Filter>) -> Result<Listing> {
+    match listing.clone().filter(filter.as_ref()) {
+        Err(Error::NotFound(_)) => listing.filter(Some(&Filter::Where(Box::new(Expr::value(Value::Boolean(false)))))),
+        filtered => filtered,
+    }
 }
 
 fn is_information_schema(database: &str) -> bool {
