@@ -415,16 +415,16 @@ const LINEITEM: &str = "CREATE TABLE tpch.lineitem (
 /// Writes lineitem as Parquet files, at least one for each unit of scale. Returns the number of rows.
 fn make_lineitem(scale: f64, dir: &Path) -> Result<u64> {
     std::fs::create_dir_all(dir)?;
-    let threads = std::thread::available_parallelism()?.get() as i32;
-    let parts = (scale.ceil() as i32).next_multiple_of(threads);
+    let threads = std::thread::available_parallelism()?.get();
+    let parts = (scale.ceil() as usize).next_multiple_of(threads) as i32;
     let make = |part: i32| {
         let batches = LineItemArrow::new(LineItemGenerator::new(scale, part, parts));
         write_parquet(&dir.join(format!("{part:04}.parquet")), batches.map(|batch| batch.expect("generated rows fit")))
     };
     let make = &make;
     std::thread::scope(|scope| {
-        let strides: Vec<_> = (1..=threads)
-            .map(|first| scope.spawn(move || (first..=parts).step_by(threads as usize).map(make).sum::<Result<u64>>()))
+        let strides: Vec<_> = (1..=threads as i32)
+            .map(|first| scope.spawn(move || (first..=parts).step_by(threads).map(make).sum::<Result<u64>>()))
             .collect();
         strides.into_iter().map(|stride| stride.join().expect("no panic in it")).sum()
     })
