@@ -195,6 +195,10 @@ async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
     );
     println!("load: {:.1} s, peak {load_peak} MB; merging and SELECT after it: peak {merge_peak} MB", load.median());
 
+    // What the load has left in memory is not of the steps that follow.
+    drop(server);
+    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let mut client = server.connect().await?;
     let [mut copy, mut hash, mut backup, mut again, mut restore] = [(); 5].map(|()| Times::default());
     let [mut backup_peak, mut again_peak, mut restore_peak] = [0; 3];
     let copied = dir.join("copy");
