@@ -80,7 +80,7 @@ impl RowsetWriter {
     pub fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let batch =
             RecordBatch::try_new(self.files.of.schema.arrow(), batch.columns().to_vec()).map_err(Error::internal)?;
-        self.buffered += batch.get_array_memory_size();
+        self.buffered += own_bytes(&batch);
         self.buffer.push(batch);
         if self.buffered >= self.files.limits.buffer_bytes { self.flush() } else { Ok(()) }
     }
@@ -120,6 +120,14 @@ impl RowsetWriter {
         self.flush()?;
         Ok(self.files.done)
     }
+}
+
+/// Memory of a batch's rows. Columns that came over the network are slices of one message, the whole of which
+/// `get_array_memory_size` counts for each of them.
+fn own_bytes(batch: &RecordBatch) -> usize {
+    let of_column =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    batch.columns().iter().map(of_column).sum()
 }
 
 /// How many columns are the key.

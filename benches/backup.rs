@@ -1,0 +1,466 @@
+//! How fast a server backs up and restores, against what the same machine does with the same files in the same run.
+//!
+//! ```text
+//! cargo bench --bench backup -- --scale 10 --tablets 100000
+//! ```
+//!
+//! It starts the release binary as a process, drives it through the MySQL port, and prints tables. All limits are off.
+//!
+//! - **TPC-H lineitem** at a scale (60 million rows at scale 10), made by `tpchgen` and loaded through `FILES()`. Each
+//!   round copies its rowset files (`cp -r && sync`), hashes them (`openssl dgst -sha256`), backs them up into a fresh
+//!   repository, backs the unchanged data up again, and restores it into another database. Ratios are to the slower of
+//!   copy and hash. The peak of resident memory is that of the whole process, FE and BE, in that step alone.
+//! - **Latency** of small statements while nothing runs and while a backup does.
+//! - **Planning**: the time of a BACKUP statement of a table of many tablets with a file each. The statement returns
+//!   when its job is in SNAPSHOTING.
+//!
+//! Times depend on what else the machine does; compare ratios, and the spread between rounds.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use arrow::array::{ArrayRef, Int32Array, RecordBatch};
+use clap::Parser;
+use holdfast::types::bucket_of;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
+use tpchgen::generators::LineItemGenerator;
+use tpchgen_arrow::LineItemArrow;
+
+/// Buckets of a partition of the table with many tablets.
+const BUCKETS: i32 = 100;
+
+/// Samples of a statement's latency on an idle server.
+const IDLE_SAMPLES: usize = 2000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// TPC-H scale factor; 0 leaves lineitem out.
+    #[arg(long, default_value_t = 10.0)]
+    scale: f64,
+    /// How often each step on lineitem is repeated.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Tablets of the table whose backup is planned, in hundreds; 0 leaves it out.
+    #[arg(long, default_value_t = 100_000)]
+    tablets: i32,
+    /// Also waits until the backup of all those tablets has ended, and repeats it.
+    #[arg(long)]
+    whole: bool,
+    /// Where data, repositories and copies go [default: below target/].
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The server [default: the release binary].
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_holdfast"))]
+    server: PathBuf,
+    /// What `cargo bench` says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let parent = arguments.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+    let dir = tempfile::Builder::new().prefix("bench").tempdir_in(parent)?;
+    if arguments.scale > 0.0 {
+        lineitem(&arguments, dir.path()).await.context("lineitem")?;
+    }
+    if arguments.tablets > 0 {
+        tablets(&arguments, dir.path()).await.context("many tablets")?;
+    }
+    Ok(())
+}
+
+/// A running server with a data directory of its own. Dropped, it is killed.
+struct Server {
+    process: Child,
+    port: u16,
+    data: PathBuf,
+}
+
+impl Server {
+    fn start(binary: &Path, data: PathBuf) -> Result<Self> {
+        let mut process = Command::new(binary)
+            .args(["--mysql-port", "0", "--http-port", "0", "--data-dir"])
+            .arg(&data)
+            .env("HOLDFAST_LOG", std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "warn".into()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", binary.display()))?;
+        let mut ready = String::new();
+        BufReader::new(process.stdout.take().context("no output")?).read_line(&mut ready)?;
+        let port = ready.split_once("mysql 127.0.0.1:").map(|(_, rest)| rest);
+        let port = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        let port = port.and_then(|port| port.parse().ok()).with_context(|| format!("not ready: {ready}"))?;
+        Ok(Self { process, port, data })
+    }
+
+    async fn connect(&self) -> Result<Conn> {
+        let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.port).user(Some("root"));
+        Ok(Conn::new(options.prefer_socket(false)).await?)
+    }
+
+    /// Forgets the peak of resident memory.
+    fn reset_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.process.id());
+        std::fs::write(&path, "5").with_context(|| path)
+    }
+
+    /// The peak of resident memory since then, in MB.
+    fn peak(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let kb: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kb / 1024)
+    }
+
+    fn rowset_files(&self) -> PathBuf {
+        self.data.join("storage/files")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Seconds of a step in each round.
+#[derive(Default)]
+struct Times(Vec<f64>);
+
+impl Times {
+    async fn add(&mut self, work: impl Future<Output = Result<()>>) -> Result<()> {
+        let start = Instant::now();
+        work.await?;
+        self.0.push(start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The value that a share of all is not above.
+    fn quantile(&self, share: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = (sorted.len() as f64 * share) as usize;
+        sorted.get(at).or(sorted.last()).copied().unwrap_or(f64::NAN)
+    }
+
+    fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    fn all(&self) -> String {
+        self.0.iter().map(|seconds| format!("{seconds:.2}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
+    let source = dir.join("lineitem");
+    let rows = make_lineitem(arguments.scale, &source)?;
+    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let mut client = server.connect().await?;
+    client.query_drop("CREATE DATABASE tpch").await?;
+    client.query_drop(LINEITEM).await?;
+
+    let mut load = Times::default();
+    server.reset_peak()?;
+    let insert = format!(
+        "INSERT INTO tpch.lineitem SELECT * FROM FILES('path' = '{}/*.parquet', 'format' = 'parquet')",
+        source.display()
+    );
+    client.query_drop("SET query_timeout = 7200").await.ok();
+    load.add(run(&mut client, &insert)).await?;
+    let load_peak = server.peak()?;
+    // Merging begins some seconds later.
+    let (written, _) = content(&server.rowset_files())?;
+    std::fs::remove_dir_all(&source)?;
+    ensure!(count(&mut client, "tpch").await? == rows, "rows were lost in the load");
+    server.reset_peak()?;
+    let (files, bytes) = settled(&server.rowset_files()).await?;
+    let merge_peak = server.peak()?;
+    println!(
+        "lineitem, scale {}: {rows} rows in {files} files of {:.1} MB together, merged from {written}",
+        arguments.scale,
+        bytes as f64 / 1e6
+    );
+    println!("load: {:.1} s, peak {load_peak} MB; merging and SELECT after it: peak {merge_peak} MB", load.median());
+
+    // What the load has left in memory is not of the steps that follow.
+    drop(server);
+    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let mut client = server.connect().await?;
+    let [mut copy, mut hash, mut backup, mut again, mut restore] = [(); 5].map(|()| Times::default());
+    let [mut backup_peak, mut again_peak, mut restore_peak] = [0; 3];
+    let copied = dir.join("copy");
+    for round in 0..arguments.rounds {
+        let repository = dir.join(format!("repository{round}"));
+        let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
+        client.query_drop(create).await?;
+        settle_disk()?;
+        hash.add(async {
+            shell("find \"$1\" -type f -print0 | xargs -0 openssl dgst -sha256", &[&server.rowset_files()])
+        })
+        .await?;
+        copy.add(async { shell("cp -r \"$1\" \"$2\" && sync", &[&server.rowset_files(), &copied]) }).await?;
+        std::fs::remove_dir_all(&copied)?;
+        settle_disk()?;
+
+        server.reset_peak()?;
+        backup.add(run(&mut client, "BACKUP SNAPSHOT tpch.first TO r PROPERTIES('wait' = 'true')")).await?;
+        backup_peak = backup_peak.max(server.peak()?);
+        settle_disk()?;
+
+        server.reset_peak()?;
+        again.add(run(&mut client, "BACKUP SNAPSHOT tpch.second TO r PROPERTIES('wait' = 'true')")).await?;
+        again_peak = again_peak.max(server.peak()?);
+        settle_disk()?;
+
+        server.reset_peak()?;
+        let statement = "RESTORE SNAPSHOT first FROM r DATABASE tpch AS restored \
+                         PROPERTIES('backup_timestamp' = 'latest', 'wait' = 'true')";
+        restore.add(run(&mut client, statement)).await?;
+        restore_peak = restore_peak.max(server.peak()?);
+        ensure!(count(&mut client, "restored").await? == rows, "rows were lost in the restore");
+
+        client.query_drop("DROP DATABASE restored FORCE").await?;
+        client.query_drop("DROP REPOSITORY r").await?;
+        std::fs::remove_dir_all(&repository)?;
+        settled(&server.rowset_files()).await?;
+    }
+
+    let slower = copy.median().max(hash.median());
+    let again_allowed = 0.5 + 1e-5 * files as f64;
+    println!("{:<24} {:>8} {:>8} {:>10} {:>9}  seconds of each round", "step", "seconds", "ratio", "target", "peak MB");
+    let line = |name: &str, times: &Times, ratio: &str, target: &str, peak: &str| {
+        println!("{name:<24} {:>8.2} {ratio:>8} {target:>10} {peak:>9}  {}", times.median(), times.all());
+    };
+    let ratio = |times: &Times| format!("{:.2}", times.median() / slower);
+    line("cp -r && sync", &copy, &ratio(&copy), "", "");
+    line("openssl dgst -sha256", &hash, &ratio(&hash), "", "");
+    line("backup", &backup, &ratio(&backup), "<= 1.25", &backup_peak.to_string());
+    line("restore", &restore, &ratio(&restore), "<= 1.25", &restore_peak.to_string());
+    line("second backup", &again, "", &format!("<= {again_allowed:.2} s"), &again_peak.to_string());
+
+    latency(&server, &mut client, dir).await
+}
+
+/// Latencies on an idle server and while backups run.
+async fn latency(server: &Server, client: &mut Conn, dir: &Path) -> Result<()> {
+    let statements = ["SELECT 1", "SHOW BACKUP FROM tpch"];
+    println!("{:<24} {:>10} {:>8} {:>8} {:>8} {:>8}", "latency", "while", "p50 ms", "p99 ms", "max ms", "samples");
+    let report = |statement: &str, phase: &str, times: &Times| {
+        let ms = [0.5, 0.99, 1.0].map(|share| format!("{:>8.2}", times.quantile(share) * 1e3)).join(" ");
+        println!("{statement:<24} {phase:>10} {ms} {:>8}", times.0.len());
+    };
+    let mut known = Vec::new();
+    for statement in statements {
+        match client.query_drop(statement).await {
+            Ok(()) => known.push(statement),
+            Err(err) => println!("{statement:<24} {err}"),
+        }
+    }
+    for statement in &known {
+        let mut times = Times::default();
+        for _ in 0..IDLE_SAMPLES {
+            times.add(run(client, statement)).await?;
+        }
+        report(statement, "idle", &times);
+    }
+    for (round, statement) in known.iter().enumerate() {
+        let repository = dir.join(format!("latency{round}"));
+        let create = format!("CREATE REPOSITORY l WITH BROKER ON LOCATION 'file://{}'", repository.display());
+        client.query_drop(create).await?;
+        let mut other = server.connect().await?;
+        let backup = tokio::spawn(async move {
+            run(&mut other, "BACKUP SNAPSHOT tpch.latency TO l PROPERTIES('wait' = 'true')").await
+        });
+        let mut times = Times::default();
+        while !backup.is_finished() {
+            times.add(run(client, statement)).await?;
+        }
+        backup.await??;
+        report(statement, "backup", &times);
+        client.query_drop("DROP REPOSITORY l").await?;
+        std::fs::remove_dir_all(&repository)?;
+    }
+    Ok(())
+}
+
+/// Plans a backup of a table with a file in each of many tablets.
+async fn tablets(arguments: &Arguments, dir: &Path) -> Result<()> {
+    let partitions = arguments.tablets / BUCKETS;
+    let source = dir.join("tablets.parquet");
+    make_tablets(partitions, &source)?;
+    let server = Server::start(&arguments.server, dir.join("tablets"))?;
+    let mut client = server.connect().await?;
+    client.query_drop("SET query_timeout = 7200").await.ok();
+    client.query_drop("CREATE DATABASE many").await?;
+    let ranges: Vec<String> =
+        (0..partitions).map(|p| format!("PARTITION p{p} VALUES LESS THAN ('{}')", p + 1)).collect();
+    let create = format!(
+        "CREATE TABLE many.t (p INT NOT NULL, k INT NOT NULL) DUPLICATE KEY(p) PARTITION BY RANGE(p) ({}) \
+         DISTRIBUTED BY HASH(k) BUCKETS {BUCKETS} PROPERTIES('replication_num' = '1')",
+        ranges.join(", ")
+    );
+    let [mut created, mut load, mut plan, mut whole, mut again] = [(); 5].map(|()| Times::default());
+    created.add(run(&mut client, &create)).await?;
+    server.reset_peak()?;
+    let insert =
+        format!("INSERT INTO many.t SELECT * FROM FILES('path' = '{}', 'format' = 'parquet')", source.display());
+    load.add(run(&mut client, &insert)).await?;
+    let load_peak = server.peak()?;
+    let (files, _) = settled(&server.rowset_files()).await?;
+    ensure!(files == partitions as u64 * BUCKETS as u64, "{files} files");
+    println!(
+        "{files} tablets: created in {:.1} s, loaded in {:.1} s, peak {load_peak} MB",
+        created.median(),
+        load.median()
+    );
+
+    let repository = dir.join("many");
+    let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
+    client.query_drop(create).await?;
+    for _ in 0..arguments.rounds {
+        settle_disk()?;
+        server.reset_peak()?;
+        plan.add(run(&mut client, "BACKUP SNAPSHOT many.planned TO r")).await?;
+        run(&mut client, "CANCEL BACKUP FROM many").await?;
+    }
+    println!("planned in {:.2} s (target < 1 s at 100000), peak {} MB: {}", plan.median(), server.peak()?, plan.all());
+    if arguments.whole {
+        for (label, times) in [("first", &mut whole), ("second", &mut again)] {
+            server.reset_peak()?;
+            let backup = format!("BACKUP SNAPSHOT many.{label} TO r PROPERTIES('wait' = 'true')");
+            times.add(run(&mut client, &backup)).await?;
+            println!("{label} backup in {:.2} s, peak {} MB", times.median(), server.peak()?);
+        }
+    }
+    Ok(())
+}
+
+async fn run(client: &mut Conn, statement: &str) -> Result<()> {
+    client.query_drop(statement).await.with_context(|| statement.chars().take(80).collect::<String>())
+}
+
+async fn count(client: &mut Conn, database: &str) -> Result<u64> {
+    let rows = client.query_first(format!("SELECT COUNT(*) FROM {database}.lineitem")).await?;
+    rows.context("no row")
+}
+
+/// Runs a line of shell with `$1`, `$2`; its output is dropped.
+fn shell(line: &str, arguments: &[&Path]) -> Result<()> {
+    let status =
+        Command::new("sh").args(["-c", line, "sh"]).args(arguments).stdout(Stdio::null()).status().context("sh")?;
+    ensure!(status.success(), "{line}: {status}");
+    Ok(())
+}
+
+/// Waits until nothing is to be written, so that a step does not pay for the one before.
+fn settle_disk() -> Result<()> {
+    shell("sync", &[])
+}
+
+/// Waits until merging and garbage collection leave a directory as it is for two of their rounds.
+/// Returns the number of files and their bytes.
+async fn settled(dir: &Path) -> Result<(u64, u64)> {
+    let mut last = content(dir)?;
+    let mut since = Instant::now();
+    while since.elapsed() < Duration::from_secs(25) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = content(dir)?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    Ok(last)
+}
+
+fn content(dir: &Path) -> Result<(u64, u64)> {
+    let mut content = (0, 0);
+    for entry in walkdir::WalkDir::new(dir) {
+        // Files may go while they are listed.
+        let Some(metadata) = entry.ok().and_then(|entry| entry.metadata().ok()) else { continue };
+        if metadata.is_file() {
+            content = (content.0 + 1, content.1 + metadata.len());
+        }
+    }
+    Ok(content)
+}
+
+const LINEITEM: &str = "CREATE TABLE tpch.lineitem (
+    l_orderkey BIGINT NOT NULL,
+    l_partkey BIGINT NOT NULL,
+    l_suppkey BIGINT NOT NULL,
+    l_linenumber INT NOT NULL,
+    l_quantity DECIMAL(15, 2) NOT NULL,
+    l_extendedprice DECIMAL(15, 2) NOT NULL,
+    l_discount DECIMAL(15, 2) NOT NULL,
+    l_tax DECIMAL(15, 2) NOT NULL,
+    l_returnflag VARCHAR(1) NOT NULL,
+    l_linestatus VARCHAR(1) NOT NULL,
+    l_shipdate DATE NOT NULL,
+    l_commitdate DATE NOT NULL,
+    l_receiptdate DATE NOT NULL,
+    l_shipinstruct VARCHAR(25) NOT NULL,
+    l_shipmode VARCHAR(10) NOT NULL,
+    l_comment VARCHAR(44) NOT NULL
+) DUPLICATE KEY(l_orderkey) DISTRIBUTED BY HASH(l_orderkey) BUCKETS 8 PROPERTIES('replication_num' = '1')";
+
+/// Writes lineitem as Parquet files, at least one for each unit of scale. Returns the number of rows.
+fn make_lineitem(scale: f64, dir: &Path) -> Result<u64> {
+    std::fs::create_dir_all(dir)?;
+    let threads = std::thread::available_parallelism()?.get();
+    let parts = (scale.ceil() as usize).next_multiple_of(threads) as i32;
+    let make = |part: i32| {
+        let batches = LineItemArrow::new(LineItemGenerator::new(scale, part, parts));
+        write_parquet(&dir.join(format!("{part:04}.parquet")), batches.map(|batch| batch.expect("generated rows fit")))
+    };
+    let make = &make;
+    std::thread::scope(|scope| {
+        let strides: Vec<_> = (1..=threads as i32)
+            .map(|first| scope.spawn(move || (first..=parts).step_by(threads).map(make).sum::<Result<u64>>()))
+            .collect();
+        strides.into_iter().map(|stride| stride.join().expect("no panic in it")).sum()
+    })
+}
+
+/// Writes a row for each bucket of each partition.
+fn make_tablets(partitions: i32, path: &Path) -> Result<u64> {
+    // The smallest number of each bucket.
+    let numbers: ArrayRef = Arc::new((0..BUCKETS * 100).collect::<Int32Array>());
+    let buckets = bucket_of(&[numbers.clone()], numbers.len(), BUCKETS as u32).map_err(anyhow::Error::msg)?;
+    let of_bucket = |bucket: u32| buckets.iter().position(|found| *found == bucket).map(|number| number as i32);
+    let keys: Vec<i32> = (0..BUCKETS as u32).map(of_bucket).collect::<Option<_>>().context("an empty bucket")?;
+    write_parquet(
+        path,
+        (0..partitions).map(|partition| {
+            let p: ArrayRef = Arc::new(Int32Array::from(vec![partition; keys.len()]));
+            let k: ArrayRef = Arc::new(Int32Array::from(keys.clone()));
+            RecordBatch::try_from_iter([("p", p), ("k", k)]).expect("columns of one length")
+        }),
+    )
+}
+
+fn write_parquet(path: &Path, batches: impl Iterator<Item = RecordBatch>) -> Result<u64> {
+    let mut batches = batches.peekable();
+    let schema = batches.peek().context("no rows")?.schema();
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut writer = ArrowWriter::try_new(File::create(path)?, schema, Some(properties))?;
+    let mut rows = 0;
+    for batch in batches {
+        rows += batch.num_rows() as u64;
+        writer.write(&batch)?;
+    }
+    writer.close()?;
+    Ok(rows)
+}
