@@ -294,6 +294,9 @@ pub(super) async fn copy_files(
     futures::stream::iter(copies).buffer_unordered(8).try_collect().await
 }
 
+/// New files, by tablet.
+type FilesOfTablets = Vec<(TabletId, Vec<RowsetFile>)>;
+
 /// Makes the files visible, if the table is still the one they were written for.
 async fn commit(
     fe: &Frontend,
@@ -303,7 +306,7 @@ async fn commit(
     mut loaded: Loaded,
 ) -> Result<u64> {
     let now = fe.clock.now();
-    let mut parts: Vec<(PartitionId, Vec<(TabletId, Vec<RowsetFile>)>)> = Vec::new();
+    let mut parts: Vec<(PartitionId, FilesOfTablets)> = Vec::new();
     for partition in table.partitions.values() {
         let of_tablet =
             |tablet: &Arc<crate::catalog::Tablet>| loaded.files.remove(&tablet.id).map(|files| (tablet.id, files));

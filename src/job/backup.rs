@@ -116,12 +116,11 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
         .await
 }
 
+/// Tables with some of their partitions.
+type Selected = Vec<(Arc<Table>, Vec<Arc<Partition>>)>;
+
 /// The tables and partitions a statement means, in the order of their names and ranges.
-fn select(
-    image: &Image,
-    database: &Database,
-    selections: &[Selection],
-) -> Result<Vec<(Arc<Table>, Vec<Arc<Partition>>)>> {
+fn select(image: &Image, database: &Database, selections: &[Selection]) -> Result<Selected> {
     let all = |table: &Arc<Table>| (table.clone(), table.ordered_partitions().into_iter().cloned().collect());
     if selections.is_empty() {
         return Ok(database.tables.values().filter_map(|id| image.tables.get(id)).map(all).collect());

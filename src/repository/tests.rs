@@ -103,7 +103,7 @@ async fn a_committed_label_is_taken_and_a_torn_commit_is_none() {
     std::fs::write(&path, &text[..text.len() / 2]).unwrap();
     assert!(repository.read_info(&label, timestamp).await.is_err());
     repository.claim(&label, &lock(1, 8, 1), |_| true).await.unwrap();
-    assert_eq!(repository.labels().await.unwrap(), [label.clone()]);
+    assert_eq!(repository.labels().await.unwrap(), std::slice::from_ref(&label));
     // A commit that came after its lock's deadline is no snapshot.
     let late = Info { finish_time: Timestamp(101), timestamp: "2026-11-22-00-00-00-000".into(), ..info(&label, "") };
     repository.commit(&late).await.unwrap();
