@@ -438,7 +438,8 @@ fn make_lineitem(scale: f64, dir: &Path) -> Result<u64> {
 fn make_tablets(partitions: i32, path: &Path) -> Result<u64> {
     // The smallest number of each bucket.
     let numbers: ArrayRef = Arc::new((0..BUCKETS * 100).collect::<Int32Array>());
-    let buckets = bucket_of(&[numbers.clone()], numbers.len(), BUCKETS as u32).map_err(anyhow::Error::msg)?;
+    let buckets =
+        bucket_of(std::slice::from_ref(&numbers), numbers.len(), BUCKETS as u32).map_err(anyhow::Error::msg)?;
     let of_bucket = |bucket: u32| buckets.iter().position(|found| *found == bucket).map(|number| number as i32);
     let keys: Vec<i32> = (0..BUCKETS as u32).map(of_bucket).collect::<Option<_>>().context("an empty bucket")?;
     write_parquet(

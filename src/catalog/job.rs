@@ -145,7 +145,7 @@ impl Amount {
 }
 
 /// A job: the durable execution of one BACKUP or RESTORE statement. It stays in the catalog for ever, as history; the
-/// rows it works with ([`JobRow`](super::JobRow)) go when it ends.
+/// rows it works with ([`Key::job_row`](super::Key::job_row)) go when it ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// Its id.
