@@ -1,9 +1,9 @@
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use futures::StreamExt;
 use sha2::Digest;
-use tokio::io::AsyncReadExt;
 
 use crate::clock::Throttle;
 use crate::error::{Error, Result};
@@ -12,6 +12,27 @@ use crate::types::{FileId, Sha256};
 
 /// Bytes read, hashed and written at a time.
 const CHUNK: usize = 1 << 20;
+
+/// A rowset file being read.
+struct Source {
+    file: File,
+    hasher: sha2::Sha256,
+}
+
+impl Source {
+    /// Begins at once to read and hash the next chunk; an empty one is the end.
+    fn read(mut self, path: &Path) -> impl Future<Output = Result<(Self, Vec<u8>)>> + use<> {
+        let path = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = (&self.file).take(CHUNK as u64).read_to_end(&mut chunk);
+            read.map_err(Error::io("read rowset file", path))?;
+            self.hasher.update(&chunk);
+            Ok((self, chunk))
+        });
+        async { read.await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))? }
+    }
+}
 
 impl Repository {
     /// Copies a local rowset file to an object, durably, hashing what is read: a file that is no longer what the
@@ -27,28 +48,25 @@ impl Repository {
         let (id, path) = file;
         let (sha256, size) = expected;
         let folders = self.folders_to_sync(object).await;
-        let mut source = tokio::fs::File::open(path).await.map_err(Error::io("open rowset file", path))?;
+        let opened = path.to_owned();
+        let file = super::blocking(move || File::open(&opened).map_err(Error::io("open rowset file", &opened))).await?;
         let mut writer =
             self.operator.writer(&self.full(object)).await.map_err(|err| self.store_error("upload", object, err))?;
-        let mut hasher = sha2::Sha256::new();
+        // A chunk is read and hashed while the one before is written.
+        let mut reading = Source { file, hasher: sha2::Sha256::new() }.read(path);
         let mut length = 0;
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let mut limited = (&mut source).take(CHUNK as u64);
-            let read = limited.read_to_end(&mut chunk).await.map_err(Error::io("read rowset file", path))?;
-            if read == 0 {
-                break;
+        let hasher = loop {
+            let (source, chunk) = reading.await?;
+            if chunk.is_empty() {
+                break source.hasher;
             }
+            reading = source.read(path);
+            let read = chunk.len();
             throttle.take(read).await;
-            (hasher, chunk) = super::blocking(move || {
-                hasher.update(&chunk);
-                Ok((hasher, chunk))
-            })
-            .await?;
             length += read as u64;
             writer.write(chunk).await.map_err(|err| self.store_error("upload", object, err))?;
             moved(read as u64);
-        }
+        };
         // Only a content that is right is completed, so that on stores with atomic puts a wrong one never shows.
         if length != size || Sha256(hasher.finalize().into()) != sha256 {
             let _ = writer.abort().await;
@@ -65,7 +83,7 @@ impl Repository {
         &self,
         content: (&str, u64),
         expected: (Sha256, u64),
-        target: std::fs::File,
+        target: File,
         throttle: &Throttle,
         moved: impl Fn(u64),
     ) -> Result<()> {
