@@ -18,6 +18,9 @@ use crate::types::{BackendId, FileId, RowsetFile, WriteId};
 /// Files of at least this size are not merged again, so that a backup need not upload their rows again.
 const SMALL_BYTES: u64 = 32 << 20;
 
+/// Files merged at a time.
+const MERGE_FILES: usize = 12;
+
 /// Bytes merged at a time.
 const MERGE_BYTES: u64 = 256 << 20;
 
@@ -59,7 +62,7 @@ struct State {
 }
 
 async fn merge_all(fe: &Arc<Frontend>) {
-    let least = fe.config.get().compaction_min_files as usize;
+    let least = (fe.config.get().compaction_min_files as usize).min(MERGE_FILES);
     let image = fe.catalog.image();
     for table in image.tables.values() {
         let Some(database) = image.database_of(table) else { continue };
@@ -86,12 +89,14 @@ async fn merge_all(fe: &Arc<Frontend>) {
 
 fn small_files(tablet: &Tablet) -> Vec<RowsetFile> {
     let mut bytes = 0;
+    // Each file of a merge takes memory of its own.
     let small = tablet.files.iter().filter(|file| file.size < SMALL_BYTES);
     small
         .take_while(|file| {
             bytes += file.size;
             bytes <= MERGE_BYTES
         })
+        .take(MERGE_FILES)
         .cloned()
         .collect()
 }
