@@ -2,6 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::image::Repository;
 use crate::types::{Attempt, JobId, Label, Name, RepositoryId, Timestamp, WriteId};
 
 /// What a job does.
@@ -154,7 +155,7 @@ pub struct Job {
     pub kind: JobKind,
     /// How far it is.
     pub state: JobState,
-    /// Counts resumptions; 0 before the first run.
+    /// Counts its runs, from 1.
     pub attempt: Attempt,
     /// The database it reads, or restores into. The job holds it until it ends.
     pub database: Name,
@@ -212,6 +213,44 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job as its statement submits it, in its first attempt, with nothing decided yet.
+    pub fn new(
+        id: JobId,
+        kind: JobKind,
+        database: Name,
+        label: Label,
+        repository: &Repository,
+        created: Timestamp,
+        timeout_ms: i64,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            state: JobState::Pending,
+            attempt: Attempt(1),
+            database,
+            label,
+            repository: repository.id,
+            repository_name: repository.name.clone(),
+            timestamp: String::new(),
+            source_database: None,
+            replication: None,
+            all_tables: false,
+            allow_load: false,
+            manifest: None,
+            write: None,
+            created,
+            meta_prepared: None,
+            snapshot_finished: None,
+            transfer_finished: None,
+            finished: None,
+            timeout_ms,
+            total: Amount::default(),
+            moved: Amount::default(),
+            failure: None,
+        }
+    }
+
     /// When it is given up.
     pub fn deadline(&self) -> Timestamp {
         self.created.plus_ms(self.timeout_ms)

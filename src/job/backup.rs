@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
-    Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
+    Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
 use crate::error::{Error, Result};
 use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
@@ -20,7 +20,7 @@ use crate::repository::manifest::{
 };
 use crate::repository::{LOCK_GRACE_MS, Repository};
 use crate::rpc::message::{UploadFile, Work};
-use crate::types::{Attempt, JobId, Label, Name, RepositoryId, Sha256};
+use crate::types::{JobId, Label, Name, RepositoryId, Sha256};
 
 /// Objects that are looked at together.
 const LOOK_AT_ONCE: usize = 32;
@@ -83,32 +83,10 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
                     .map(|(table, _)| Selection { table: table.name.clone(), partitions: Vec::new(), alias: None })
                     .collect(),
             };
-            let job = Job {
-                id: JobId(draft.fresh_id()),
-                kind: JobKind::Backup,
-                state: JobState::Pending,
-                attempt: Attempt(1),
-                database: request.database,
-                label: request.label,
-                repository: repository.id,
-                repository_name: repository.name.clone(),
-                timestamp: now.backup_text(),
-                source_database: None,
-                replication: None,
-                all_tables: false,
-                allow_load: false,
-                manifest: None,
-                write: None,
-                created: now,
-                meta_prepared: None,
-                snapshot_finished: None,
-                transfer_finished: None,
-                finished: None,
-                timeout_ms: request.timeout_ms,
-                total: Amount::default(),
-                moved: Amount::default(),
-                failure: None,
-            };
+            let id = JobId(draft.fresh_id());
+            let BackupRequest { database, label, timeout_ms, .. } = request;
+            let mut job = Job::new(id, JobKind::Backup, database, label, &repository, now, timeout_ms);
+            job.timestamp = now.backup_text();
             draft.add_job(job.clone())?;
             rows::put_selections(draft, job.id, 0, &names)?;
             Ok(job)

@@ -17,7 +17,7 @@ use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
 use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
 use crate::types::{
-    Attempt, BackendId, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
+    BackendId, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
     TabletId, Timestamp, WriteId,
 };
 
@@ -123,31 +123,15 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
     let now = cx.clock.now();
     cx.catalog
         .commit(|draft| {
+            let id = JobId(draft.fresh_id());
+            let timeout_ms = request.timeout_ms;
             let job = Job {
-                id: JobId(draft.fresh_id()),
-                kind: JobKind::Restore,
-                state: JobState::Pending,
-                attempt: Attempt(1),
-                database,
-                label: request.label,
-                repository: repository.id,
-                repository_name: repository.name.clone(),
                 timestamp: request.timestamp.unwrap_or_default(),
                 source_database: source,
                 replication: request.replication,
                 all_tables: request.all_tables,
                 allow_load: request.allow_load,
-                manifest: None,
-                write: None,
-                created: now,
-                meta_prepared: None,
-                snapshot_finished: None,
-                transfer_finished: None,
-                finished: None,
-                timeout_ms: request.timeout_ms,
-                total: Amount::default(),
-                moved: Amount::default(),
-                failure: None,
+                ..Job::new(id, JobKind::Restore, database, request.label, &repository, now, timeout_ms)
             };
             draft.add_job(job.clone())?;
             rows::put_selections(draft, job.id, 0, &request.selections)?;
