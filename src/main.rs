@@ -181,7 +181,8 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
             let (fleet, shutdown) = (fleet.clone(), be_shutdown.clone());
             async move { fleet.beat(shutdown).await }
         }),
-        tokio::spawn(fe::maintain(frontend, shutdown.clone())),
+        tokio::spawn(fe::maintain(frontend.clone(), shutdown.clone())),
+        tokio::spawn(fe::watch_repositories(frontend, shutdown.clone())),
     ];
     servers.spawn(http.run(be_shutdown.clone()));
     let ended = tokio::spawn(async move {

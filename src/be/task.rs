@@ -10,13 +10,19 @@ use tokio_util::sync::CancellationToken;
 use super::{Shared, blocking};
 use crate::clock::crash_point;
 use crate::error::{Error, Result};
-use crate::repository::Repository;
-use crate::rpc::message::{DownloadFile, Event, Fetch, RepositoryRef, Task, TaskOwner, UploadFile, Work};
+use crate::repository::{Content, LocalFile, Repository};
+use crate::rpc::message::{DownloadFile, Event, Fetch, RepositoryRef, Task, TaskOwner, UploadObject, Work};
 use crate::tablet::{Limits, RowsetOf, Staged, compact};
 use crate::types::{FileId, RowsetFile, Schema, Sha256, TableId, TabletId, WriteId};
 
 /// Files of one task that may be at work together, before the workers of the whole BE limit them.
 const AT_ONCE: usize = 32;
+
+/// Bytes of files that are read with one request into memory.
+const MAX_RUN: u64 = 8 << 20;
+
+/// Bytes between two files that are rather read than skipped by another request.
+const MAX_GAP: u64 = 64 << 10;
 
 /// Runs of tasks now, each once.
 #[derive(Default)]
@@ -76,7 +82,7 @@ async fn perform(be: &Arc<Shared>, work: Work, events: &mpsc::Sender<Result<Even
     match work {
         Work::Confirm { files } => confirm(be, files, events).await,
         Work::Probe { repository, writable } => probe(be, &repository, writable).await,
-        Work::Upload { repository, files } => upload(be, &repository, files, events).await,
+        Work::Upload { repository, objects } => upload(be, &repository, objects, events).await,
         Work::Download { repository, files } => download(be, &repository, files, events).await,
         Work::Clone { source, files } => clone(be, &source, files, events).await,
         Work::Compact { table, tablet, schema, write, files } => {
@@ -114,7 +120,7 @@ async fn confirm(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sen
 }
 
 async fn open(repository: &RepositoryRef) -> Result<Repository> {
-    let opened = Repository::open(&repository.name, &repository.location)?;
+    let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?;
     opened.check(&repository.id).await?;
     Ok(opened)
 }
@@ -130,20 +136,32 @@ async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> 
 async fn upload(
     be: &Arc<Shared>,
     repository: &RepositoryRef,
-    files: Vec<UploadFile>,
+    objects: Vec<UploadObject>,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     let repository = &open(repository).await?;
-    let one = async |n: usize, file: UploadFile| {
+    let mut first = 0;
+    let numbered = objects.into_iter().map(|object| {
+        let begin = first;
+        first += object.files.len() as u64;
+        (begin, object)
+    });
+    let one = async |_, (first, object): (u64, UploadObject)| {
         let _worker = be.uploads.take().await;
         crash_point("be.upload");
-        let path = be.store.path(file.id);
         let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
-        let content = (file.sha256, file.size);
-        repository.upload((file.id, &path), content, &file.object, &be.upload_speed, moved).await?;
-        report(events, Event::Done(n as u64)).await
+        let files: Vec<LocalFile> = object
+            .files
+            .iter()
+            .map(|file| LocalFile { id: file.id, path: be.store.path(file.id), sha256: file.sha256, size: file.size })
+            .collect();
+        repository.upload(&files, &object.object, &be.upload_speed, moved).await?;
+        for n in first..first + files.len() as u64 {
+            report(events, Event::Done(n)).await?;
+        }
+        Ok(())
     };
-    each(files, one).await
+    each(numbered.collect(), one).await
 }
 
 async fn download(
@@ -153,23 +171,56 @@ async fn download(
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     let repository = &open(repository).await?;
-    let one = async |n: usize, file: DownloadFile| {
+    let one = async |_, run: Vec<(usize, DownloadFile)>| {
         let _worker = be.downloads.take().await;
         crash_point("be.download");
-        let store = be.store.clone();
-        let (target, staged) = blocking(move || store.stage()).await?;
+        let Some((_, DownloadFile { object, .. })) = run.first() else { return Ok(()) };
+        let (store, count) = (be.store.clone(), run.len());
+        let staged = blocking(move || (0..count).map(|_| store.stage()).collect::<Result<Vec<_>>>()).await?;
+        let (targets, staged): (Vec<_>, Vec<_>) = staged.into_iter().unzip();
+        let content = |(target, (_, file)): (std::fs::File, &(usize, DownloadFile))| Content {
+            offset: file.offset,
+            size: file.size,
+            sha256: file.sha256,
+            target,
+        };
+        let contents: Vec<Content> = targets.into_iter().zip(&run).map(content).collect();
         let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
-        let content = (file.sha256, file.size);
-        repository.download((&file.object, file.offset), content, target, &be.download_speed, moved).await?;
-        install(be, staged, file.id).await?;
-        report(events, Event::Done(n as u64)).await
+        repository.download(object, contents, &be.download_speed, moved).await?;
+        let installed = staged.into_iter().zip(&run).map(|(staged, (_, file))| (staged, file.id)).collect();
+        install(be, installed).await?;
+        for (n, _) in &run {
+            report(events, Event::Done(*n as u64)).await?;
+        }
+        Ok(())
     };
-    each(files, one).await
+    each(runs(files), one).await
 }
 
-async fn install(be: &Arc<Shared>, staged: Staged, id: FileId) -> Result<()> {
+/// Groups files that lie near each other in one object, so that one request brings them.
+fn runs(files: Vec<DownloadFile>) -> Vec<Vec<(usize, DownloadFile)>> {
+    let mut numbered: Vec<(usize, DownloadFile)> = files.into_iter().enumerate().collect();
+    numbered.sort_by(|(_, a), (_, b)| (&a.object, a.offset).cmp(&(&b.object, b.offset)));
+    let mut runs: Vec<Vec<(usize, DownloadFile)>> = Vec::new();
+    for (n, file) in numbered {
+        let near = |run: &Vec<(usize, DownloadFile)>| {
+            let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return false };
+            let end = last.offset.saturating_add(last.size);
+            last.object == file.object
+                && (end..=end.saturating_add(MAX_GAP)).contains(&file.offset)
+                && file.offset.saturating_add(file.size) - first.offset <= MAX_RUN
+        };
+        match runs.last_mut().filter(|run| near(run)) {
+            Some(run) => run.push((n, file)),
+            None => runs.push(vec![(n, file)]),
+        }
+    }
+    runs
+}
+
+async fn install(be: &Arc<Shared>, staged: Vec<(Staged, FileId)>) -> Result<()> {
     let store = be.store.clone();
-    blocking(move || store.install(vec![(staged, id)])).await
+    blocking(move || store.install(staged)).await
 }
 
 async fn clone(
@@ -199,7 +250,7 @@ async fn clone(
             let message = "it is not what was written".into();
             return Err(Error::Corrupt { what: "rowset file", path, message });
         }
-        install(be, staged, file.id).await?;
+        install(be, vec![(staged, file.id)]).await?;
         report(events, Event::Done(n as u64)).await
     };
     each(files, one).await

@@ -6,6 +6,7 @@ use crate::catalog::image::{Backend, Database, Image, Partition, Repository, Tab
 use crate::catalog::job::Job;
 use crate::catalog::record::{DatabaseRow, Key, PartitionRow, StateRow, TableRow, TabletRow, encode};
 use crate::catalog::store::Batch;
+use crate::catalog::vault::Vault;
 use crate::error::{Error, Result};
 use crate::types::{
     BackendId, DatabaseId, Entity, JobId, Kind, Name, PartitionId, RowsetFile, TableId, TabletId, Timestamp, WriteId,
@@ -16,11 +17,12 @@ use crate::types::{
 pub struct Draft {
     pub(super) image: Image,
     pub(super) batch: Batch,
+    vault: Arc<Vault>,
 }
 
 impl Draft {
-    pub(super) fn new(image: Image) -> Self {
-        Self { image, batch: Batch::default() }
+    pub(super) fn new(image: Image, vault: Arc<Vault>) -> Self {
+        Self { image, batch: Batch::default(), vault }
     }
 
     /// What the catalog is if this commits.
@@ -203,7 +205,16 @@ impl Draft {
 
     /// Adds or changes a repository.
     pub fn put_repository(&mut self, repository: Repository) -> Result<()> {
-        self.put(Key::new("re").number(repository.id.0), &repository)?;
+        let number = repository.id.0;
+        self.put(Key::new("re").number(number), &repository)?;
+        let key = Key::new("se").number(number).bytes();
+        match repository.properties.is_empty() {
+            true => self.batch.delete(key),
+            false => {
+                let locked = self.vault.lock(&key, &encode(&repository.properties)?)?;
+                self.batch.put(key, &locked)?;
+            }
+        }
         self.image.repositories.insert(repository.name.clone(), Arc::new(repository));
         Ok(())
     }
@@ -212,6 +223,7 @@ impl Draft {
     pub fn drop_repository(&mut self, name: &str) -> Result<()> {
         let id = self.image.repository(name)?.id;
         self.delete(Key::new("re").number(id.0));
+        self.delete(Key::new("se").number(id.0));
         self.image.repositories.remove(name);
         Ok(())
     }

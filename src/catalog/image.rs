@@ -7,7 +7,7 @@ use crate::catalog::job::{Job, JobKind};
 use crate::error::{Error, Result};
 use crate::types::{
     BackendId, ClusterId, DatabaseId, Entity, JobId, Kind, Name, PartitionId, PartitionRange, RepositoryId, RowsetFile,
-    Schema, TableId, TabletId, Timestamp, WriteId,
+    Schema, StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
 /// Everything the FE knows, at one instant. It never changes: readers keep one as long as they like and take no lock.
@@ -144,7 +144,7 @@ impl Backend {
 }
 
 /// A repository, as this cluster knows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repository {
     /// Its id in this catalog.
     pub id: RepositoryId,
@@ -158,6 +158,9 @@ pub struct Repository {
     pub created: Timestamp,
     /// The repository's own identity, from its `__repo_info`.
     pub uuid: String,
+    /// What its store wants. In a record of its own, encrypted.
+    #[serde(skip)]
+    pub properties: StoreProperties,
 }
 
 /// A user account. Passwords are kept as the hashes that check a login, never themselves.

@@ -11,6 +11,7 @@ mod image;
 mod job;
 mod record;
 pub mod store;
+mod vault;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, Manife
 pub use self::record::Key;
 use crate::catalog::record::{DatabaseRow, PartitionRow, StateRow, TableRow, TabletRow, decode, encode, number_at};
 use crate::catalog::store::{Batch, Store};
+use crate::catalog::vault::Vault;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::types::{ClusterId, DatabaseId, JobId, Name, PartitionId, RowsetFile, Schema, TableId, WriteId};
@@ -41,6 +43,7 @@ pub struct Catalog {
     published: Arc<ArcSwap<Image>>,
     /// What all submitted commits will make. Held only while a draft is made.
     submitted: Mutex<Image>,
+    vault: Arc<Vault>,
 }
 
 impl Catalog {
@@ -48,12 +51,14 @@ impl Catalog {
     /// that an earlier process left open are ended, but for those of unfinished jobs.
     pub fn open(dir: &Path, clock: &Clock) -> Result<Self> {
         let store = Store::open(dir)?;
+        let has_secrets = store.scan(b"se").next().is_some();
+        let vault = Arc::new(Vault::open(dir, !has_secrets)?);
         let image = match store.get(b"id")? {
-            Some(identity) => load(&store, decode(b"id", &identity)?)?,
+            Some(identity) => load(&store, &vault, decode(b"id", &identity)?)?,
             None => create(&store, clock)?,
         };
-        let catalog =
-            Self { store, published: Arc::new(ArcSwap::from_pointee(image.clone())), submitted: Mutex::new(image) };
+        let published = Arc::new(ArcSwap::from_pointee(image.clone()));
+        let catalog = Self { store, published, submitted: Mutex::new(image), vault };
         catalog.end_abandoned()?;
         Ok(catalog)
     }
@@ -79,7 +84,7 @@ impl Catalog {
     ) -> Result<(T, Option<tokio::sync::oneshot::Receiver<()>>)> {
         // A draft that panicked has changed nothing.
         let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut draft = Draft::new(submitted.clone());
+        let mut draft = Draft::new(submitted.clone(), self.vault.clone());
         let value = change(&mut draft)?;
         // An id that was drawn is used up, even if nothing bears it.
         if draft.batch.is_empty() && draft.image.next_id == submitted.next_id {
@@ -202,7 +207,7 @@ fn empty(identity: Identity, next_id: u64, sequence: u64) -> Image {
 }
 
 /// Builds the image from all records.
-fn load(store: &Store, identity: Identity) -> Result<Image> {
+fn load(store: &Store, vault: &Vault, identity: Identity) -> Result<Image> {
     let state = store.get(b"st")?.ok_or_else(|| missing("st"))?;
     let StateRow { next_id, sequence } = decode(b"st", &state)?;
     let mut image = empty(identity, next_id, sequence);
@@ -227,7 +232,11 @@ fn load(store: &Store, identity: Identity) -> Result<Image> {
         image.backends.insert(backend.id, Arc::new(backend));
     }
     for entry in scan::<Repository>(store, "re") {
-        let repository = entry?;
+        let mut repository = entry?;
+        let key = Key::new("se").number(repository.id.0).bytes();
+        if let Some(locked) = store.get(&key)? {
+            repository.properties = decode(&key, &vault.unlock(&key, &locked)?)?;
+        }
         image.repositories.insert(repository.name.clone(), Arc::new(repository));
     }
     for entry in scan::<User>(store, "us") {

@@ -10,7 +10,8 @@
 //! ta <partition> <bucket>     TabletRow
 //! fi <tablet> <write> <n>     RowsetFile
 //! be <backend>                Backend
-//! re <repository>             Repository
+//! re <repository>             Repository, but for its properties
+//! se <repository>             StoreProperties, encrypted (`vault`)
 //! us <name>                   User
 //! wr <write>                  a write that has not ended
 //! jo <job>                    Job

@@ -1,117 +1,13 @@
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use futures::TryStreamExt;
-
 use super::frontend::{Frontend, database_of};
 use super::{Outcome, StatementContext};
-use crate::catalog::{self, JobKind, Selection};
+use crate::catalog::{JobKind, Selection};
 use crate::error::{Error, Result};
-use crate::job::{BackupRequest, RestoreRequest, Target, known_snapshots_key, reference};
-use crate::repository::Repository;
-use crate::rpc::message::{Task, TaskOwner, Work};
+use crate::job::{BackupRequest, RestoreRequest, Target};
 use crate::sql::{self, BackupTimestamp, ObjectRef, RestoreDatabase};
-use crate::types::{Datum, Entity, JobId, Kind, Name, RepositoryId, WriteId};
+use crate::types::{Datum, Entity, JobId, Kind, Name};
 
 /// The session variable that makes BACKUP and RESTORE return when their job has ended.
 const WAIT: &str = "wait_for_jobs";
-
-pub(super) async fn create_repository(fe: &Arc<Frontend>, create: &sql::CreateRepository) -> Result<Outcome> {
-    let failed = |message: String| Error::Refused(format!("Failed to create repository: {message}"));
-    let taken = || failed(format!("repository with same name already exist: {}", create.name));
-    if fe.catalog.image().repositories.contains_key(&create.name) {
-        return Err(taken());
-    }
-    if create.location.is_empty() {
-        return Err(Error::Refused("You must specify a location on the repository".into()));
-    }
-    let location = create.location.trim_end_matches('/');
-    let location = if location.ends_with(':') { create.location.as_str() } else { location };
-    if let Some((key, _)) = create.properties.iter().next() {
-        return Err(Error::Analysis(format!("Unknown repository properties: [{key}]; file:// takes none")));
-    }
-    let repository = Repository::open(&create.name, location)?;
-    if let Some(path) = repository.local_path() {
-        check_local(fe, &path).await?;
-    }
-    let info = repository.create(create.read_only, &fe.clock).await.map_err(|err| failed(err.report()))?;
-    let id = fe.catalog.commit(|draft| Ok(RepositoryId(draft.fresh_id()))).await?;
-    let known = catalog::Repository {
-        id,
-        name: create.name.clone(),
-        location: location.to_owned(),
-        read_only: create.read_only,
-        created: info.created,
-        uuid: info.id,
-    };
-    // Every BE must see the same repository: a directory that is not shared shows here, not in a backup.
-    for backend in fe.fleet.alive() {
-        let work = Work::Probe { repository: reference(&known), writable: !known.read_only };
-        let task = Task { owner: TaskOwner::Write(WriteId(id.0)), number: backend.0, work };
-        let probe = async {
-            let events = fe.fleet.backend(backend)?.run("open the repository", &task).await?;
-            events.try_for_each(|_| async { Ok(()) }).await
-        };
-        probe.await.map_err(|err: Error| failed(err.report()))?;
-    }
-    fe.catalog
-        .commit(|draft| {
-            if draft.image().repositories.contains_key(&known.name) {
-                return Err(taken());
-            }
-            draft.put_repository(known)
-        })
-        .await?;
-    Ok(Outcome::done())
-}
-
-/// Checks where a local repository would lie, links resolved as far as the path exists.
-async fn check_local(fe: &Arc<Frontend>, path: &Path) -> Result<()> {
-    let (fe, path) = (fe.clone(), path.to_owned());
-    let check = move || {
-        let mut existing: &Path = &path;
-        let mut rest = PathBuf::new();
-        let resolved = loop {
-            if let Ok(resolved) = existing.canonicalize() {
-                break resolved.join(&rest);
-            }
-            let Some(parent) = existing.parent() else { break path.clone() };
-            let name = existing.file_name().unwrap_or_default();
-            rest = if rest.as_os_str().is_empty() { PathBuf::from(name) } else { Path::new(name).join(&rest) };
-            existing = parent;
-        };
-        fe.check_path(&resolved, &fe.config.get().repository_allowed_paths, "repository_allowed_paths")
-    };
-    tokio::task::spawn_blocking(check).await.map_err(|err| Error::internal(format_args!("check a path: {err}")))?
-}
-
-pub(super) async fn drop_repository(fe: &Arc<Frontend>, name: &Name) -> Result<Outcome> {
-    let known = known_snapshots(fe, name).await?;
-    fe.catalog
-        .commit(|draft| {
-            let image = draft.image();
-            let found =
-                image.repositories.get(name).ok_or_else(|| Error::Refused("Repository does not exist".into()))?;
-            if image.jobs.values().any(|job| job.repository == found.id && !job.state.is_terminal()) {
-                let text = "Backup or restore job is running on this repository. Can not drop it";
-                return Err(Error::Refused(text.into()));
-            }
-            known.into_iter().for_each(|key| draft.delete_row(key));
-            draft.drop_repository(name)
-        })
-        .await?;
-    Ok(Outcome::done())
-}
-
-/// The records of what is known to be in a repository.
-async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>> {
-    let Some(id) = fe.catalog.image().repositories.get(name).map(|repository| repository.id) else {
-        return Ok(Vec::new());
-    };
-    let fe = fe.clone();
-    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshots_key(id))).await;
-    keys.map_err(|err| Error::internal(format!("read records: {err}")))?
-}
 
 pub(super) async fn backup(fe: &Frontend, context: &StatementContext, backup: &sql::Backup) -> Result<Outcome> {
     let database = database_of(context, backup.database.as_ref())?.clone();

@@ -3,7 +3,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 
-use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, show};
+use super::repository::Health;
+use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, repository, show};
 use crate::catalog::{Catalog, Image};
 use crate::clock::Clock;
 use crate::config::FeConfig;
@@ -22,6 +23,7 @@ pub struct Frontend {
     pub(super) engine: Engine,
     pub(super) config: FeConfig,
     pub(super) clock: Clock,
+    pub(super) health: Health,
     pub(super) started: Timestamp,
     /// The MySQL and the HTTP port, once they listen.
     ports: OnceLock<[u16; 2]>,
@@ -55,6 +57,7 @@ impl Frontend {
             jobs,
             engine: Engine::new(memory, spill)?,
             config,
+            health: Health::default(),
             started: clock.now(),
             clock,
             ports: OnceLock::new(),
@@ -137,8 +140,9 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         Statement::DropTable { table, if_exists, .. } => ddl::drop_table(fe, context, table, *if_exists).await,
         Statement::Truncate { table, partitions } => ddl::truncate(fe, context, table, partitions).await,
 
-        Statement::CreateRepository(create) => backup::create_repository(fe, create).await,
-        Statement::DropRepository(name) => backup::drop_repository(fe, name).await,
+        Statement::CreateRepository(create) => repository::create(fe, create).await,
+        Statement::AlterRepository { name, properties } => repository::alter(fe, name, properties).await,
+        Statement::DropRepository(name) => repository::drop(fe, name).await,
         Statement::Backup(statement) => backup::backup(fe, context, statement).await,
         Statement::Restore(statement) => backup::restore(fe, context, statement).await,
         Statement::CancelBackup { database } => backup::cancel_backup(fe, context, database.as_ref()).await,

@@ -374,6 +374,7 @@ impl Session {
             | Statement::DropTable { .. }
             | Statement::Truncate { .. }
             | Statement::CreateRepository(_)
+            | Statement::AlterRepository { .. }
             | Statement::DropRepository(_)
             | Statement::Backup(_)
             | Statement::Restore(_)
@@ -434,6 +435,7 @@ impl Session {
             Statement::DropTable { table, .. } => self.need_root("DROP", &format!("TABLE {table}")),
             Statement::Truncate { table, .. } => self.need_root("DELETE", &format!("TABLE {table}")),
             Statement::CreateRepository(_)
+            | Statement::AlterRepository { .. }
             | Statement::DropRepository(_)
             | Statement::Backup(_)
             | Statement::Restore(_)
@@ -664,6 +666,7 @@ impl Session {
             | Show::Columns { .. }
             | Show::CreateTable(_)
             | Show::CreateDatabase(_)
+            | Show::CreateRepository(_)
             | Show::Partitions { .. }
             | Show::Tablets { .. }
             | Show::Index(_)

@@ -1,29 +1,36 @@
 //! What a BACKUP does in each state.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use crate::catalog::{
-    Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
+    Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
 use crate::error::{Error, Result};
 use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
 use crate::job::tasks::{Item, spread};
-use crate::job::{Context, Run, reference};
+use crate::job::{Context, Run};
 use crate::repository::layout;
 use crate::repository::manifest::{
     BUCKET_HASH, FORMAT, FileRow, Info, Lock, Meta, Part, PartitionMeta, SEGMENT_ROWS, TableMeta,
 };
 use crate::repository::{LOCK_GRACE_MS, Repository};
-use crate::rpc::message::{UploadFile, Work};
-use crate::types::{JobId, Label, Name, RepositoryId, Sha256};
+use crate::rpc::message::{UploadFile, UploadObject, Work};
+use crate::types::{JobId, Label, Name, RepositoryId, RowsetFile, Sha256};
 
 /// Objects that are looked at together.
 const LOOK_AT_ONCE: usize = 32;
+
+/// Bytes up to which files share an object.
+const SMALL_FILE: u64 = 1 << 20;
+
+/// Bytes of an object that files share.
+const PACK_BYTES: u64 = 8 << 20;
 
 /// A BACKUP statement, its names resolved.
 #[derive(Debug, Clone)]
@@ -117,7 +124,7 @@ fn select(image: &Image, database: &Database, selections: &[Selection]) -> Resul
 
 /// `PENDING`: claims the label, then chooses the files and keeps them, in one commit: all of one version.
 pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let image = cx.catalog.image();
     let lock = Lock {
         cluster: image.identity.cluster,
@@ -228,7 +235,7 @@ async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     show(run, &items);
     let work = |_, numbers: &[u64]| {
         let file = |n: &u64| (pins[*n as usize].file.id, pins[*n as usize].file.size);
-        Work::Confirm { files: numbers.iter().map(file).collect() }
+        Ok(Work::Confirm { files: numbers.iter().map(file).collect() })
     };
     spread(cx, job, &run.progress, "make snapshot", items, work, async |_, _| Ok(())).await?;
     let next = Job { state: JobState::UploadSnapshot, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
@@ -241,7 +248,7 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     for (n, pin) in pins.iter().enumerate() {
         wanted.entry(pin.file.sha256).or_default().push(n as u64);
     }
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let id = job.repository;
     let known: BTreeSet<KnownSnapshot> =
         rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshots_key(id)).collect()).await?;
@@ -256,19 +263,24 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
         }
     }
     // What a snapshot names may be lost since; then the content is sent again.
-    let look = |reused: &Reused| {
-        let (repository, object) = (repository.clone(), reused.object.clone());
-        let end = reused.offset + pins[reused.pin as usize].file.size;
-        async move { repository.holds(&object, end).await }
-    };
-    let looks: Vec<_> = reused.iter().map(look).collect();
-    let there: Vec<bool> = futures::stream::iter(looks).buffered(LOOK_AT_ONCE).try_collect().await?;
-    let mut there = there.into_iter();
-    reused.retain(|_| there.next().unwrap_or_default());
-    let mut next = Job { state: JobState::Uploading, moved: job.total, ..job.clone() };
+    let end = |reused: &Reused| reused.offset.saturating_add(pins[reused.pin as usize].file.size);
+    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
     for reused in &reused {
-        next.moved.files -= 1;
-        next.moved.bytes -= pins[reused.pin as usize].file.size;
+        let most = ends.entry(&reused.object).or_default();
+        *most = end(reused).max(*most);
+    }
+    let look = |(object, end): (&str, u64)| {
+        let (repository, object) = (repository.clone(), object.to_owned());
+        async move { repository.holds(&object, end).await.map(|holds| (!holds).then_some(object)) }
+    };
+    let looks: Vec<_> = ends.into_iter().map(look).collect();
+    let lost: Vec<Option<String>> = futures::stream::iter(looks).buffered(LOOK_AT_ONCE).try_collect().await?;
+    let lost: HashSet<String> = lost.into_iter().flatten().collect();
+    reused.retain(|reused| !lost.contains(&reused.object));
+    let mut next = Job { state: JobState::Uploading, moved: Amount::default(), ..job.clone() };
+    let mut there: HashSet<Sha256> = reused.iter().map(|reused| pins[reused.pin as usize].file.sha256).collect();
+    for pin in pins.iter().filter(|pin| there.insert(pin.file.sha256)) {
+        next.moved.add(pin.file.size);
     }
     cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, &reused)).await
 }
@@ -293,50 +305,119 @@ async fn find(
 
 async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pins(cx, job).await?;
-    let (reused, done) = places(cx, job).await?;
-    let items = items(&pins, |n| !reused.contains_key(&n) && !done.contains_key(&n));
+    let places = places(cx, job, &pins).await?;
+    // Of files with one content, the first is sent.
+    let mut sent: HashSet<Sha256> = places.into_keys().collect();
+    let wanted: HashSet<u64> =
+        (0..).zip(&pins).filter(|(_, pin)| sent.insert(pin.file.sha256)).map(|(n, _)| n).collect();
+    let items = items(&pins, |n| wanted.contains(&n));
     show(run, &items);
-    let (known, _) = cx.repository(job).await?;
     let cluster = cx.catalog.image().identity.cluster;
+    // By task and file: a file that a task has failed goes into another object.
+    let packed: Mutex<HashMap<(u64, u64), (Sha256, u64)>> = Mutex::default();
     let work = |task, numbers: &[u64]| {
-        let file = |n: &u64| {
-            let file = &pins[*n as usize].file;
-            let object = layout::object(&file.sha256, cluster, job.id, job.attempt, task);
-            UploadFile { id: file.id, sha256: file.sha256, size: file.size, object }
-        };
-        Work::Upload { repository: reference(&known), files: numbers.iter().map(file).collect() }
+        let mut objects = Vec::new();
+        for part in pack(numbers, &pins) {
+            let files: Vec<&RowsetFile> = part.iter().map(|n| &pins[*n as usize].file).collect();
+            let hash = match files[..] {
+                [file] => file.sha256,
+                _ => {
+                    let hash = pack_hash(&files);
+                    let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut offset = 0;
+                    for (n, file) in part.iter().zip(&files) {
+                        packed.insert((task, *n), (hash, offset));
+                        offset += file.size;
+                    }
+                    hash
+                }
+            };
+            let upload = |file: &&RowsetFile| UploadFile { id: file.id, sha256: file.sha256, size: file.size };
+            objects.push(UploadObject {
+                object: layout::object(&hash, cluster, job.id, job.attempt, task),
+                files: files.iter().map(upload).collect(),
+            });
+        }
+        Ok(Work::Upload { repository: cx.reference(job)?, objects })
     };
-    let done = |n, task| rows::put_done(&cx.catalog, job, n, task);
+    let done = async |numbers: Vec<u64>, task| {
+        let done: Vec<Done> = {
+            let packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+            let one =
+                |number| Done { number, attempt: job.attempt, task, packed: packed.get(&(task, number)).copied() };
+            numbers.into_iter().map(one).collect()
+        };
+        rows::put_done(&cx.catalog, job.id, &done).await
+    };
     spread(cx, job, &run.progress, "upload", items, work, done).await?;
     let next = Job { state: JobState::SaveMeta, transfer_finished: Some(cx.clock.now()), ..job.clone() };
     cx.advance(job, next, |_| Ok(())).await
 }
 
-/// Which pins are in the repository already, and which the job has uploaded.
-async fn places(cx: &Context, job: &Job) -> Result<(HashMap<u64, Reused>, HashMap<u64, Done>)> {
+/// Divides a task's files among objects: small ones share some.
+fn pack(numbers: &[u64], pins: &[Pin]) -> Vec<Vec<u64>> {
+    let (mut parts, mut pack, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for n in numbers {
+        let size = pins[*n as usize].file.size;
+        if size > SMALL_FILE {
+            parts.push(vec![*n]);
+            continue;
+        }
+        if bytes + size > PACK_BYTES {
+            parts.push(std::mem::take(&mut pack));
+            bytes = 0;
+        }
+        pack.push(*n);
+        bytes += size;
+    }
+    parts.extend((!pack.is_empty()).then_some(pack));
+    parts
+}
+
+/// What names an object of several files: the hash of their hashes.
+fn pack_hash(files: &[&RowsetFile]) -> Sha256 {
+    let mut hasher = sha2::Sha256::new();
+    files.iter().for_each(|file| hasher.update(file.sha256.0));
+    Sha256(hasher.finalize().into())
+}
+
+/// Where in the repository a content is.
+struct Place {
+    object: String,
+    offset: u64,
+}
+
+/// What of the pinned content is in the repository already, or has been uploaded by the job.
+async fn places(cx: &Context, job: &Job, pins: &[Pin]) -> Result<HashMap<Sha256, Place>> {
     let id = job.id;
-    rows::blocking(&cx.catalog, move |catalog| {
-        let reused: Vec<Reused> = rows::list(catalog, id, REUSED)?;
-        Ok((reused.into_iter().map(|reused| (reused.pin, reused)).collect(), rows::done(catalog, id)?))
+    let (reused, done): (Vec<Reused>, Vec<Done>) = rows::blocking(&cx.catalog, move |catalog| {
+        Ok((rows::list(catalog, id, REUSED)?, rows::done(catalog, id)?.into_values().collect()))
     })
-    .await
+    .await?;
+    let cluster = cx.catalog.image().identity.cluster;
+    let content = |n: u64| pins.get(n as usize).map(|pin| pin.file.sha256);
+    let mut places = HashMap::new();
+    for done in done {
+        let Some(sha256) = content(done.number) else { continue };
+        let (hash, offset) = done.packed.unwrap_or((sha256, 0));
+        places.insert(sha256, Place { object: layout::object(&hash, cluster, id, done.attempt, done.task), offset });
+    }
+    for Reused { pin, object, offset } in reused {
+        places.extend(content(pin).map(|sha256| (sha256, Place { object, offset })));
+    }
+    Ok(places)
 }
 
 async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let id = job.id;
     let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
     let meta = repository.write_meta(&job.label, &job.timestamp, &meta).await?;
     let pins = pins(cx, job).await?;
-    let (reused, done) = places(cx, job).await?;
-    let cluster = cx.catalog.image().identity.cluster;
-    let row = |(n, pin): (usize, &Pin)| {
-        let number = n as u64;
-        let (object, offset) = match (reused.get(&number), done.get(&number)) {
-            (Some(reused), _) => (reused.object.clone(), reused.offset),
-            (None, Some(done)) => (layout::object(&pin.file.sha256, cluster, job.id, done.attempt, done.task), 0),
-            (None, None) => return Err(Error::internal(format_args!("file {} was not uploaded", pin.file.id))),
-        };
+    let places = places(cx, job, &pins).await?;
+    let row = |pin: &Pin| {
+        let missing = || Error::internal(format_args!("file {} was not uploaded", pin.file.id));
+        let place = places.get(&pin.file.sha256).ok_or_else(missing)?;
         Ok(FileRow {
             table: pin.table,
             partition: pin.partition,
@@ -348,14 +429,13 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
             bounds: pin.file.bounds.clone(),
             sha256: pin.file.sha256,
             size: pin.file.size,
-            object,
-            offset,
+            object: place.object.clone(),
+            offset: place.offset,
         })
     };
     let mut segments = Vec::new();
     for (n, part) in pins.chunks(SEGMENT_ROWS).enumerate() {
-        let first = n * SEGMENT_ROWS;
-        let rows = part.iter().enumerate().map(|(at, pin)| row((first + at, pin))).collect::<Result<Vec<_>>>()?;
+        let rows = part.iter().map(row).collect::<Result<Vec<_>>>()?;
         segments.push(repository.write_segment(&job.label, &job.timestamp, n as u32, rows).await?);
     }
     let hashes = ManifestHashes { meta: meta.sha256, meta_size: meta.size, segments: segments.len() as u32 };
@@ -370,7 +450,7 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
 }
 
 async fn commit(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let manifest = job.manifest.as_ref().ok_or_else(|| Error::internal("UPLOAD_INFO without a manifest"))?;
     let id = job.id;
     let files: Vec<Part> =
@@ -416,7 +496,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
 /// After the end: gives the label's lock back. What cannot be given back ends by its deadline.
 pub(super) async fn clean_up(cx: &Context, job: &Job) {
     match cx.repository(job).await {
-        Ok((_, repository)) => {
+        Ok(repository) => {
             repository.release(&job.label, cx.catalog.image().identity.cluster, job.id).await;
         }
         Err(err) => tracing::warn!(job = %job.id, "its lock stays until its deadline: {}", err.report()),

@@ -247,6 +247,7 @@ impl Context {
                     continue;
                 }
             }
+            let used = self.repository_record(&job);
             let step = async {
                 match job.kind {
                     JobKind::Backup => backup::step(self, &job, run).await,
@@ -261,7 +262,8 @@ impl Context {
             let retry = |err: &Error| match job.state {
                 // Here the snapshot may exist without our knowing: only certainty that it does not ends the job.
                 JobState::UploadInfo => !matches!(err, Error::Cancelled(_)),
-                _ => err.is_retryable() && self.clock.now() < job.deadline(),
+                // ALTER REPOSITORY may have brought the credentials that were missing.
+                _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
             };
             match outcome {
                 Ok(next) => (job, failures) = (next, 0),
@@ -413,18 +415,29 @@ impl Context {
         rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
     }
 
-    /// The repository of a job: what the catalog knows, and a way to use it, once it is seen to be the one.
-    async fn repository(&self, job: &Job) -> Result<(Arc<catalog::Repository>, Repository)> {
-        let image = self.catalog.image();
-        let known = image.repository(&job.repository_name)?.clone();
-        if known.id != job.repository {
-            return Err(Error::Refused(format!("failed to get repository: {}", job.repository)));
-        }
-        let opened = Repository::open(&known.name, &known.location)?;
+    /// What the catalog knows of a job's repository now.
+    fn repository_record(&self, job: &Job) -> Option<Arc<catalog::Repository>> {
+        self.catalog.image().repositories.get(&job.repository_name).filter(|known| known.id == job.repository).cloned()
+    }
+
+    /// A job's repository, as BEs are told of it now.
+    fn reference(&self, job: &Job) -> Result<RepositoryRef> {
+        let known = self.repository_record(job);
+        known.map(|known| reference(&known)).ok_or_else(|| gone(job))
+    }
+
+    /// A job's repository, once it is seen to be the one.
+    async fn repository(&self, job: &Job) -> Result<Repository> {
+        let known = self.repository_record(job).ok_or_else(|| gone(job))?;
+        let opened = Repository::open(&known.name, &known.location, &known.properties)?;
         // Nothing may be written into a directory on which the storage is not mounted.
         opened.check(&known.uuid).await?;
-        Ok((known, opened))
+        Ok(opened)
     }
+}
+
+fn gone(job: &Job) -> Error {
+    Error::Refused(format!("failed to get repository: {}", job.repository))
 }
 
 /// Messages of any length must not keep a job from ending.
@@ -439,5 +452,10 @@ fn limit(mut failure: Failure) -> Failure {
 
 /// A repository as BEs are told of it.
 pub fn reference(repository: &catalog::Repository) -> RepositoryRef {
-    RepositoryRef { name: repository.name.clone(), location: repository.location.clone(), id: repository.uuid.clone() }
+    RepositoryRef {
+        name: repository.name.clone(),
+        location: repository.location.clone(),
+        properties: repository.properties.clone(),
+        id: repository.uuid.clone(),
+    }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::job::backup::know_snapshot;
 use crate::job::rows;
 use crate::job::tasks::{Item, spread};
-use crate::job::{Context, Run, reference};
+use crate::job::{Context, Run};
 use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
 use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
@@ -111,7 +111,7 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
         Target::Into(target) => (target, None),
         Target::Renamed { source, target } => (target, Some(source)),
         Target::Recorded => {
-            let opened = Repository::open(&repository.name, &repository.location)?;
+            let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?;
             opened.check(&repository.uuid).await?;
             let (info, _) = find(&opened, &request.label, request.timestamp.as_deref().unwrap_or_default()).await?;
             (info.database, None)
@@ -172,7 +172,7 @@ struct Wanted {
 /// `PENDING`: reads what the snapshot holds, checks it against what is here, decides ids and places, and reserves the
 /// names, all in one commit.
 pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let (info, timestamp) = find(&repository, &job.label, &job.timestamp).await?;
     if let Some(source) = job.source_database.as_ref().filter(|source| **source != info.database) {
         return Err(Error::Refused(format!("target database: {source} is not existed in snapshot")));
@@ -397,19 +397,19 @@ async fn plan_of(cx: &Context, job: &Job) -> Result<Plan> {
 }
 
 async fn snapshot(cx: &Context, job: &Job) -> Result<(Repository, Info)> {
-    let (_, repository) = cx.repository(job).await?;
+    let repository = cx.repository(job).await?;
     let (info, _) = find(&repository, &job.label, &job.timestamp).await?;
     Ok((repository, info))
 }
 
 async fn probe(cx: &Context, job: &Job) -> Result<Job> {
-    let (known, _) = cx.repository(job).await?;
+    cx.repository(job).await?;
     let plan = plan_of(cx, job).await?;
     let partitions = plan.tables.iter().flat_map(|table| &table.partitions);
     let backends: BTreeSet<BackendId> =
         partitions.flat_map(|partition| partition.tablets.iter().flat_map(|(_, place)| place)).copied().collect();
     for (number, backend) in backends.into_iter().enumerate() {
-        let work = Work::Probe { repository: reference(&known), writable: false };
+        let work = Work::Probe { repository: cx.reference(job)?, writable: false };
         let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number: number as u64, work };
         let events = cx.fleet.backend(backend)?.run("open the repository", &task).await?;
         events.try_for_each(|_| async { Ok(()) }).await?;
@@ -510,7 +510,7 @@ async fn measure(cx: &Context, job: &Job) -> Result<Job> {
 async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let plan = plan_of(cx, job).await?;
     let (repository, info) = snapshot(cx, job).await?;
-    let (known, _) = cx.repository(job).await?;
+    cx.repository(job).await?;
     let id = job.id;
     let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
     let progress = &run.progress;
@@ -540,9 +540,12 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
                     offset: file.row.offset,
                 }
             };
-            Work::Download { repository: reference(&known), files: numbers.iter().map(file).collect() }
+            Ok(Work::Download { repository: cx.reference(job)?, files: numbers.iter().map(file).collect() })
         };
-        let arrived = |n, task| rows::put_done(&cx.catalog, job, n, task);
+        let arrived = async |numbers: Vec<u64>, task| {
+            let done = |number| rows::Done { number, attempt: job.attempt, task, packed: None };
+            rows::put_done(&cx.catalog, job.id, &numbers.into_iter().map(done).collect::<Vec<_>>()).await
+        };
         let outcome = spread(cx, job, progress, "download", items, work, arrived).await;
         outcome.map_err(|err| name_place(err, &plan, &files))?;
     }

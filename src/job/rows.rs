@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::store::MAX_RECORD;
-use crate::catalog::{Catalog, Draft, Job, Key, Selection};
+use crate::catalog::{Catalog, Draft, Key, Selection};
 use crate::error::{Error, Result};
-use crate::types::{Attempt, BackendId, FileId, JobId, Name, RowsetFile};
+use crate::types::{Attempt, BackendId, FileId, JobId, Name, RowsetFile, Sha256};
 
 pub(super) const PINS: char = 'p';
 pub(super) const DOCUMENT: char = 't';
@@ -112,12 +112,16 @@ pub(super) struct Done {
     pub attempt: Attempt,
     /// The task.
     pub task: u64,
+    /// If the file shares its object with others: the object's hash, and where in it the file begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<(Sha256, u64)>,
 }
 
-/// Records that a file has arrived.
-pub(super) async fn put_done(catalog: &Catalog, job: &Job, number: u64, task: u64) -> Result<()> {
-    let done = Done { number, attempt: job.attempt, task };
-    catalog.commit(|draft| draft.put_row(Key::job_row(job.id, DONE, number), &done)).await
+/// Records that files have arrived.
+pub(super) async fn put_done(catalog: &Catalog, job: JobId, done: &[Done]) -> Result<()> {
+    catalog
+        .commit(|draft| done.iter().try_for_each(|done| draft.put_row(Key::job_row(job, DONE, done.number), done)))
+        .await
 }
 
 /// The files that have arrived, by number. Blocks.

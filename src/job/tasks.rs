@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use crate::catalog::Job;
 use crate::error::{Error, Result};
@@ -12,8 +12,15 @@ use crate::job::Context;
 use crate::rpc::message::{Event, Task, TaskOwner, Work};
 use crate::types::BackendId;
 
-/// Files of one task, so that progress is seen and other jobs get their turn.
+/// Files of one task, so that progress is seen and other jobs get their turn; small ones more, so that few objects hold
+/// them.
 const TASK_FILES: usize = 64;
+
+/// Small files of one task.
+const TASK_SMALL_FILES: usize = 1024;
+
+/// Bytes up to which a task's files are small.
+const TASK_SMALL_BYTES: u64 = 16 << 20;
 
 /// Tasks that one BE gets of a job at a time: while one ends, the next has begun.
 const TASKS_AT_ONCE: usize = 2;
@@ -71,16 +78,16 @@ impl Progress {
 
 /// Does `work` on all items: each on a BE that can, the load spread evenly. A BE that fails an item loses it to
 /// another one; when all have failed it, they are tried again with back-off until the deadline, unless the error says
-/// that trying again is no use. `work` hears the task's number, unique in
-/// the job's attempt; `done` is called for each item that has been done, with its task, and is awaited before it counts.
+/// that trying again is no use. `work` hears the task's number, unique in the job's attempt; `done` is called for items that
+/// have been done, with their task, and is awaited before they count.
 pub(super) async fn spread<F: Future<Output = Result<()>>>(
     cx: &Context,
     job: &Job,
     progress: &Arc<Progress>,
     operation: &str,
     items: Vec<Item>,
-    work: impl Fn(u64, &[u64]) -> Work,
-    done: impl Fn(u64, u64) -> F,
+    work: impl Fn(u64, &[u64]) -> Result<Work>,
+    done: impl Fn(Vec<u64>, u64) -> F,
 ) -> Result<()> {
     let mut pending: HashMap<u64, Item> = items.into_iter().map(|item| (item.number, item)).collect();
     let mut failed: HashMap<u64, HashSet<BackendId>> = HashMap::new();
@@ -94,27 +101,35 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
             async move {
                 let number = progress.begin(backend);
                 let owner = TaskOwner::Job(job.id, job.attempt);
-                let task = Task { owner, number, work: work(number, &numbers) };
                 let outcome = async {
-                    let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
-                    while let Some(event) = events.try_next().await? {
-                        let arrived = match event {
-                            Event::Moved(bytes) => {
-                                progress.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
-                                continue;
+                    let task = Task { owner, number, work: work(number, &numbers)? };
+                    let confirms = matches!(task.work, Work::Confirm { .. });
+                    let events = cx.fleet.backend(backend)?.run(operation, &task).await?;
+                    // Those that have come meanwhile are recorded together.
+                    let mut events = events.ready_chunks(TASK_SMALL_FILES);
+                    while let Some(come) = events.next().await {
+                        let mut arrived = Vec::new();
+                        let mut broken = Ok(());
+                        for event in come {
+                            match event {
+                                Ok(Event::Moved(bytes)) => {
+                                    progress.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
+                                }
+                                // A task that confirms files says at its end how many.
+                                Ok(Event::Done(n)) if confirms => arrived.extend(numbers.iter().take(n as usize)),
+                                Ok(Event::Done(n)) => arrived.extend(numbers.get(n as usize)),
+                                Ok(Event::Ended | Event::Made(_)) => {
+                                    return Err(Error::internal("a job's task has made files"));
+                                }
+                                Err(err) => broken = Err(err),
                             }
-                            // A task that confirms files says at its end how many.
-                            Event::Done(n) if matches!(task.work, Work::Confirm { .. }) => 0..n as usize,
-                            Event::Done(n) => n as usize..n as usize + 1,
-                            Event::Ended | Event::Made(_) => {
-                                return Err(Error::internal("a job's task has made files"));
-                            }
-                        };
-                        for item in numbers.get(arrived).unwrap_or_default() {
-                            done(*item, number).await?;
-                            finished.lock().unwrap_or_else(PoisonError::into_inner).push(*item);
-                            progress.files_done.fetch_add(1, Ordering::Relaxed);
                         }
+                        if !arrived.is_empty() {
+                            done(arrived.clone(), number).await?;
+                            progress.files_done.fetch_add(arrived.len() as u64, Ordering::Relaxed);
+                            finished.lock().unwrap_or_else(PoisonError::into_inner).extend(arrived);
+                        }
+                        broken?;
                     }
                     Ok(())
                 };
@@ -206,7 +221,7 @@ fn assign(
     pending: &HashMap<u64, Item>,
     failed: &HashMap<u64, HashSet<BackendId>>,
 ) -> Vec<(BackendId, Vec<u64>)> {
-    let mut load: HashMap<BackendId, (u64, Vec<u64>)> = HashMap::new();
+    let mut load: HashMap<BackendId, (u64, Vec<&Item>)> = HashMap::new();
     let alive: HashSet<BackendId> = cx.fleet.alive().into_iter().collect();
     let mut items: Vec<&Item> = pending.values().collect();
     items.sort_by_key(|item| item.number);
@@ -215,18 +230,13 @@ fn assign(
         let can = |backend: &&BackendId| alive.contains(backend) && !tried.is_some_and(|tried| tried.contains(backend));
         let least = item.candidates.iter().filter(can).min_by_key(|backend| load.get(backend).map_or(0, |load| load.0));
         if let Some(backend) = least {
-            let (bytes, numbers) = load.entry(*backend).or_default();
+            let (bytes, items) = load.entry(*backend).or_default();
             *bytes += item.bytes;
-            numbers.push(item.number);
+            items.push(item);
         }
     }
-    let mut queues: Vec<(BackendId, std::vec::IntoIter<Vec<u64>>)> = load
-        .into_iter()
-        .map(|(backend, (_, numbers))| {
-            let tasks: Vec<Vec<u64>> = numbers.chunks(TASK_FILES).map(<[u64]>::to_vec).collect();
-            (backend, tasks.into_iter())
-        })
-        .collect();
+    let mut queues: Vec<(BackendId, std::vec::IntoIter<Vec<u64>>)> =
+        load.into_iter().map(|(backend, (_, items))| (backend, cut(&items).into_iter())).collect();
     queues.sort_by_key(|(backend, _)| *backend);
     // In turn, so that all BEs work from the beginning.
     let mut tasks = Vec::new();
@@ -239,4 +249,25 @@ fn assign(
             return tasks;
         }
     }
+}
+
+/// Cuts one BE's items into tasks.
+fn cut(items: &[&Item]) -> Vec<Vec<u64>> {
+    let mut tasks: Vec<Vec<u64>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let full = |task: &Vec<u64>| {
+            let most = if bytes + item.bytes <= TASK_SMALL_BYTES { TASK_SMALL_FILES } else { TASK_FILES };
+            task.len() >= most
+        };
+        match tasks.last_mut().filter(|task| !full(task)) {
+            Some(task) => task.push(item.number),
+            None => {
+                tasks.push(vec![item.number]);
+                bytes = 0;
+            }
+        }
+        bytes += item.bytes;
+    }
+    tasks
 }

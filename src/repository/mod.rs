@@ -9,28 +9,28 @@
 //! one, it guards the repository's creation.
 //!
 //! **Local disks.** `file://` and NFS are synced: the content before a put returns, then every folder that is new or
-//! changed. The operator's root is `/`, because OpenDAL would create a missing root, and a READ ONLY repository must
-//! never be written.
+//! changed.
+//!
+//! **Object stores.** [`store`] knows their properties. An object is one PUT of its whole content, which the store
+//! shows wholly or not at all. Requests that may pass are repeated a few times with growing pauses; then the job decides.
 
 pub mod layout;
 pub mod manifest;
+pub mod store;
 mod transfer;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use futures::TryStreamExt;
-use opendal::layers::TimeoutLayer;
 use opendal::{ErrorKind, Operator};
 use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
-use crate::types::{ClusterId, JobId, Label, Name, Sha256};
-
-/// How long one request may take before it counts as lost.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::repository::store::{Place, REQUEST_TIMEOUT};
+pub use crate::repository::transfer::{Content, LocalFile};
+use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties};
 
 /// How long after its deadline another cluster's lock is still respected.
 pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
@@ -42,9 +42,13 @@ const MAX_PART: u64 = 256 << 20;
 #[derive(Debug, Clone)]
 pub struct Repository {
     operator: Operator,
+    /// The same with more patience, for whole objects.
+    uploads: Operator,
     /// Path of the repository's root in the operator, with a slash at its end.
     root: String,
     name: Name,
+    /// What stands before a path in messages.
+    prefix: String,
     /// Where the operator's `/` is on this machine's disks, for syncing; `None` if it is not on them.
     disk: Option<PathBuf>,
 }
@@ -66,30 +70,12 @@ impl LabelContent {
 }
 
 impl Repository {
-    /// Opens a repository without asking the store anything. Errors are about the location's form.
-    pub fn open(name: &Name, location: &str) -> Result<Self> {
-        let (scheme, rest) = location.split_once("://").ok_or_else(|| {
-            Error::Analysis(format!("location '{location}' has no scheme; write for example \"file:///backups\""))
-        })?;
-        if scheme != "file" {
-            return Err(Error::Unsupported(format!(
-                "repositories on {scheme}:// (in location '{location}'); file:// is supported"
-            )));
-        }
-        let path = Path::new(rest);
-        let is_plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-        if !path.is_absolute() || !is_plain {
-            return Err(Error::Analysis(format!(
-                "location '{location}' is not file:// and an absolute path without '..'"
-            )));
-        }
-        let operator = Operator::new(opendal::services::Fs::default().root("/"))
-            .map_err(|err| Error::internal(format_args!("open location '{location}': {err}")))?
-            .layer(TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(REQUEST_TIMEOUT));
-        let folder = rest.trim_matches('/');
+    /// Opens a repository without asking the store anything. Errors are about the location's form and the properties'.
+    pub fn open(name: &Name, location: &str, properties: &StoreProperties) -> Result<Self> {
+        let Place { operator, uploads, folder, prefix, disk } = store::open(location, properties)?;
         let separator = if folder.is_empty() { "" } else { "/" };
         let root = format!("{folder}{separator}{}/", layout::root(name));
-        Ok(Self { operator, root, name: name.clone(), disk: Some("/".into()) })
+        Ok(Self { operator, uploads, root, name: name.clone(), prefix, disk })
     }
 
     /// The directory on this machine that holds the repository's root, if one does.
@@ -186,7 +172,11 @@ impl Repository {
         if !listed.contains(&path) {
             return Err(self.error("list", &path, "it was written but is not listed", false));
         }
-        self.remove(&path).await?;
+        match self.remove(&path).await {
+            // A store that keeps what is written is as good; a probe stays in it.
+            Err(err) if !err.is_retryable() => tracing::warn!("a probe stays: {}", err.report()),
+            removed => removed?,
+        }
         Ok(conditional)
     }
 
@@ -385,9 +375,9 @@ impl Repository {
     async fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
         let folders = self.folders_to_sync(path).await;
         let write = async {
-            let mut writer = self.operator.writer(&self.full(path)).await?;
+            let mut writer = self.uploads.writer(&self.full(path)).await?;
             writer.write(content).await?;
-            close(writer).await
+            self.close(writer).await
         };
         write.await.map_err(|err| self.store_error("write", path, err))?;
         self.sync_folders(folders).await
@@ -400,6 +390,14 @@ impl Repository {
             Ok(_) => self.sync_folders(folders).await.map(|()| true),
             Err(err) if matches!(err.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => Ok(false),
             Err(err) => Err(self.store_error("write", path, err)),
+        }
+    }
+
+    /// Completes an object; on return it is stored.
+    async fn close(&self, mut writer: opendal::Writer) -> opendal::Result<()> {
+        match self.disk {
+            Some(_) => close_file(writer).await,
+            None => writer.close().await.map(drop),
         }
     }
 
@@ -421,6 +419,11 @@ impl Repository {
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(err) => Err(self.store_error("list", folder, err)),
         }
+    }
+
+    /// A path as messages show it.
+    fn shown(&self, path: &str) -> String {
+        format!("{}{}{path}", self.prefix, self.root)
     }
 
     fn full(&self, path: &str) -> String {
@@ -457,7 +460,7 @@ impl Repository {
         Error::Repository {
             repository: self.name.clone(),
             operation: operation.into(),
-            path: format!("/{}", self.full(path)),
+            path: self.shown(path),
             source: source.into(),
             retryable,
         }
@@ -466,6 +469,7 @@ impl Repository {
     fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {
         let retryable = may_pass(&err);
         let message = match std::error::Error::source(&err) {
+            _ if self.disk.is_none() => store::explain(&err),
             Some(source) => format!("{}: {source}", err.kind()),
             None => format!("{}: {}", err.kind(), err.message()),
         };
@@ -473,7 +477,7 @@ impl Repository {
     }
 
     fn corrupt(&self, path: &str, message: impl ToString) -> Error {
-        Error::Corrupt { what: "repository file", path: format!("/{}", self.full(path)), message: message.to_string() }
+        Error::Corrupt { what: "repository file", path: self.shown(path), message: message.to_string() }
     }
 }
 
@@ -484,9 +488,9 @@ fn may_pass(err: &opendal::Error) -> bool {
     err.is_temporary() && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
 }
 
-/// Completes an object. On disks OpenDAL syncs the file on the calling thread, so this is a thread that may block. It is
+/// Completes an object on a disk. OpenDAL syncs the file on the calling thread, so this is a thread that may block. It is
 /// not tried again: a sync that failed once may succeed the next time without the bytes.
-async fn close(mut writer: opendal::Writer) -> opendal::Result<()> {
+async fn close_file(mut writer: opendal::Writer) -> opendal::Result<()> {
     let runtime = tokio::runtime::Handle::current();
     let closing = tokio::task::spawn_blocking(move || runtime.block_on(writer.close()).map(drop));
     match tokio::time::timeout(REQUEST_TIMEOUT, closing).await {

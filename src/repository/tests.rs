@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
@@ -6,7 +7,8 @@ use crate::repository::manifest::{BUCKET_HASH, Part};
 use crate::types::{Attempt, FileId, TabletId, Timestamp, WriteId};
 
 fn repository(dir: &Path) -> Repository {
-    Repository::open(&Name::new("r").unwrap(), &format!("file://{}", dir.display())).unwrap()
+    Repository::open(&Name::new("r").unwrap(), &format!("file://{}", dir.display()), &StoreProperties::default())
+        .unwrap()
 }
 
 fn cluster(n: u128) -> ClusterId {
@@ -61,12 +63,76 @@ async fn creating_twice_finds_the_first_and_read_only_writes_nothing() {
 
 #[test]
 fn locations_that_cannot_be_are_named() {
-    let open = |location| Repository::open(&Name::new("r").unwrap(), location).unwrap_err().report();
+    let open = |location| {
+        Repository::open(&Name::new("r").unwrap(), location, &StoreProperties::default()).unwrap_err().report()
+    };
     for (location, expected) in
         [("/x", "no scheme"), ("gopher://x", "gopher://"), ("file://x", "absolute"), ("file:///a/../b", "..")]
     {
         assert!(open(location).contains(expected), "{location}: {}", open(location));
     }
+}
+
+#[test]
+fn properties_are_read_or_refused_by_name() {
+    let check = |location: &str, properties: &[(&str, &str)]| {
+        let properties = properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let opened = Repository::open(&Name::new("r").unwrap(), location, &StoreProperties(properties));
+        opened.map(|repository| repository.shown("")).map_err(|err| err.report())
+    };
+    let s3 = [("aws.s3.access_key", "a"), ("aws.s3.secret_key", "hunter2")];
+    let s3_and = |more: &[(&'static str, &'static str)]| [&s3, more].concat();
+    assert_eq!(check("s3://b/x/", &s3).unwrap(), "s3://b/x/__holdfast_repository_r/");
+    assert_eq!(check("s3a://b", &s3_and(&[("fs.s3a.access.key", "a")])).unwrap(), "s3a://b/__holdfast_repository_r/");
+    let oss =
+        [("fs.oss.accessKeyId", "a"), ("fs.oss.accessKeySecret", "b"), ("fs.oss.endpoint", "oss-cn-x.aliyuncs.com")];
+    check("oss://b/x", &oss).unwrap();
+    let cos = [
+        ("fs.cosn.userinfo.secretId", "a"),
+        ("fs.cosn.userinfo.secretKey", "b"),
+        ("fs.cosn.bucket.endpoint_suffix", "cos.ap-x.myqcloud.com"),
+    ];
+    check("cosn://b/x", &cos).unwrap();
+    check("abfss://c@a.dfs.core.windows.net/x", &[("azure.adls2.shared_key", "aGk=")]).unwrap();
+    check("wasb://c@a.blob.core.windows.net/x", &[("azure.blob.sas_token", "?sv=1")]).unwrap();
+    check("webhdfs://n:9870/x", &[("username", "u"), ("password", "")]).unwrap();
+    for (location, properties, expected) in [
+        ("s3://b", &s3[..1], "'aws.s3.access_key' needs its other half"),
+        ("s3://b", &[][..], "needs the properties aws.s3.access_key"),
+        ("s3://b", &[("aws.s3.acces_key", "a")][..], "the nearest is 'aws.s3.access_key'"),
+        ("s3://b", &oss, "'fs.oss.accessKeyId' is not for s3://"),
+        ("s3://b", &s3_and(&[("fs.s3a.access.key", "b")]), "contradict"),
+        ("s3://b", &s3_and(&[("aws.s3.use_instance_profile", "true")]), "give either"),
+        ("s3://b", &s3_and(&[("aws.s3.use_instance_profile", "yes")]), "must be true or false"),
+        ("s3://b", &s3_and(&[("aws.s3.endpoint", "http://h"), ("aws.s3.enable_ssl", "true")]), "contradict"),
+        ("s3://b", &s3_and(&[("aws.s3.endpoint", "ftp://h")]), "'aws.s3.endpoint' is not a host"),
+        ("s3://a:hunter2@b", &s3, "give credentials as PROPERTIES"),
+        ("s3://b?sig=hunter2", &s3, "give credentials as PROPERTIES"),
+        ("gs://b", &[], "gcp.gcs.service_account_email"),
+        ("oss://b", &oss[..2], "fs.oss.endpoint"),
+        ("abfss://c@a.dfs.core.windows.net", &[("azure.blob.storage_account", "other")], "'other' and 'a'"),
+        ("abfss://account/x", &[("azure.blob.shared_key", "aGk=")], "abfss://container@account"),
+        ("hdfs://n/x", &[("hadoop.security.authentication", "kerberos")], "simple authentication"),
+        ("hdfs://n/x", &[("dfs.nameservices", "ns")], "one name node"),
+        ("file:///x", &s3, "file:// takes none"),
+        ("obs://b", &[], "s3a://"),
+        ("viewfs://b", &[], "hdfs://"),
+    ] {
+        let report = check(location, properties).unwrap_err();
+        assert!(report.contains(expected), "{location}: {report}");
+        assert!(!report.contains("hunter2"), "{report}");
+    }
+    let ignored = StoreProperties([("password".to_owned(), "hunter2".to_owned())].into());
+    let warnings = store::check("hdfs://n/x", &ignored).unwrap();
+    assert_eq!(warnings, ["property 'password' has no meaning here and is ignored"]);
+}
+
+#[test]
+fn a_new_property_takes_the_place_of_those_that_mean_the_same() {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let old = StoreProperties([pair("fs.s3a.access.key", "old"), pair("aws.s3.region", "r")].into());
+    let changes = [pair("aws.s3.access_key", "new"), pair("aws.s3.region", "")];
+    assert_eq!(store::merge(&old, changes.iter()).0, [pair("aws.s3.access_key", "new")].into());
 }
 
 #[tokio::test]
@@ -116,39 +182,56 @@ async fn content_comes_back_or_its_object_is_named() {
     let repository = repository(dir.path());
     let content: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (sha256, size) = (manifest::sha256(&content), content.len() as u64);
-    let file = dir.path().join("file");
-    std::fs::write(&file, &content).unwrap();
-    let id = FileId { write: WriteId(1), tablet: TabletId(2), number: 0 };
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let id = FileId { write: WriteId(1), tablet: TabletId(2), number: 0 };
+        LocalFile { id, path, sha256: manifest::sha256(content), size: content.len() as u64 }
+    };
+    let files = [file("small", b"first"), file("large", &content), file("last", b"last")];
     let object = layout::object(&sha256, cluster(1), JobId(7), Attempt(1), 0);
     let (throttle, moved) = (Throttle::new(0), AtomicU64::new(0));
     let count = |bytes| {
         moved.fetch_add(bytes, Ordering::Relaxed);
     };
-    repository.upload((id, &file), (sha256, size), &object, &throttle, count).await.unwrap();
-    repository.upload((id, &file), (sha256, size), &object, &throttle, |_| ()).await.unwrap();
-    assert_eq!(moved.load(Ordering::Relaxed), size);
-    let wrong = repository.upload((id, &file), (Sha256([1; 32]), size), "__objects/x", &throttle, |_| ()).await;
+    repository.upload(&files, &object, &throttle, count).await.unwrap();
+    repository.upload(&files, &object, &throttle, |_| ()).await.unwrap();
+    assert_eq!(moved.load(Ordering::Relaxed), 5 + size + 4);
+    let wrong = LocalFile { sha256: Sha256([1; 32]), ..files[1].clone() };
+    let wrong = repository.upload(&[wrong], "__objects/x", &throttle, |_| ()).await;
     assert!(wrong.unwrap_err().report().contains("rowset file 1-2-0"));
-    let target = dir.path().join("target");
-    let download = async || {
-        let file = std::fs::File::create(&target).unwrap();
-        repository.download((&object, 0), (sha256, size), file, &throttle, |_| ()).await
+    // One of the files, or two with one between them.
+    let target = |name: &str| dir.path().join(format!("target-{name}"));
+    let download = async |wanted: &[usize]| {
+        let begins = |n: usize| files[..n].iter().map(|file| file.size).sum::<u64>();
+        let content = |n: &usize| Content {
+            offset: begins(*n),
+            size: files[*n].size,
+            sha256: files[*n].sha256,
+            target: std::fs::File::create(target(&n.to_string())).unwrap(),
+        };
+        repository.download(&object, wanted.iter().map(content).collect(), &throttle, |_| ()).await
     };
-    download().await.unwrap();
-    assert_eq!(std::fs::read(&target).unwrap(), content);
+    download(&[1]).await.unwrap();
+    assert_eq!(std::fs::read(target("1")).unwrap(), content);
+    download(&[0, 2]).await.unwrap();
+    assert_eq!(std::fs::read(target("0")).unwrap(), b"first");
+    assert_eq!(std::fs::read(target("2")).unwrap(), b"last");
     let stored = repository.local_path().unwrap().join(&object);
     for damage in ["flipped", "short", "gone"] {
         match damage {
             "flipped" => {
-                let mut flipped = content.clone();
+                let mut flipped = std::fs::read(&stored).unwrap();
                 flipped[2_000_000] ^= 1;
                 std::fs::write(&stored, flipped).unwrap();
             }
             "short" => std::fs::write(&stored, &content[..100]).unwrap(),
             _ => std::fs::remove_file(&stored).unwrap(),
         }
-        let report = download().await.unwrap_err().report();
-        assert!(report.contains(&object), "{damage}: {report}");
+        for wanted in [&[1][..], &[0, 1, 2]] {
+            let report = download(wanted).await.unwrap_err().report();
+            assert!(report.contains(&object), "{damage}: {report}");
+        }
     }
 }
 

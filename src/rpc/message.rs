@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::rpc::proto;
 use crate::tablet::ScanSpec;
 use crate::types::{
-    Attempt, BackendId, ClusterId, FileId, JobId, Name, RowsetFile, Schema, Sha256, TableId, TabletId, Timestamp,
-    WriteId,
+    Attempt, BackendId, ClusterId, FileId, JobId, Name, RowsetFile, Schema, Sha256, StoreProperties, TableId, TabletId,
+    Timestamp, WriteId,
 };
 
 /// `Heartbeat`, from an FE.
@@ -79,8 +79,8 @@ pub enum Work {
     Upload {
         /// Where to.
         repository: RepositoryRef,
-        /// The files, each with its object.
-        files: Vec<UploadFile>,
+        /// The objects; their files count through all of them in [`Event::Done`].
+        objects: Vec<UploadObject>,
     },
     /// Copy contents of a repository to new files.
     Download {
@@ -118,6 +118,9 @@ pub struct RepositoryRef {
     pub name: Name,
     /// Its location.
     pub location: String,
+    /// What its store wants.
+    #[serde(default)]
+    pub properties: StoreProperties,
     /// Its own identity, which must be found there.
     pub id: String,
 }
@@ -126,6 +129,15 @@ impl fmt::Debug for RepositoryRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RepositoryRef").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// An object to make of files, one after another without gaps. Several files are small, so that all fit in memory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UploadObject {
+    /// The object, below the repository's root.
+    pub object: String,
+    /// The files.
+    pub files: Vec<UploadFile>,
 }
 
 /// A file to upload.
@@ -137,8 +149,6 @@ pub struct UploadFile {
     pub sha256: Sha256,
     /// Length in bytes.
     pub size: u64,
-    /// The object, below the repository's root.
-    pub object: String,
 }
 
 /// A content to download.

@@ -41,7 +41,7 @@ enum RawBounds {
 }
 
 impl P<'_> {
-    /// CREATE, DROP and TRUNCATE of databases, tables and repositories.
+    /// CREATE, ALTER, DROP and TRUNCATE of databases, tables and repositories.
     pub fn ddl(&mut self) -> Result<Option<Statement>> {
         Ok(Some(if self.words("CREATE DATABASE") || self.words("CREATE SCHEMA") {
             let if_not_exists = self.words("IF NOT EXISTS");
@@ -69,6 +69,13 @@ impl P<'_> {
             }
             self.need("REPOSITORY")?;
             Statement::CreateRepository(self.create_repository(read_only)?)
+        } else if self.words("ALTER REPOSITORY") {
+            let name = self.name(Kind::Repository)?;
+            self.words("SET");
+            if !self.at(0, "PROPERTIES") {
+                return self.unexpected("PROPERTIES");
+            }
+            Statement::AlterRepository { name, properties: self.properties()? }
         } else if self.words("DROP REPOSITORY") {
             Statement::DropRepository(self.name(Kind::Repository)?)
         } else {

@@ -111,6 +111,8 @@ impl P<'_> {
             Show::TableStatus { database: self.optional_from()?, filter: self.filter()? }
         } else if self.words("CREATE TABLE") {
             Show::CreateTable(self.table_name()?)
+        } else if self.words("CREATE REPOSITORY") {
+            Show::CreateRepository(self.name(Kind::Repository)?)
         } else if self.words("CREATE DATABASE") || self.words("CREATE SCHEMA") {
             self.words("IF NOT EXISTS");
             Show::CreateDatabase(self.database_name()?)

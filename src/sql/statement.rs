@@ -63,6 +63,13 @@ pub enum Statement {
 
     /// `CREATE REPOSITORY`.
     CreateRepository(CreateRepository),
+    /// `ALTER REPOSITORY name [SET] PROPERTIES (…)`.
+    AlterRepository {
+        /// Its name.
+        name: Name,
+        /// What changes; an empty value takes a property away.
+        properties: Properties,
+    },
     /// `DROP REPOSITORY`.
     DropRepository(Name),
     /// `BACKUP`.
@@ -504,6 +511,8 @@ pub enum Show {
     },
     /// `SHOW CREATE TABLE`.
     CreateTable(TableName),
+    /// `SHOW CREATE REPOSITORY`.
+    CreateRepository(Name),
     /// `SHOW CREATE DATABASE`.
     CreateDatabase(Name),
     /// `SHOW PARTITIONS FROM table`.

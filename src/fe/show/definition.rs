@@ -1,6 +1,7 @@
 use std::fmt::Write;
 
-use crate::catalog::{Partition, Table};
+use crate::catalog::{Partition, Repository, Table};
+use crate::sql;
 use crate::types::{Column, ColumnType, Datum, Name};
 
 /// The CREATE TABLE statement that makes an equal, empty table. The parser reads it back; a restore on another cluster
@@ -29,6 +30,25 @@ pub(super) fn create_table(table: &Table) -> String {
     let _ = writeln!(text, "DISTRIBUTED BY HASH({columns}) BUCKETS {}", distribution.buckets);
     let _ = write!(text, "PROPERTIES (\n\"replication_num\" = \"{}\"\n);", table.replication);
     text
+}
+
+/// The CREATE REPOSITORY statement that would find it again, with secrets masked.
+pub(super) fn create_repository(repository: &Repository) -> String {
+    let mut text = format!(
+        "CREATE {}REPOSITORY {}\nWITH BROKER\nON LOCATION {}",
+        if repository.read_only { "READ ONLY " } else { "" },
+        quoted(&repository.name),
+        literal(&sql::mask_uri(&repository.location))
+    );
+    let property = |(key, value): (&String, &String)| {
+        let value = if sql::is_secret_key(key) { "***" } else { value };
+        format!("{} = {}", literal(key), literal(value))
+    };
+    let properties: Vec<String> = repository.properties.iter().map(property).collect();
+    if !properties.is_empty() {
+        let _ = write!(text, "\nPROPERTIES (\n{}\n)", properties.join(",\n"));
+    }
+    text + ";"
 }
 
 fn column(column: &Column) -> String {

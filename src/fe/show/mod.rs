@@ -48,6 +48,11 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         }
         Show::CreateTable(table) => create_table(fe, &image, context, table)?,
         Show::CreateDatabase(name) => create_database(&image, name)?,
+        Show::CreateRepository(name) => {
+            let mut listing = Listing::new(&["Repository", "Create Repository"]);
+            listing.row([name, &definition::create_repository(image.repository(name)?)]);
+            listing
+        }
         Show::Partitions { table, filter } => {
             let (database, table) = stored(&image, context, table)?;
             cluster::partitions(&image, database, table).filter(named(filter, "PartitionName").as_ref())?
@@ -63,7 +68,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         Show::Backends => cluster::backends(fe, &image),
         Show::Frontends => cluster::frontends(fe, &image),
         Show::FrontendConfig(filter) => cluster::frontend_config(fe).filter(filter.as_ref())?,
-        Show::Repositories(filter) => lenient(snapshots::repositories(fe, &image).await, named(filter, "RepoName"))?,
+        Show::Repositories(filter) => lenient(snapshots::repositories(fe, &image), named(filter, "RepoName"))?,
         Show::Backup { database, filter } => {
             let listing = jobs::list(fe, image, JobKind::Backup, database.as_ref()).await?;
             lenient(listing, named(filter, "SnapshotName"))?

@@ -1,12 +1,9 @@
-use std::sync::Arc;
-use std::time::Duration;
-
 use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::super::Listing;
 use super::super::frontend::Frontend;
-use crate::catalog::{self, Image};
+use crate::catalog::Image;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::repository::manifest::{Info, Meta};
@@ -16,24 +13,10 @@ use crate::types::{Label, Name, Timestamp};
 /// Requests to object stores at one time.
 const AT_ONCE: usize = 16;
 
-/// How long SHOW REPOSITORIES waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// SHOW REPOSITORIES, each asked now whether it is there: StarRocks asks every ten minutes.
-pub(super) async fn repositories(fe: &Arc<Frontend>, image: &Image) -> Listing {
-    let health = |repository: Arc<catalog::Repository>| async move {
-        let check = async { Repository::open(&repository.name, &repository.location)?.check(&repository.uuid).await };
-        let problem = match tokio::time::timeout(PATIENCE, check).await {
-            Ok(Ok(_)) => None,
-            Ok(Err(err)) => Some(err.report()),
-            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
-        };
-        (repository, problem)
-    };
-    let asked: Vec<_> =
-        stream::iter(image.repositories.values().cloned().map(health)).buffered(AT_ONCE).collect().await;
+/// SHOW REPOSITORIES, each with what was wrong when it was last looked at.
+pub(super) fn repositories(fe: &Frontend, image: &Image) -> Listing {
     let mut listing = Listing::new(&["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"]);
-    for (repository, problem) in asked {
+    for repository in image.repositories.values() {
         listing.push(vec![
             Some(repository.id.to_string()),
             Some(repository.name.to_string()),
@@ -41,7 +24,7 @@ pub(super) async fn repositories(fe: &Arc<Frontend>, image: &Image) -> Listing {
             Some(repository.read_only.to_string()),
             Some(sql::mask_uri(&repository.location)),
             Some(String::new()),
-            problem.map(|problem| format!("{}: {problem}", fe.clock.now())),
+            fe.health.problem(repository.id).map(|(time, problem)| format!("{time}: {problem}")),
         ]);
     }
     listing
@@ -56,7 +39,7 @@ pub(super) async fn snapshots(
     timestamp: Option<&str>,
 ) -> Result<Listing> {
     let known = image.repository(repository)?;
-    let repository = Repository::open(&known.name, &known.location)?;
+    let repository = Repository::open(&known.name, &known.location, &known.properties)?;
     // A disk that is not mounted must not pass for an empty repository.
     repository.check(&known.uuid).await?;
     if let (Some(timestamp), [snapshot]) = (timestamp, snapshots) {

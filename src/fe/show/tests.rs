@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use imbl::OrdMap;
@@ -266,7 +267,7 @@ async fn a_damaged_snapshot_does_not_hide_the_others() {
     let server = Server::start().await;
     let clock = Clock::system();
     let location = format!("file://{}", server.dir.path().join("backups").display());
-    let repository = Repository::open(&name("r"), &location).unwrap();
+    let repository = Repository::open(&name("r"), &location, &Default::default()).unwrap();
     let made = repository.create(false, &clock).await.unwrap();
     let known = catalog::Repository {
         id: RepositoryId(30_001),
@@ -275,6 +276,7 @@ async fn a_damaged_snapshot_does_not_hide_the_others() {
         read_only: false,
         created: made.created,
         uuid: made.id,
+        properties: Default::default(),
     };
     server.fe.catalog.commit(|draft| draft.put_repository(known)).await.unwrap();
     let timestamp = "2026-11-21-02-30-00-123";
@@ -332,7 +334,15 @@ async fn a_damaged_snapshot_does_not_hide_the_others() {
     let healthy = server.rows("SHOW REPOSITORIES LIKE 'R'").await;
     assert!(healthy[0].ends_with(&format!("|false|{location}||-")), "{healthy:?}");
     std::fs::rename(&root, root.with_extension("gone")).unwrap();
-    let gone = server.rows("SHOW REPOSITORIES").await;
-    assert!(gone[0].contains("is the storage mounted?"), "{gone:?}");
+    let stop = CancellationToken::new();
+    let watching = tokio::spawn(crate::fe::watch_repositories(server.fe.clone(), stop.clone()));
+    let seen = async {
+        while !server.rows("SHOW REPOSITORIES").await[0].contains("is the storage mounted?") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the repository's absence is seen");
+    stop.cancel();
+    watching.await.unwrap();
     assert!(server.ask("SHOW SNAPSHOT ON r").await.is_err());
 }

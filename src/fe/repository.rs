@@ -1,0 +1,234 @@
+//! Repositories: created, changed and dropped by statements, and looked at from time to time.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::Outcome;
+use super::frontend::Frontend;
+use crate::catalog;
+use crate::error::{Error, Result};
+use crate::job::{known_snapshots_key, reference};
+use crate::repository::{Repository, store};
+use crate::rpc::message::{Task, TaskOwner, Work};
+use crate::sql;
+use crate::types::{Name, RepositoryId, StoreProperties, Timestamp, WriteId};
+
+/// Bytes of all properties together, well below what a record of the catalog takes.
+const MOST_BYTES: usize = 6 << 10;
+
+/// Repositories that are looked at together.
+const AT_ONCE: usize = 16;
+
+/// How long one of them may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// When each repository was last looked at, and what was wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Health(Mutex<HashMap<RepositoryId, (Timestamp, Option<String>)>>);
+
+impl Health {
+    /// What was last wrong with a repository, and when that was seen.
+    pub(super) fn problem(&self, id: RepositoryId) -> Option<(Timestamp, String)> {
+        let (time, problem) = self.lock().get(&id).cloned()?;
+        problem.map(|problem| (time, problem))
+    }
+
+    fn set(&self, id: RepositoryId, time: Timestamp, problem: Option<String>) {
+        self.lock().insert(id, (time, problem));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RepositoryId, (Timestamp, Option<String>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at all repositories, again and again, until told to stop.
+pub async fn watch(fe: Arc<Frontend>, shutdown: CancellationToken) {
+    let work = async {
+        loop {
+            let image = fe.catalog.image();
+            fe.health.lock().retain(|id, _| image.repositories.values().any(|known| known.id == *id));
+            let known: Vec<_> = image.repositories.values().cloned().collect();
+            stream::iter(known).for_each_concurrent(AT_ONCE, |known| look_at(&fe, known)).await;
+            fe.clock.sleep(Duration::from_millis(fe.config.get().repository_ping_interval_ms)).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+async fn look_at(fe: &Arc<Frontend>, known: Arc<catalog::Repository>) {
+    let check = async { Repository::open(&known.name, &known.location, &known.properties)?.check(&known.uuid).await };
+    let problem = match tokio::time::timeout(PATIENCE, check).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(err)) => Some(err.report()),
+        Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    };
+    fe.health.set(known.id, fe.clock.now(), problem);
+}
+
+fn failed(message: impl std::fmt::Display) -> Error {
+    Error::Refused(format!("Failed to create repository: {message}"))
+}
+
+pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -> Result<Outcome> {
+    let taken = || failed(format_args!("repository with same name already exist: {}", create.name));
+    if fe.catalog.image().repositories.contains_key(&create.name) {
+        return Err(taken());
+    }
+    if create.location.is_empty() {
+        return Err(Error::Refused("You must specify a location on the repository".into()));
+    }
+    let location = create.location.trim_end_matches('/');
+    let location = if location.ends_with(':') { create.location.as_str() } else { location };
+    let properties = StoreProperties(create.properties.iter().cloned().collect());
+    let (repository, properties, warnings) = open(&create.name, location, properties).await?;
+    if let Some(path) = repository.local_path() {
+        check_local(fe, &path).await?;
+    }
+    let info = repository.create(create.read_only, &fe.clock).await.map_err(|err| from_here(&err))?;
+    let id = fe.catalog.commit(|draft| Ok(RepositoryId(draft.fresh_id()))).await?;
+    let known = catalog::Repository {
+        id,
+        name: create.name.clone(),
+        location: location.to_owned(),
+        read_only: create.read_only,
+        created: info.created,
+        uuid: info.id,
+        properties,
+    };
+    ask_backends(fe, &known).await?;
+    fe.catalog
+        .commit(|draft| {
+            if draft.image().repositories.contains_key(&known.name) {
+                return Err(taken());
+            }
+            draft.put_repository(known)
+        })
+        .await?;
+    Ok(done(&warnings))
+}
+
+/// New properties take the place of those that set the same; an empty value takes one away. They are tried out before
+/// they are kept, and running jobs use them from their next request to a BE on.
+pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Properties) -> Result<Outcome> {
+    let known = fe.catalog.image().repository(name)?.clone();
+    let merged = store::merge(&known.properties, changes.iter());
+    let (repository, properties, warnings) = open(name, &known.location, merged).await?;
+    let check = async {
+        repository.check(&known.uuid).await?;
+        if !known.read_only {
+            repository.probe(&fe.clock).await?;
+        }
+        Ok(())
+    };
+    check.await.map_err(|err| from_here(&err))?;
+    let changed = catalog::Repository { properties, ..(*known).clone() };
+    ask_backends(fe, &changed).await?;
+    fe.catalog
+        .commit(|draft| {
+            let now = draft.image().repository(name)?;
+            if now.id != known.id || now.properties != known.properties {
+                return Err(Error::Conflict(crate::types::Entity::new(crate::types::Kind::Repository, name)));
+            }
+            draft.put_repository(changed)
+        })
+        .await?;
+    fe.health.set(known.id, fe.clock.now(), None);
+    Ok(done(&warnings))
+}
+
+/// Opens a repository with properties that nobody has tried yet: completes them by what the store says of itself.
+async fn open(
+    name: &Name,
+    location: &str,
+    mut properties: StoreProperties,
+) -> Result<(Repository, StoreProperties, Vec<String>)> {
+    let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MOST_BYTES {
+        return Err(Error::Analysis(format!("the properties have {bytes} bytes, more than the {MOST_BYTES} allowed")));
+    }
+    let warnings = store::check(location, &properties)?;
+    Repository::open(name, location, &properties)?;
+    let found = store::find_region(location, &properties).await?;
+    properties.extend(found);
+    Ok((Repository::open(name, location, &properties)?, properties, warnings))
+}
+
+fn from_here(err: &Error) -> Error {
+    failed(format_args!("on this frontend: {}", err.report()))
+}
+
+/// Every BE must see the same repository: a directory that is not shared, or a network without a way to the store, shows
+/// here, not in a backup.
+async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<()> {
+    for backend in fe.fleet.alive() {
+        let work = Work::Probe { repository: reference(known), writable: !known.read_only };
+        let task = Task { owner: TaskOwner::Write(WriteId(known.id.0)), number: backend.0, work };
+        let probe = async {
+            let events = fe.fleet.backend(backend)?.run("open the repository", &task).await?;
+            events.try_for_each(|_| async { Ok(()) }).await
+        };
+        probe.await.map_err(|err: Error| failed(err.report()))?;
+    }
+    Ok(())
+}
+
+fn done(warnings: &[String]) -> Outcome {
+    Outcome::Done { affected: 0, info: warnings.join("; ") }
+}
+
+/// Checks where a local repository would lie, links resolved as far as the path exists.
+async fn check_local(fe: &Arc<Frontend>, path: &Path) -> Result<()> {
+    let (fe, path) = (fe.clone(), path.to_owned());
+    let check = move || {
+        let mut existing: &Path = &path;
+        let mut rest = PathBuf::new();
+        let resolved = loop {
+            if let Ok(resolved) = existing.canonicalize() {
+                break resolved.join(&rest);
+            }
+            let Some(parent) = existing.parent() else { break path.clone() };
+            let name = existing.file_name().unwrap_or_default();
+            rest = if rest.as_os_str().is_empty() { PathBuf::from(name) } else { Path::new(name).join(&rest) };
+            existing = parent;
+        };
+        fe.check_path(&resolved, &fe.config.get().repository_allowed_paths, "repository_allowed_paths")
+    };
+    tokio::task::spawn_blocking(check).await.map_err(|err| Error::internal(format_args!("check a path: {err}")))?
+}
+
+pub(super) async fn drop(fe: &Arc<Frontend>, name: &Name) -> Result<Outcome> {
+    let known = known_snapshots(fe, name).await?;
+    fe.catalog
+        .commit(|draft| {
+            let image = draft.image();
+            let found =
+                image.repositories.get(name).ok_or_else(|| Error::Refused("Repository does not exist".into()))?;
+            if image.jobs.values().any(|job| job.repository == found.id && !job.state.is_terminal()) {
+                let text = "Backup or restore job is running on this repository. Can not drop it";
+                return Err(Error::Refused(text.into()));
+            }
+            known.into_iter().for_each(|key| draft.delete_row(key));
+            draft.drop_repository(name)
+        })
+        .await?;
+    Ok(Outcome::done())
+}
+
+/// The records of what is known to be in a repository.
+async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>> {
+    let Some(id) = fe.catalog.image().repositories.get(name).map(|repository| repository.id) else {
+        return Ok(Vec::new());
+    };
+    let fe = fe.clone();
+    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshots_key(id))).await;
+    keys.map_err(|err| Error::internal(format!("read records: {err}")))?
+}
