@@ -22,6 +22,7 @@ use super::harness::PATIENCE;
 use super::harness::skip;
 
 pub mod azurite;
+pub mod hdfs;
 pub mod minio;
 
 /// A file that `.ci/setup` made. Says that the test is skipped if it is not there.
