@@ -17,5 +17,6 @@ mod system {
     mod jobs;
     mod power;
     mod sample;
+    mod servers;
     mod slt;
 }
