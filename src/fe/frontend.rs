@@ -172,8 +172,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
 
 /// The database a statement is about: the one it names, or the session's.
 pub(super) fn database_of<'a>(context: &'a StatementContext, named: Option<&'a Name>) -> Result<&'a Name> {
-    let database = named.or(context.database.as_ref());
-    database.ok_or_else(|| Error::Analysis("No database selected".into()))
+    named.or(context.database.as_ref()).ok_or(Error::NoDatabase)
 }
 
 /// Database and table of a name.

@@ -181,7 +181,7 @@ fn source(
         let database = format!("{}.{}", name.catalog().unwrap_or_default(), name.schema().unwrap_or_default());
         return Err(Error::NotFound(Entity::new(Kind::Database, database)));
     }
-    let database = name.schema().or(selected).ok_or_else(|| Error::Analysis("No database selected".into()))?;
+    let database = name.schema().or(selected).ok_or(Error::NoDatabase)?;
     match tables.table(database, table)? {
         Table::Virtual(made) => Ok(provider_as_source(Arc::new(MadeTable::new(made)))),
         Table::Stored(view) => {
