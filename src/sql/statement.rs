@@ -472,6 +472,15 @@ pub enum Filter {
     Where(Box<Expr>),
 }
 
+/// `[ORDER BY column [DESC], …] [LIMIT n]` at the end of a SHOW.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Columns of the result, each with whether it descends.
+    pub order_by: Vec<(String, bool)>,
+    /// How many rows are left out, and how many may follow.
+    pub limit: Option<(usize, usize)>,
+}
+
 /// The kinds of SHOW. `database` is the session's where it is absent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Show {
@@ -512,6 +521,8 @@ pub enum Show {
         table: TableName,
         /// Which rows.
         filter: Option<Filter>,
+        /// In which order, and how many.
+        page: Page,
     },
     /// `SHOW TABLET[S] FROM table [PARTITION (…)]`.
     Tablets {
@@ -521,6 +532,8 @@ pub enum Show {
         partitions: Vec<Name>,
         /// Which rows.
         filter: Option<Filter>,
+        /// In which order, and how many.
+        page: Page,
     },
     /// `SHOW INDEX FROM table`, `SHOW KEYS FROM table`.
     Index(TableName),
