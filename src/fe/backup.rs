@@ -4,6 +4,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 
 use super::frontend::{Frontend, database_of};
+use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{self, JobKind, Selection};
 use crate::error::{Error, Result};
@@ -115,6 +116,11 @@ async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>
 
 pub(super) async fn backup(fe: &Frontend, context: &StatementContext, backup: &sql::Backup) -> Result<Outcome> {
     let database = database_of(context, backup.database.as_ref())?.clone();
+    if database.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!(
+            "'{database}' is a system database: its views are the server's own, and cannot be backed up"
+        )));
+    }
     let image = fe.catalog.image();
     if !image.repositories.contains_key(&backup.repository) {
         return Err(Error::NotFound(Entity::new(Kind::Repository, &backup.repository)));

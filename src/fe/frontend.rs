@@ -134,7 +134,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         Statement::CreateDatabase { name, if_not_exists } => ddl::create_database(fe, name, *if_not_exists).await,
         Statement::DropDatabase { name, if_exists, .. } => ddl::drop_database(fe, name, *if_exists).await,
         Statement::CreateTable(create) => ddl::create_table(fe, context, create).await,
-        Statement::DropTable { table, if_exists, .. } => ddl::drop_table(fe, context, table, *if_exists).await,
+        Statement::DropTables { tables, if_exists, .. } => ddl::drop_tables(fe, context, tables, *if_exists).await,
         Statement::Truncate { table, partitions } => ddl::truncate(fe, context, table, partitions).await,
 
         Statement::CreateRepository(create) => backup::create_repository(fe, create).await,

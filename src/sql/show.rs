@@ -172,6 +172,8 @@ impl P<'_> {
             Show::Grants(if self.words("FOR") { self.optional_user()? } else { None })
         } else if self.words("PLUGINS") {
             Show::Plugins
+        } else if self.words("USERS") {
+            Show::Users
         } else if self.words("TRIGGERS") {
             self.optional_from()?;
             self.filter()?;

@@ -45,10 +45,10 @@ pub enum Statement {
     /// `CREATE TABLE`.
     CreateTable(CreateTable),
     /// `DROP TABLE`.
-    DropTable {
-        /// The table.
-        table: TableName,
-        /// Succeed if it does not exist.
+    DropTables {
+        /// The tables, at least one.
+        tables: Vec<TableName>,
+        /// Succeed if some do not exist.
         if_exists: bool,
         /// Drop at once, past what makes a drop recoverable.
         force: bool,
@@ -574,6 +574,8 @@ pub enum Show {
     Grants(Option<UserName>),
     /// `SHOW PLUGINS`.
     Plugins,
+    /// `SHOW USERS`.
+    Users,
     /// `SHOW TRIGGERS`: there are none.
     Triggers,
     /// `SHOW EVENTS`: there are none.

@@ -85,6 +85,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         | Show::Collation(_)
         | Show::Grants(_)
         | Show::Plugins
+        | Show::Users
         | Show::Triggers
         | Show::Events
         | Show::ProcedureStatus
