@@ -33,6 +33,9 @@ pub enum Error {
     /// The statement makes sense, but asks for something this service refuses.
     #[error("unsupported: {0}")]
     Unsupported(String),
+    /// A name without a database, in a session without one. The client names one or says USE.
+    #[error("No database selected")]
+    NoDatabase,
     /// A named thing is absent. The client corrects the name.
     #[error("{}", unknown(.0))]
     NotFound(Entity),
@@ -183,6 +186,7 @@ impl Error {
             Self::Syntax { .. }
             | Self::Analysis(_)
             | Self::Unsupported(_)
+            | Self::NoDatabase
             | Self::NotFound(_)
             | Self::AlreadyExists(_)
             | Self::WrongName { .. }

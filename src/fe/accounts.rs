@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sha1::Digest;
@@ -43,6 +44,12 @@ impl Accounts {
         }
         let root = || User { name: Name::new(ROOT).expect("it is a name"), password: None };
         (user == ROOT).then(|| Arc::new(root()))
+    }
+
+    /// All users.
+    pub fn names(&self) -> BTreeSet<Name> {
+        let root = Name::new(ROOT).expect("it is a name");
+        self.catalog.image().users.keys().cloned().chain([root]).collect()
     }
 
     /// Creates a user, durably. `false` if there is one already and `if_not_exists`.

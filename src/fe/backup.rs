@@ -1,4 +1,5 @@
 use super::frontend::{Frontend, database_of};
+use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{JobKind, Selection};
 use crate::error::{Error, Result};
@@ -11,6 +12,11 @@ const WAIT: &str = "wait_for_jobs";
 
 pub(super) async fn backup(fe: &Frontend, context: &StatementContext, backup: &sql::Backup) -> Result<Outcome> {
     let database = database_of(context, backup.database.as_ref())?.clone();
+    if database.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
+        return Err(Error::AccessDenied(format!(
+            "'{database}' is a system database: its views are the server's own, and cannot be backed up"
+        )));
+    }
     let image = fe.catalog.image();
     if !image.repositories.contains_key(&backup.repository) {
         return Err(Error::NotFound(Entity::new(Kind::Repository, &backup.repository)));

@@ -218,22 +218,26 @@ fn distribution(fe: &Frontend, create: &CreateTable, schema: &Schema) -> Result<
     Ok(Distribution { columns, buckets })
 }
 
-pub(super) async fn drop_table(
+/// Drops all of them or none.
+pub(super) async fn drop_tables(
     fe: &Frontend,
     context: &StatementContext,
-    table: &TableName,
+    tables: &[TableName],
     if_exists: bool,
 ) -> Result<Outcome> {
-    let (database, name) = writable(context, table)?;
+    let names = tables.iter().map(|table| writable(context, table)).collect::<Result<Vec<_>>>()?;
     fe.catalog
         .commit(|draft| {
-            let image = draft.image();
-            image.check_not_restoring(database, name)?;
-            let found = match image.table(database, name) {
-                Err(Error::NotFound(_)) if if_exists => return Ok(()),
-                found => found?.id,
-            };
-            draft.drop_table(found)
+            for (database, name) in names {
+                let image = draft.image();
+                image.check_not_restoring(database, name)?;
+                let found = match image.table(database, name) {
+                    Err(Error::NotFound(_)) if if_exists => continue,
+                    found => found?.id,
+                };
+                draft.drop_table(found)?;
+            }
+            Ok(())
         })
         .await?;
     Ok(Outcome::done())

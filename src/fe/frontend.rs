@@ -137,7 +137,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         Statement::CreateDatabase { name, if_not_exists } => ddl::create_database(fe, name, *if_not_exists).await,
         Statement::DropDatabase { name, if_exists, .. } => ddl::drop_database(fe, name, *if_exists).await,
         Statement::CreateTable(create) => ddl::create_table(fe, context, create).await,
-        Statement::DropTable { table, if_exists, .. } => ddl::drop_table(fe, context, table, *if_exists).await,
+        Statement::DropTables { tables, if_exists, .. } => ddl::drop_tables(fe, context, tables, *if_exists).await,
         Statement::Truncate { table, partitions } => ddl::truncate(fe, context, table, partitions).await,
 
         Statement::CreateRepository(create) => repository::create(fe, create).await,
@@ -176,8 +176,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
 
 /// The database a statement is about: the one it names, or the session's.
 pub(super) fn database_of<'a>(context: &'a StatementContext, named: Option<&'a Name>) -> Result<&'a Name> {
-    let database = named.or(context.database.as_ref());
-    database.ok_or_else(|| Error::Analysis("No database selected".into()))
+    named.or(context.database.as_ref()).ok_or(Error::NoDatabase)
 }
 
 /// Database and table of a name.

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::query::ResultColumn;
 use crate::query::RowSet;
 use crate::sql::Filter;
+use crate::sql::Page;
 use crate::types::ColumnType;
 use crate::types::Entity;
 use crate::types::Kind;
@@ -60,6 +61,27 @@ impl Listing {
             }
         }
         self.rows = kept;
+        Ok(self)
+    }
+
+    /// Sorts the rows, those that are equal as they were, and keeps as many as wanted. NULL comes first.
+    pub fn page(mut self, page: &Page) -> Result<Self> {
+        let place = |(column, descends): &(String, bool)| {
+            let place = self.columns.iter().position(|known| known.eq_ignore_ascii_case(column));
+            let place = place.ok_or_else(|| Error::NotFound(Entity::new(Kind::Column, column)))?;
+            Ok((place, *descends))
+        };
+        let keys = page.order_by.iter().map(place).collect::<Result<Vec<_>>>()?;
+        self.rows.sort_by(|a, b| {
+            let by = |(at, descends): &(usize, bool)| {
+                let order = order(a[*at].as_deref(), b[*at].as_deref());
+                if *descends { order.reverse() } else { order }
+            };
+            keys.iter().map(by).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        });
+        if let Some((skipped, most)) = page.limit {
+            self.rows = self.rows.into_iter().skip(skipped).take(most).collect();
+        }
         Ok(self)
     }
 
@@ -192,6 +214,17 @@ fn compare(a: Option<String>, b: Option<String>) -> Option<Ordering> {
     match (a.parse::<f64>(), b.parse::<f64>()) {
         (Ok(a), Ok(b)) => a.partial_cmp(&b),
         _ => Some(a.to_lowercase().cmp(&b.to_lowercase())),
+    }
+}
+
+/// NULL, then numbers, then texts without regard to letter case.
+fn order(a: Option<&str>, b: Option<&str>) -> Ordering {
+    let (Some(a), Some(b)) = (a, b) else { return a.is_some().cmp(&b.is_some()) };
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => a.total_cmp(&b),
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => a.to_lowercase().cmp(&b.to_lowercase()),
     }
 }
 

@@ -45,7 +45,11 @@ pub(super) async fn insert(
     let (database, name) = writable(context, &insert.table)?;
     if insert.label.is_some() {
         // A label that is not remembered would promise that a repeated load is refused.
-        return Err(Error::Unsupported("INSERT … WITH LABEL".into()));
+        return Err(Error::Unsupported(
+            "INSERT … WITH LABEL: labels of loads are not kept, so a repeated load would not be refused; leave out WITH \
+             LABEL, and see SELECT COUNT(*) before you load again"
+                .into(),
+        ));
     }
     let image = fe.catalog.image();
     image.check_not_restoring(database, name)?;

@@ -49,6 +49,8 @@ pub struct ProcessState {
     pub database: Option<Name>,
     /// What it runs, its secrets masked; `None` between statements.
     pub statement: Option<String>,
+    /// What to add when a KILL ends the statement: what goes on without it.
+    pub left: &'static str,
     /// Since when it does what it does.
     pub since: Timestamp,
     /// Cancelled by KILL QUERY.
@@ -82,6 +84,7 @@ impl ProcessList {
             user,
             database: None,
             statement: None,
+            left: "",
             since: self.clock.now(),
             cancel: killed.child_token(),
         };
@@ -119,10 +122,12 @@ impl Process {
         self.lock().clone()
     }
 
-    /// Says that a statement begins, and returns what cancels it. The text must have its secrets masked.
-    pub fn begin(&self, text: String) -> CancellationToken {
+    /// Says that a statement begins, and returns what cancels it. The text must have its secrets masked; `left` says
+    /// what a KILL does not end.
+    pub fn begin(&self, text: String, left: &'static str) -> CancellationToken {
         let mut state = self.lock();
         state.statement = Some(text);
+        state.left = left;
         state.since = self.clock.now();
         state.cancel = self.killed.child_token();
         state.cancel.clone()
@@ -132,6 +137,7 @@ impl Process {
     pub fn rest(&self) {
         let mut state = self.lock();
         state.statement = None;
+        state.left = "";
         state.since = self.clock.now();
     }
 

@@ -230,14 +230,19 @@ impl Session {
 
     /// Runs one statement. Rows must be read, or dropped, before [`Session::rest`].
     pub async fn execute(&mut self, parsed: &Parsed) -> Result<Outcome> {
-        let cancel = self.entry.process.begin(sql::mask_secrets(&parsed.text));
+        let left = match parsed.statement {
+            Statement::Backup(_) => "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it",
+            Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
+            _ => "",
+        };
+        let cancel = self.entry.process.begin(sql::mask_secrets(&parsed.text), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
             self.last_error = None;
         }
         let work = AssertUnwindSafe(self.dispatch(parsed, &cancel)).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(interrupted()),
+            () = cancel.cancelled() => return Err(interrupted(left)),
             outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
         };
         Ok(match outcome {
@@ -371,7 +376,7 @@ impl Session {
             | Statement::CreateDatabase { .. }
             | Statement::DropDatabase { .. }
             | Statement::CreateTable(_)
-            | Statement::DropTable { .. }
+            | Statement::DropTables { .. }
             | Statement::Truncate { .. }
             | Statement::CreateRepository(_)
             | Statement::AlterRepository { .. }
@@ -413,6 +418,7 @@ impl Session {
                 // It reads files of the server.
                 if uses_files(query) { self.need_root("FILE", "SYSTEM") } else { Ok(()) }
             }
+            Statement::Show(Show::Users) => self.need_root("GRANT", "SYSTEM"),
             Statement::Show(Show::FrontendConfig(_)) => self.need_root("OPERATE", "SYSTEM"),
             Statement::Show(Show::Grants(Some(user))) if user.user != self.user => self.need_root("GRANT", "SYSTEM"),
             Statement::Show(_)
@@ -432,7 +438,9 @@ impl Session {
             Statement::CreateDatabase { .. } => self.need_root("CREATE DATABASE", "CATALOG default_catalog"),
             Statement::DropDatabase { name, .. } => self.need_root("DROP", &format!("DATABASE {name}")),
             Statement::CreateTable(create) => self.need_root("CREATE TABLE", &format!("TABLE {}", create.table)),
-            Statement::DropTable { table, .. } => self.need_root("DROP", &format!("TABLE {table}")),
+            Statement::DropTables { tables, .. } => {
+                tables.iter().try_for_each(|table| self.need_root("DROP", &format!("TABLE {table}")))
+            }
             Statement::Truncate { table, .. } => self.need_root("DELETE", &format!("TABLE {table}")),
             Statement::CreateRepository(_)
             | Statement::AlterRepository { .. }
@@ -617,6 +625,13 @@ impl Session {
                 }
                 listing
             }
+            Show::Users => {
+                let mut listing = Listing::new(&["User"]);
+                for name in self.shared.accounts.names() {
+                    listing.row([&format!("'{name}'@'%'")]);
+                }
+                listing
+            }
             Show::Triggers => Listing::new(&[
                 "Trigger",
                 "Event",
@@ -748,8 +763,8 @@ fn unknown_prepared(name: impl std::fmt::Display) -> Error {
     Error::NotFound(Entity::new(Kind::PreparedStatement, name))
 }
 
-fn interrupted() -> Error {
-    Error::Cancelled("Query execution was interrupted".into())
+fn interrupted(left: &str) -> Error {
+    Error::Cancelled(format!("Query execution was interrupted{left}"))
 }
 
 /// A panic, logged here and told to the client.
@@ -768,7 +783,7 @@ fn guarded(rows: RowSet, cancel: CancellationToken, limit: u64) -> RowSet {
             let (mut batches, limit) = left.filter(|(_, limit)| *limit > 0)?;
             let next = tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Some((Err(interrupted()), None)),
+                () = cancel.cancelled() => return Some((Err(interrupted("")), None)),
                 next = AssertUnwindSafe(batches.next()).catch_unwind() => next,
             };
             match next {

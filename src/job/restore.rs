@@ -17,7 +17,7 @@ use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
 use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
 use crate::types::{
-    BackendId, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
+    BackendId, Column, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
     TabletId, Timestamp, WriteId,
 };
 
@@ -327,10 +327,19 @@ fn check_schema(existing: &Table, backup: &TableMeta) -> Result<()> {
     for (a, b) in here.columns.iter().zip(&there.columns) {
         let same = a.name == b.name && a.ty == b.ty && a.nullable == b.nullable && a.default == b.default;
         if !same || a.field != b.field {
+            let shown = |column: &Column| {
+                let null = if column.nullable { "NULL" } else { "NOT NULL" };
+                let default = column.default.as_ref().and_then(|default| default.text(column.ty));
+                let default = default.map_or(String::new(), |default| format!(" DEFAULT '{default}'"));
+                // Columns that were dropped and added again look the same, but their files do not hold the same.
+                let field = if a.field == b.field { String::new() } else { format!(" (field {})", column.field) };
+                format!("{} {} {null}{default}{field}", column.name, column.ty)
+            };
             return Err(Error::Refused(format!(
-                "Table {name} already exist but with different schema, column: {} {} in existed table is different \
-                 from the column in backup snapshot, column: {} {}",
-                a.name, a.ty, b.name, b.ty
+                "Table {name} already exist but with different schema, column: {} in existed table is different from the \
+                 column in backup snapshot, column: {}",
+                shown(a),
+                shown(b)
             )));
         }
     }

@@ -90,6 +90,7 @@ fn number(error: &Error) -> (u16, &'static str) {
     match error {
         Error::Syntax { .. } | Error::Analysis(_) => (1064, "42000"),
         Error::Unsupported(_) => (1235, "42000"),
+        Error::NoDatabase => (1046, "3D000"),
         Error::NotFound(entity) => match entity.kind {
             Kind::Database => (5501, "3F000"),
             Kind::Table => (5502, "42602"),

@@ -168,7 +168,9 @@ impl Connection {
         let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
         let last_words = tokio::select! {
             biased;
-            () = process.killed.cancelled() => Some(Fault::new(1317, "70100", "Connection was killed")),
+            () = process.killed.cancelled() => {
+                Some(Fault::new(1317, "70100", format!("Connection was killed{}", process.state().left)))
+            }
             ended = AssertUnwindSafe(commands).catch_unwind() => match ended {
                 Ok(Ok(last_words)) => last_words,
                 Ok(Err(error)) => return tracing::debug!(peer = %self.peer, "connection {}: {error}", self.id),

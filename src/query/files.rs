@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, not_impl_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -64,7 +64,8 @@ pub(super) struct FilesTable {
     format: Format,
     /// Names as the files have them.
     names: Vec<String>,
-    types: Vec<ColumnType>,
+    /// The type of a column; as Parquet has it if it has none here, which is an error for whoever reads the column.
+    types: Vec<Result<ColumnType, DataType>>,
     schema: SchemaRef,
 }
 
@@ -124,22 +125,26 @@ impl FilesCall {
                 false => format!("no file matches the path '{path}' of FILES"),
             }));
         };
-        let (names, types): (Vec<String>, Vec<ColumnType>) = match &self.format {
+        let (names, types): (Vec<_>, Vec<_>) = match &self.format {
             Format::Parquet => parquet_columns(first)?,
             Format::Csv { .. } => csv_columns(first, &self.format)?,
         }
         .into_iter()
         .unzip();
-        let fields = names.iter().zip(&types).map(|(name, ty)| Field::new(name.to_lowercase(), ty.arrow(), true));
+        let field = |(name, ty): (&String, &Result<ColumnType, DataType>)| {
+            let ty = ty.as_ref().map_or_else(DataType::clone, |ty| ty.arrow());
+            Field::new(name.to_lowercase(), ty, true)
+        };
+        let fields = names.iter().zip(&types).map(field);
         let schema = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
         Ok(FilesTable { files, format: self.format, names, types, schema })
     }
 }
 
 impl FilesTable {
-    /// Name and type of a column.
-    pub(super) fn column(&self, at: usize) -> (&str, ColumnType) {
-        (&self.names[at], self.types[at])
+    /// Name and type of a column, if it has a type here.
+    pub(super) fn column(&self, at: usize) -> Option<(&str, ColumnType)> {
+        Some((&self.names[at], *self.types[at].as_ref().ok()?))
     }
 }
 
@@ -169,27 +174,28 @@ fn byte(text: &str) -> Result<u8> {
     }
 }
 
-fn damaged(what: &'static str, path: &Path, message: impl fmt::Display) -> Error {
-    Error::Corrupt { what, path: path.display().to_string(), message: message.to_string() }
+/// The error for a file that is not what it should be.
+fn unreadable(format: &str, path: &Path, message: impl fmt::Display) -> Error {
+    let message = message.to_string();
+    let message = message.trim_start_matches("Arrow: ").trim_start_matches("Parquet error: ");
+    Error::Refused(format!("FILES cannot read '{}' as {format}: {message}", path.display()))
 }
 
 fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|err| damaged("Parquet file", path, err))
+    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|err| unreadable("Parquet", path, err))
 }
 
-fn parquet_columns(path: &Path) -> Result<Vec<(String, ColumnType)>> {
+/// Names and types of a file's columns.
+type Columns = Vec<(String, Result<ColumnType, DataType>)>;
+
+fn parquet_columns(path: &Path) -> Result<Columns> {
     let reader = open_parquet(path)?;
-    let column = |field: &Arc<Field>| match column_type(field.data_type()) {
-        Ok(ty) => Ok((field.name().clone(), ty)),
-        Err(_) => Err(Error::Unsupported(format!(
-            "column '{}' of type {} in {}",
-            field.name(),
-            field.data_type(),
-            path.display()
-        ))),
+    let column = |field: &Arc<Field>| {
+        let ty = column_type(field.data_type()).map_err(|_| field.data_type().clone());
+        (field.name().clone(), ty)
     };
-    reader.schema().fields().iter().map(column).collect()
+    Ok(reader.schema().fields().iter().map(column).collect())
 }
 
 /// The rows of a CSV file.
@@ -199,19 +205,82 @@ struct Records {
     since: Arc<AtomicUsize>,
 }
 
-/// Reads until a row gets too long: a quote that nobody closes, or a file that has no lines.
+/// Reads until a row gets too long, as in a file without lines, or a quote is in a wrong place. The parser below takes
+/// everything behind a quote that nobody closes for one field, and would lose rows in it.
 struct Bounded {
     file: BufReader<File>,
     since: Arc<AtomicUsize>,
+    quotes: Option<Quotes>,
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.file.read(buffer)?;
+        if let Some(quotes) = &mut self.quotes {
+            quotes.check(&buffer[..read]).map_err(std::io::Error::other)?;
+        }
         match self.since.fetch_add(read, Ordering::Relaxed) {
             0..=MAX_ROW => Ok(read),
             _ => Err(std::io::Error::other(format!("a row is longer than {} MiB", MAX_ROW >> 20))),
         }
+    }
+}
+
+/// Follows quotes through a CSV file.
+struct Quotes {
+    separator: u8,
+    enclose: u8,
+    escape: Option<u8>,
+    /// Whether blanks may follow a closing quote.
+    trim: bool,
+    place: Place,
+    /// Counts from 1.
+    line: usize,
+    /// Where the last quote was opened.
+    opened: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    FieldStart,
+    Plain,
+    Quoted,
+    Escaped,
+    /// Behind a quote that closes the field, unless another one follows.
+    Closed,
+}
+
+impl Quotes {
+    /// Looks at the next bytes of the file; at its end if there are none.
+    fn check(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() && matches!(self.place, Place::Quoted | Place::Escaped) {
+            return Err(format!("the quote opened in line {} is never closed", self.opened));
+        }
+        for byte in bytes {
+            self.place = match (self.place, *byte) {
+                (Place::Escaped, _) => Place::Quoted,
+                (Place::Quoted, byte) if byte == self.enclose => Place::Closed,
+                (Place::Quoted, byte) if Some(byte) == self.escape => Place::Escaped,
+                (Place::Quoted, _) => Place::Quoted,
+                (Place::FieldStart, byte) if byte == self.enclose => {
+                    self.opened = self.line;
+                    Place::Quoted
+                }
+                (Place::Closed, byte) if byte == self.enclose => Place::Quoted,
+                (_, b'\n' | b'\r') => Place::FieldStart,
+                (_, byte) if byte == self.separator => Place::FieldStart,
+                (Place::Closed, b' ') if self.trim => Place::Closed,
+                (Place::Closed, _) => {
+                    let (opened, line) = (self.opened, self.line);
+                    return Err(format!(
+                        "the field quoted in line {opened} goes on behind its closing quote in line {line}"
+                    ));
+                }
+                (Place::FieldStart | Place::Plain, _) => Place::Plain,
+            };
+            self.line += usize::from(*byte == b'\n');
+        }
+        Ok(())
     }
 }
 
@@ -233,6 +302,15 @@ fn open_csv(path: &Path, format: &Format) -> Result<Records> {
         file.skip_until(b'\n').map_err(Error::io("read", path))?;
     }
     let since = Arc::new(AtomicUsize::new(0));
+    let quotes = enclose.map(|enclose| Quotes {
+        separator: *separator,
+        enclose,
+        escape: *escape,
+        trim: *trim,
+        place: Place::FieldStart,
+        line: skip + 1,
+        opened: 0,
+    });
     let rows = csv::ReaderBuilder::new()
         .delimiter(*separator)
         .quoting(enclose.is_some())
@@ -241,27 +319,29 @@ fn open_csv(path: &Path, format: &Format) -> Result<Records> {
         .trim(if *trim { csv::Trim::All } else { csv::Trim::None })
         .has_headers(false)
         .flexible(true)
-        .from_reader(Bounded { file, since: since.clone() })
+        .from_reader(Bounded { file, since: since.clone(), quotes })
         .into_byte_records();
     Ok(Records { rows, since })
 }
 
-fn csv_columns(path: &Path, format: &Format) -> Result<Vec<(String, ColumnType)>> {
-    let Format::Csv { skip, guess, .. } = format else { return Err(Error::internal("not a CSV file")) };
+fn csv_columns(path: &Path, format: &Format) -> Result<Columns> {
+    let Format::Csv { guess, .. } = format else { return Err(Error::internal("not a CSV file")) };
     let mut candidates: Vec<Option<ColumnType>> = Vec::new();
-    for (row, record) in open_csv(path, format)?.take(SAMPLE).enumerate() {
-        let record = record.map_err(|err| damaged("CSV file", path, err))?;
+    for record in open_csv(path, format)?.take(SAMPLE) {
+        let record = record.map_err(|err| unreadable("CSV", path, err))?;
         candidates.resize(candidates.len().max(record.len()), None);
         for (field, candidate) in record.iter().zip(&mut candidates) {
-            let field = utf8(field, path, skip + row)?;
-            if !matches!(field, "" | "\\N") {
-                *candidate = Some(guessed(field, *candidate));
+            match std::str::from_utf8(field) {
+                Ok("" | "\\N") => {}
+                Ok(field) => *candidate = Some(guessed(field, *candidate)),
+                // An error for whoever reads the column.
+                Err(_) => *candidate = Some(ColumnType::String),
             }
         }
     }
     let column = |(at, ty): (usize, Option<ColumnType>)| {
         let ty = ty.filter(|_| *guess).unwrap_or(ColumnType::String);
-        (format!("${}", at + 1), ty)
+        (format!("${}", at + 1), Ok(ty))
     };
     Ok(candidates.into_iter().enumerate().map(column).collect())
 }
@@ -297,9 +377,9 @@ fn guessed(field: &str, before: Option<ColumnType>) -> ColumnType {
 
 fn utf8<'a>(field: &'a [u8], path: &Path, line: usize) -> Result<&'a str> {
     if field.len() > MAX_FIELD {
-        return Err(damaged("CSV file", path, format!("a field in row {} is longer than {MAX_FIELD} bytes", line + 1)));
+        return Err(unreadable("CSV", path, format!("a field in row {} is longer than {MAX_FIELD} bytes", line + 1)));
     }
-    std::str::from_utf8(field).map_err(|_| damaged("CSV file", path, format!("row {} is not UTF-8", line + 1)))
+    std::str::from_utf8(field).map_err(|_| unreadable("CSV", path, format!("row {} is not UTF-8", line + 1)))
 }
 
 impl fmt::Debug for FilesTable {
@@ -327,7 +407,11 @@ impl TableProvider for FilesTable {
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
         let projection = projection.cloned().unwrap_or_else(|| (0..self.names.len()).collect());
         let schema = Arc::new(self.schema.project(&projection)?);
-        let columns: Arc<[_]> = projection.iter().map(|at| (*at, self.names[*at].clone(), self.types[*at])).collect();
+        let column = |at: &usize| match &self.types[*at] {
+            Ok(ty) => Ok((*at, self.names[*at].clone(), *ty)),
+            Err(ty) => not_impl_err!("column '{}' of type {ty} in '{}'", self.names[*at], self.files[0].display()),
+        };
+        let columns: Arc<[_]> = projection.iter().map(column).collect::<Result<_, _>>()?;
         let share = |path: &PathBuf| {
             let share = Share {
                 path: path.clone(),
@@ -410,7 +494,7 @@ impl Share {
         let places = places.iter().map(|place| read.partition_point(|before| before < place)).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), read);
         let reader = builder.with_batch_size(BATCH).with_projection(mask).build();
-        Ok(Source::Parquet(Box::new(reader.map_err(|err| damaged("Parquet file", &self.path, err))?), places))
+        Ok(Source::Parquet(Box::new(reader.map_err(|err| unreadable("Parquet", &self.path, err))?), places))
     }
 }
 
@@ -429,7 +513,7 @@ impl Iterator for Reader {
                     };
                     (places.iter().zip(share.columns.iter()).map(column).collect::<Result<Vec<_>>>(), batch.num_rows())
                 }
-                Err(err) => return Some(Err(damaged("Parquet file", &share.path, err))),
+                Err(err) => return Some(Err(unreadable("Parquet", &share.path, err))),
             },
             Source::Csv(records, line) => match share.csv_batch(records, line).transpose()? {
                 Ok((columns, rows)) => (Ok(columns), rows),
@@ -449,7 +533,7 @@ impl Share {
         let mut values: Vec<Vec<Datum>> = vec![Vec::new(); self.columns.len()];
         let (mut rows, mut bytes) = (0, 0);
         for record in records.by_ref() {
-            let record = record.map_err(|err| damaged("CSV file", &self.path, err))?;
+            let record = record.map_err(|err| unreadable("CSV", &self.path, err))?;
             for ((at, name, ty), values) in self.columns.iter().zip(&mut values) {
                 let field = record.get(*at).map(|field| utf8(field, &self.path, *line)).transpose()?;
                 values.push(match field {

@@ -173,12 +173,25 @@ pub(super) enum Operation {
 /// All functions, by each of their names.
 pub(super) fn all() -> impl Iterator<Item = (&'static str, Arc<ScalarUDF>)> {
     let rows = FUNCTIONS.iter().flat_map(|function| {
-        let udf = Arc::new(ScalarUDF::new_from_impl(RowFunction { function, signature: signature() }));
+        let udf = function.udf();
         function.names.iter().map(move |name| (*name, udf.clone()))
     });
     use Operation::*;
     let operations = [Add, Subtract, Multiply, Truth, Number].map(|operation| (operation.name(), operation.udf()));
     rows.chain(operations)
+}
+
+/// A call of one of the functions above that are not operations.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Result<Expr> {
+    let function = FUNCTIONS.iter().find(|function| function.names.contains(&name));
+    let function = function.ok_or_else(|| DataFusionError::Internal(format!("no function {name}")))?;
+    Ok(function.udf().call(args))
+}
+
+impl Function {
+    fn udf(&'static self) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::new_from_impl(RowFunction { function: self, signature: signature() }))
+    }
 }
 
 impl Operation {

@@ -37,7 +37,7 @@ pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletVie
 use crate::error::{Error, Result};
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
-use planner::{Functions, Names, widen_unions};
+use planner::{Functions, Names, common_types};
 use result::translate;
 use rewrite::{MARK, Rewritten, rewrite};
 use stored::StoredTable;
@@ -142,7 +142,7 @@ impl Planner {
             let names = Names { functions: &self.functions, options, table: &table };
             let planner = SqlToRel::new_with_options(&names, parser_options());
             let plan = planner.sql_statement_to_plan(Statement::Query(Box::new(rewritten.query)));
-            plan.and_then(widen_unions).map_err(failed)?
+            plan.and_then(common_types).map_err(failed)?
         };
         let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
         if columns.is_empty() {
@@ -181,7 +181,7 @@ fn source(
         let database = format!("{}.{}", name.catalog().unwrap_or_default(), name.schema().unwrap_or_default());
         return Err(Error::NotFound(Entity::new(Kind::Database, database)));
     }
-    let database = name.schema().or(selected).ok_or_else(|| Error::Analysis("No database selected".into()))?;
+    let database = name.schema().or(selected).ok_or(Error::NoDatabase)?;
     match tables.table(database, table)? {
         Table::Virtual(made) => Ok(provider_as_source(Arc::new(MadeTable::new(made)))),
         Table::Stored(view) => {

@@ -8,7 +8,10 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerResult, RawBinaryExpr, TypePlanner};
+use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Operator,
     ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
@@ -37,7 +40,6 @@ const SCALAR: &[&str] = &[
     "least",
     "ltrim",
     "md5",
-    "nullif",
     "pi",
     "radians",
     "random",
@@ -210,40 +212,164 @@ impl TypePlanner for Types {
     }
 }
 
-/// In a column of a UNION, DOUBLE and DECIMAL together are DOUBLE, as in MySQL. DataFusion would make them a DECIMAL,
-/// which cannot hold 1e300.
-pub(super) fn widen_unions(plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !plan.exists(|node| Ok(!mixed_columns(node).is_empty()))? {
-        return Ok(plan);
-    }
-    let widened = plan.transform_up_with_subqueries(|node| {
-        let mixed = mixed_columns(&node);
-        let LogicalPlan::Union(union) = node else { return node.recompute_schema().map(Transformed::yes) };
-        let inputs = union.inputs.into_iter().map(|input| {
-            let column = |(at, (table, field)): (usize, (Option<&TableReference>, &FieldRef))| {
-                let column = Expr::Column(Column::from((table, field)));
-                match mixed.contains(&at) {
-                    true => cast(column, DataType::Float64).alias_qualified(table.cloned(), field.name()),
-                    false => column,
-                }
-            };
-            let columns: Vec<Expr> = input.schema().iter().enumerate().map(column).collect();
-            LogicalPlanBuilder::from(Arc::unwrap_or_clone(input)).project(columns)?.build().map(Arc::new)
-        });
-        let inputs = inputs.collect::<Result<_>>()?;
-        Ok(Transformed::yes(LogicalPlan::Union(Union::try_new_with_loose_types(inputs)?)))
+/// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
+/// arguments of COALESCE, GREATEST and LEAST, and both sides of IN. DataFusion would make DOUBLE and DECIMAL a DECIMAL,
+/// which cannot hold 1e300, and read a text beside a number as a number.
+pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let unified = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Union(union) => unify_union(union),
+        LogicalPlan::Values(values) => unify_values(values.values),
+        // Its filters are not ours to change, and there are none yet.
+        LogicalPlan::TableScan(_) => Ok(Transformed::no(node)),
+        node => {
+            let schema = merge_schema(&node.inputs());
+            let preserver = NamePreserver::new(&node);
+            let unified = node.map_expressions(|expr| {
+                let name = preserver.save(&expr);
+                let unified = expr.transform_up(|expr| unify(expr, &schema))?;
+                Ok(unified.update_data(|expr| name.restore(expr)))
+            })?;
+            unified.map_data(LogicalPlan::recompute_schema)
+        }
     });
-    Ok(widened?.data)
+    Ok(unified?.data)
 }
 
-/// The columns of a UNION that some input has as DOUBLE and another as DECIMAL.
-fn mixed_columns(node: &LogicalPlan) -> Vec<usize> {
-    let LogicalPlan::Union(union) = node else { return Vec::new() };
-    let has = |at: usize, wanted: Class| {
+/// The type of values of several, as MySQL has it; `None` if there is nothing to change.
+fn common_type<'a>(types: impl Iterator<Item = &'a DataType>) -> Option<DataType> {
+    let types: Vec<&DataType> = types.filter(|ty| !ty.is_null()).collect();
+    let (first, rest) = types.split_first()?;
+    if rest.iter().all(|ty| ty == first) {
+        return None;
+    }
+    let all = |wanted: &[Class]| types.iter().all(|ty| wanted.contains(&class(ty)));
+    let any = |wanted: Class| types.iter().any(|ty| class(ty) == wanted);
+    if all(&[Class::Bool, Class::Int, Class::Decimal, Class::Double]) {
+        if any(Class::Double) {
+            return Some(DataType::Float64);
+        }
+        let number = |ty: &&DataType| if **ty == DataType::Boolean { DataType::Int64 } else { (*ty).clone() };
+        return type_union_resolution(&types.iter().map(number).collect::<Vec<_>>());
+    }
+    if all(&[Class::Day, Class::Time]) {
+        return Some(ColumnType::DateTime.arrow());
+    }
+    // Whatever else meets is shown as text.
+    (!any(Class::Other)).then_some(DataType::Utf8)
+}
+
+/// An expression as another type.
+fn converted(expr: Expr, from: &DataType, to: &DataType) -> Result<Expr> {
+    Ok(match to {
+        _ if from == to || from.is_null() => expr,
+        DataType::Utf8 if class(from) != Class::Text => functions::call("__text", vec![expr])?,
+        to => cast(expr, to.clone()),
+    })
+}
+
+fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let type_of = |expr: &Expr| expr.get_type(schema);
+    match expr {
+        Expr::Case(mut case) => {
+            let mut results: Vec<&mut Box<Expr>> = case.when_then_expr.iter_mut().map(|(_, then)| then).collect();
+            results.extend(case.else_expr.as_mut());
+            let types = results.iter().map(|result| type_of(result)).collect::<Result<Vec<_>>>()?;
+            let Some(common) = common_type(types.iter()) else { return Ok(Transformed::no(Expr::Case(case))) };
+            for (result, ty) in results.into_iter().zip(&types) {
+                **result = converted(std::mem::take(result), ty, &common)?;
+            }
+            Ok(Transformed::yes(Expr::Case(case)))
+        }
+        Expr::ScalarFunction(mut function) if matches!(function.name(), "coalesce" | "greatest" | "least") => {
+            let types = function.args.iter().map(type_of).collect::<Result<Vec<_>>>()?;
+            let Some(common) = common_type(types.iter()) else {
+                return Ok(Transformed::no(Expr::ScalarFunction(function)));
+            };
+            let args = function.args.into_iter().zip(&types);
+            function.args = args.map(|(arg, ty)| converted(arg, ty, &common)).collect::<Result<_>>()?;
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        // Shorter lists are comparisons already.
+        Expr::InList(mut list) => {
+            let ty = type_of(&list.expr)?;
+            let types = list.list.iter().map(type_of).collect::<Result<Vec<_>>>()?;
+            if !mixed(types.iter().chain([&ty])) {
+                return Ok(Transformed::no(Expr::InList(list)));
+            }
+            *list.expr = converted(*list.expr, &ty, &DataType::Float64)?;
+            let items = list.list.into_iter().zip(&types);
+            list.list = items.map(|(item, ty)| converted(item, ty, &DataType::Float64)).collect::<Result<_>>()?;
+            Ok(Transformed::yes(Expr::InList(list)))
+        }
+        Expr::InSubquery(mut search) => {
+            let ty = type_of(&search.expr)?;
+            let plan = &search.subquery.subquery;
+            if !mixed([&ty, plan.schema().field(0).data_type()].into_iter()) {
+                return Ok(Transformed::no(Expr::InSubquery(search)));
+            }
+            *search.expr = converted(*search.expr, &ty, &DataType::Float64)?;
+            search.subquery.subquery = Arc::new(project_as(plan.clone(), &[Some(DataType::Float64)])?);
+            Ok(Transformed::yes(Expr::InSubquery(search)))
+        }
+        expr => Ok(Transformed::no(expr)),
+    }
+}
+
+/// Whether DOUBLE meets DECIMAL.
+fn mixed<'a>(types: impl Iterator<Item = &'a DataType> + Clone) -> bool {
+    let any = |wanted: Class| types.clone().any(|ty| class(ty) == wanted);
+    any(Class::Double) && any(Class::Decimal)
+}
+
+fn unify_union(union: Union) -> Result<Transformed<LogicalPlan>> {
+    let column = |at: usize| {
         let fields = union.inputs.iter().filter_map(|input| input.schema().fields().get(at));
-        fields.into_iter().any(|field| class(field.data_type()) == wanted)
+        common_type(fields.map(|field| field.data_type()))
     };
-    (0..union.schema.fields().len()).filter(|at| has(*at, Class::Double) && has(*at, Class::Decimal)).collect()
+    let common: Vec<Option<DataType>> = (0..union.schema.fields().len()).map(column).collect();
+    if common.iter().all(Option::is_none) {
+        return LogicalPlan::Union(union).recompute_schema().map(Transformed::yes);
+    }
+    let inputs = union.inputs.into_iter().map(|input| project_as(input, &common).map(Arc::new));
+    let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
+    Ok(Transformed::yes(LogicalPlan::Union(union)))
+}
+
+/// A plan with some of its columns as other types.
+fn project_as(input: Arc<LogicalPlan>, types: &[Option<DataType>]) -> Result<LogicalPlan> {
+    let column = |((table, field), ty): ((Option<&TableReference>, &FieldRef), &Option<DataType>)| {
+        let column = Expr::Column(Column::from((table, field)));
+        Ok(match ty {
+            Some(ty) if ty != field.data_type() => {
+                converted(column, field.data_type(), ty)?.alias_qualified(table.cloned(), field.name())
+            }
+            _ => column,
+        })
+    };
+    let columns: Vec<Expr> = input.schema().iter().zip(types).map(column).collect::<Result<_>>()?;
+    LogicalPlanBuilder::from(Arc::unwrap_or_clone(input)).project(columns)?.build()
+}
+
+fn unify_values(mut rows: Vec<Vec<Expr>>) -> Result<Transformed<LogicalPlan>> {
+    let none = DFSchema::empty();
+    for row in &mut rows {
+        for value in row {
+            // The planner has cast them to a type of its own choice. Nobody else casts without TRY.
+            let own = match std::mem::take(value) {
+                Expr::Cast(cast) => *cast.expr,
+                other => other,
+            };
+            *value = own.transform_up(|expr| unify(expr, &none))?.data;
+        }
+    }
+    for at in 0..rows.first().map_or(0, Vec::len) {
+        let types = rows.iter().map(|row| row[at].get_type(&none)).collect::<Result<Vec<_>>>()?;
+        let Some(common) = common_type(types.iter()) else { continue };
+        for (row, ty) in rows.iter_mut().zip(&types) {
+            row[at] = converted(std::mem::take(&mut row[at]), ty, &common)?;
+        }
+    }
+    LogicalPlanBuilder::values(rows)?.build().map(Transformed::yes)
 }
 
 /// What an operand counts as.
@@ -296,17 +422,19 @@ impl ExprPlanner for Operators {
                 (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
                     binary(left, Operator::Divide, not_zero(right, &right_ty)?)
                 }
-                _ => call("__divide", left, right)?,
+                _ => functions::call("__divide", vec![left, right])?,
             },
             Op::Modulo => match classes {
                 (Class::Int, Class::Int)
                 | (Class::Decimal, Class::Decimal | Class::Int)
                 | (Class::Int, Class::Decimal) => binary(left, Operator::Modulo, not_zero(right, &right_ty)?),
-                _ => call("__modulo", left, right)?,
+                _ => functions::call("__modulo", vec![left, right])?,
             },
             Op::MyIntegerDivide => match classes {
-                (Class::Int | Class::Bool, Class::Int | Class::Bool) => call("__int_divide", left, right)?,
-                _ => call("__whole_divide", left, right)?,
+                (Class::Int | Class::Bool, Class::Int | Class::Bool) => {
+                    functions::call("__int_divide", vec![left, right])?
+                }
+                _ => functions::call("__whole_divide", vec![left, right])?,
             },
             Op::And => binary(truth(left, classes.0), Operator::And, truth(right, classes.1)),
             Op::Or | Op::StringConcat => binary(truth(left, classes.0), Operator::Or, truth(right, classes.1)),
@@ -407,8 +535,12 @@ fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr,
         }
         (Class::Double, Class::Decimal) => match literal(&right).and_then(|text| text.parse::<f64>().ok()) {
             Some(number) => (left, lit(number)),
-            None => (left, right),
+            None => (left, cast(right, DataType::Float64)),
         },
+        (Class::Decimal, Class::Double) => {
+            let (right, left) = comparable(right, left, (classes.1, classes.0))?;
+            (left, right)
+        }
         (Class::Int, Class::Text) => match literal(&right).and_then(|text| text.trim().parse::<i64>().ok()) {
             Some(number) => (left, lit(number)),
             None => (cast(left, DataType::Float64), try_cast(right, DataType::Float64)),
@@ -432,10 +564,4 @@ fn literal(expr: &Expr) -> Option<String> {
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
     Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
-}
-
-fn call(name: &str, left: Expr, right: Expr) -> Result<Expr> {
-    let function = functions::all().find(|(known, _)| *known == name);
-    let (_, function) = function.ok_or_else(|| DataFusionError::Internal(format!("no function {name}")))?;
-    Ok(function.call(vec![left, right]))
 }

@@ -3,7 +3,7 @@
 use arrow::array::{AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{DataFusionError, SchemaError, not_impl_err};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
@@ -42,7 +42,8 @@ pub(super) fn columns(
             (_, Some(base)) => base.name.clone(),
             _ => field.name().split(MARK).next().unwrap_or_default().to_owned(),
         };
-        let found = column_type(field.data_type())?;
+        let found = column_type(field.data_type());
+        let found = found.or_else(|_| not_impl_err!("column '{name}' of type {}", field.data_type()))?;
         let declared = base.as_ref().map(|base| base.ty).filter(|ty| ty.arrow() == found.arrow());
         let origin = base.and_then(|base| base.origin);
         columns.push(ResultColumn { name, ty: declared.unwrap_or(found), nullable: field.is_nullable(), origin });
@@ -71,7 +72,7 @@ fn base_column(plan: &LogicalPlan, at: usize) -> Option<Base> {
                 (made.table.database.clone(), made.table.name.clone(), &made.table.schema)
             } else {
                 let files = provider.downcast_ref::<FilesTable>()?;
-                let (name, ty) = files.column(at);
+                let (name, ty) = files.column(at)?;
                 return Some(Base { name: name.to_owned(), ty, origin: None });
             };
             let column = &schema.columns[at];
@@ -178,7 +179,12 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
                 Error::Analysis(format!("Duplicate column name '{}', or a table that needs an alias", shown(&name)))
             }
         },
-        DataFusionError::Plan(message) => Error::Analysis(first_line(&message)),
+        DataFusionError::Plan(message) => Error::Analysis(match values_of_types(&message) {
+            Some((column, types)) => {
+                format!("column {column} of VALUES has values of types {types}, which have none in common; CAST them")
+            }
+            None => first_line(&message),
+        }),
         DataFusionError::SQL(inner, _) => Error::Analysis(inner.to_string()),
         DataFusionError::NotImplemented(message) => Error::Unsupported(first_line(&message)),
         DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
@@ -206,6 +212,13 @@ fn translate_shared(err: &DataFusionError) -> Error {
         },
         other => Error::Refused(first_line(&other.strip_backtrace())),
     }
+}
+
+/// The column, from 1, and the types, of DataFusion's error for values that it finds no type for.
+fn values_of_types(message: &str) -> Option<(usize, String)> {
+    let (_, place) = message.strip_prefix("Inconsistent data type across values list at ")?.split_once(" column ")?;
+    let (column, types) = place.split_once(". Was ")?;
+    Some((column.parse::<usize>().ok()? + 1, types.replace(" but found ", " and ")))
 }
 
 fn first_line(message: &str) -> String {

@@ -472,6 +472,13 @@ impl Pass<'_> {
                 let unknown = unknown.reduce(|a, b| binary(a, BinaryOperator::Or, b)).unwrap_or_else(null);
                 case(unknown, null(), Some(self.known_function(renamed, function)?))
             }
+            ("nullif", Some(value), Some(other), None) => {
+                if !may_repeat(&value, 1) {
+                    return Err(Error::Unsupported("an argument of nullif that is so large".into()));
+                }
+                case(equal(value.clone(), other), null(), Some(value))
+            }
+            ("nullif", ..) => return Err(wrong()),
             ("group_concat", Some(_), _, _) => self.group_concat(function, args)?,
             ("sum" | "avg", Some(_), None, _) => {
                 map_args(&mut function.args, |arg| call(Operation::Number.name(), vec![arg]));

@@ -1,8 +1,9 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int32Array, ListArray, RecordBatch};
 use arrow::compute::concat;
+use arrow::datatypes::Int32Type;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -567,6 +568,22 @@ async fn files_are_tables() {
     let (left, right) = rows[0].split_once('|').unwrap();
     assert_eq!(left, right);
 
+    // A column that has no type here hurts whoever reads it only.
+    let (ids, lists) =
+        (Int32Array::from(vec![7]), ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]));
+    let nested = RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), ("items", Arc::new(lists))]).unwrap();
+    let file = std::fs::File::create(dir.join("nested.parquet")).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, nested.schema(), None).unwrap();
+    writer.write(&nested).unwrap();
+    writer.close().unwrap();
+    let nested = format!("FILES('path'='{}/nested.parquet', 'format'='parquet')", dir.display());
+    assert_eq!(fixture.rows(&format!("SELECT id FROM {nested}")).await.unwrap(), ["7"]);
+    assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {nested}")).await.unwrap(), ["1"]);
+    for asked in [format!("SELECT * FROM {nested}"), format!("SELECT id FROM {nested} WHERE items IS NULL")] {
+        let err = fixture.rows(&asked).await.unwrap_err();
+        assert!(matches!(&err, Error::Unsupported(text) if text.contains("column 'items' of type List")), "{err:?}");
+    }
+
     std::fs::write(dir.join("bad.csv"), format!("id\n{}x\n", "1\n".repeat(600))).unwrap();
     std::fs::write(dir.join("bad.parquet"), "PAR1 nothing PAR1").unwrap();
     std::fs::write(fixture.dir.path().join("secret.csv"), "1\n").unwrap();
@@ -577,7 +594,7 @@ async fn files_are_tables() {
         (csv("none*.csv", ""), "no file matches"),
         (csv("../secret.csv", ""), "may not read"),
         (csv("a.csv", ", 'csv.nope'='1'"), "unknown property 'csv.nope'"),
-        (format!("FILES('path'='{}/bad.parquet', 'format'='parquet')", dir.display()), "corrupt Parquet file"),
+        (format!("FILES('path'='{}/bad.parquet', 'format'='parquet')", dir.display()), "bad.parquet' as Parquet: "),
         ("FILES('path'='s3://b/x', 'format'='csv')".to_owned(), "only local files"),
         ("FILES('path'='/x', 'format'='orc')".to_owned(), "'orc' is not a format"),
         ("FILES('format'='csv')".to_owned(), "needs a property 'path'"),

@@ -57,7 +57,7 @@ impl P<'_> {
             Statement::CreateTable(self.create_table()?)
         } else if self.words("DROP TABLE") {
             let if_exists = self.words("IF EXISTS");
-            Statement::DropTable { table: self.table_name()?, if_exists, force: self.words("FORCE") }
+            Statement::DropTables { tables: self.list(Self::table_name)?, if_exists, force: self.words("FORCE") }
         } else if self.words("TRUNCATE") {
             self.words("TABLE");
             Statement::Truncate { table: self.table_name()?, partitions: self.partitions()? }

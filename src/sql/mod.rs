@@ -23,6 +23,6 @@ pub use parser::parse;
 pub use query::{bind, files_call, placeholders, projection_names};
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable,
-    Distribution, Filter, Identified, Insert, ObjectRef, Objects, Parsed, PartitionBy, PrepareSource, Properties,
+    Distribution, Filter, Identified, Insert, ObjectRef, Objects, Page, Parsed, PartitionBy, PrepareSource, Properties,
     Restore, RestoreDatabase, RestoreOptions, Scope, Secret, SetValue, Show, Statement, TableName, UserName,
 };

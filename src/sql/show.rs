@@ -3,6 +3,7 @@ use sqlparser::ast::Expr;
 use sqlparser::tokenizer::Token;
 
 use super::Filter;
+use super::Page;
 use super::Scope;
 use super::Show;
 use super::parser::P;
@@ -20,7 +21,14 @@ impl P<'_> {
     /// SHOW, ADMIN SHOW FRONTEND CONFIG, DESC.
     pub fn show(&mut self) -> Result<Option<Show>> {
         if self.words("SHOW") {
-            return self.shown().map(Some);
+            let show = self.shown()?;
+            if self.peek_words("ORDER BY") || self.at(0, "LIMIT") {
+                return self.unexpected(
+                    "the end of the statement: of all SHOWs only SHOW PARTITIONS and SHOW TABLET take ORDER BY and \
+                     LIMIT, and information_schema has the rest",
+                );
+            }
+            return Ok(Some(show));
         }
         if self.words("ADMIN SHOW FRONTEND CONFIG") {
             return Ok(Some(Show::FrontendConfig(self.filter()?)));
@@ -117,12 +125,13 @@ impl P<'_> {
             self.words("IF NOT EXISTS");
             Show::CreateDatabase(self.database_name()?)
         } else if self.words("PARTITIONS") {
-            Show::Partitions { table: self.table_from()?, filter: self.filter()? }
+            Show::Partitions { table: self.table_from()?, filter: self.filter()?, page: self.page()? }
         } else if self.any_word(&["TABLETS", "TABLET"]) {
             if matches!(self.peek(0), Token::Number(..)) {
                 return Err(Error::Unsupported("SHOW TABLET by id; write SHOW TABLET FROM table".into()));
             }
-            Show::Tablets { table: self.table_from()?, partitions: self.partitions()?, filter: self.filter()? }
+            let (table, partitions) = (self.table_from()?, self.partitions()?);
+            Show::Tablets { table, partitions, filter: self.filter()?, page: self.page()? }
         } else if self.any_word(&["INDEX", "INDEXES", "KEYS", "KEY"]) {
             Show::Index(self.table_from()?)
         } else {
@@ -165,6 +174,8 @@ impl P<'_> {
             Show::Grants(if self.words("FOR") { self.optional_user()? } else { None })
         } else if self.words("PLUGINS") {
             Show::Plugins
+        } else if self.words("USERS") {
+            Show::Users
         } else if self.words("TRIGGERS") {
             self.optional_from()?;
             self.filter()?;
@@ -193,6 +204,32 @@ impl P<'_> {
         } else {
             None
         })
+    }
+
+    /// `ORDER BY column [ASC|DESC], …` and `LIMIT [skip,] n [OFFSET skip]`, as far as they are next.
+    fn page(&mut self) -> Result<Page> {
+        let mut page = Page::default();
+        if self.words("ORDER BY") {
+            page.order_by = self.list(|p| {
+                let column = p.ident("a column of the result")?;
+                let descends = p.words("DESC");
+                if !descends {
+                    p.words("ASC");
+                }
+                Ok((column, descends))
+            })?;
+        }
+        if self.words("LIMIT") {
+            let first = self.number("a number of rows")?;
+            page.limit = Some(if self.token(&Token::Comma) {
+                (first, self.number("a number of rows")?)
+            } else if self.words("OFFSET") {
+                (self.number("a number of rows")?, first)
+            } else {
+                (0, first)
+            });
+        }
+        Ok(page)
     }
 
     /// `SHOW` and the words that follow, for the error that names it.

@@ -45,10 +45,10 @@ pub enum Statement {
     /// `CREATE TABLE`.
     CreateTable(CreateTable),
     /// `DROP TABLE`.
-    DropTable {
-        /// The table.
-        table: TableName,
-        /// Succeed if it does not exist.
+    DropTables {
+        /// The tables, at least one.
+        tables: Vec<TableName>,
+        /// Succeed if some do not exist.
         if_exists: bool,
         /// Drop at once, past what makes a drop recoverable.
         force: bool,
@@ -479,6 +479,15 @@ pub enum Filter {
     Where(Box<Expr>),
 }
 
+/// `[ORDER BY column [DESC], …] [LIMIT n]` at the end of a SHOW.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Columns of the result, each with whether it descends.
+    pub order_by: Vec<(String, bool)>,
+    /// How many rows are left out, and how many may follow.
+    pub limit: Option<(usize, usize)>,
+}
+
 /// The kinds of SHOW. `database` is the session's where it is absent.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Show {
@@ -521,6 +530,8 @@ pub enum Show {
         table: TableName,
         /// Which rows.
         filter: Option<Filter>,
+        /// In which order, and how many.
+        page: Page,
     },
     /// `SHOW TABLET[S] FROM table [PARTITION (…)]`.
     Tablets {
@@ -530,6 +541,8 @@ pub enum Show {
         partitions: Vec<Name>,
         /// Which rows.
         filter: Option<Filter>,
+        /// In which order, and how many.
+        page: Page,
     },
     /// `SHOW INDEX FROM table`, `SHOW KEYS FROM table`.
     Index(TableName),
@@ -570,6 +583,8 @@ pub enum Show {
     Grants(Option<UserName>),
     /// `SHOW PLUGINS`.
     Plugins,
+    /// `SHOW USERS`.
+    Users,
     /// `SHOW TRIGGERS`: there are none.
     Triggers,
     /// `SHOW EVENTS`: there are none.

@@ -76,6 +76,26 @@ async fn a_backup_locks_its_database_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_kill_ends_the_waiting_and_not_the_job() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1);
+    let (server, mut client) = start(&scratch, &launch).await;
+    for (kill, label) in [("KILL QUERY", "first"), ("KILL", "second")] {
+        let mut other = server.connect().await;
+        let id = other.run("SELECT CONNECTION_ID()").await.rows[0][0].clone().unwrap();
+        let waiting = aside(other, &format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES ('wait' = 'true')"));
+        client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
+        client.run(format!("{kill} {id}")).await;
+        let refusal = waiting.await.unwrap().unwrap_err();
+        assert_eq!((refusal.number, refusal.state.as_str()), (1317, "70100"), "{refusal}");
+        let left = "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it";
+        assert!(refusal.text.ends_with(left), "{refusal}");
+        assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["UPLOADING"]);
+        client.run("CANCEL BACKUP FROM shop").await;
+    }
+}
+
+#[tokio::test]
 async fn a_restore_reserves_its_tables_until_it_ends() {
     let scratch = Scratch::new();
     let launch = Launch::standalone(scratch.path()).set("max_download_speed_kbps", 1);

@@ -53,13 +53,13 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
             listing.row([name, &definition::create_repository(image.repository(name)?)]);
             listing
         }
-        Show::Partitions { table, filter } => {
+        Show::Partitions { table, filter, page } => {
             let (database, table) = stored(&image, context, table)?;
-            cluster::partitions(&image, database, table).filter(named(filter, "PartitionName").as_ref())?
+            cluster::partitions(&image, database, table).filter(named(filter, "PartitionName").as_ref())?.page(page)?
         }
-        Show::Tablets { table, partitions, filter } => {
+        Show::Tablets { table, partitions, filter, page } => {
             let (_, table) = stored(&image, context, table)?;
-            cluster::tablets(fe, table, partitions)?.filter(filter.as_ref())?
+            cluster::tablets(fe, table, partitions)?.filter(filter.as_ref())?.page(page)?
         }
         Show::Index(table) => {
             schema(fe, &image, context, table)?;
@@ -90,6 +90,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         | Show::Collation(_)
         | Show::Grants(_)
         | Show::Plugins
+        | Show::Users
         | Show::Triggers
         | Show::Events
         | Show::ProcedureStatus
