@@ -127,6 +127,17 @@ async fn open(repository: &RepositoryRef) -> Result<Repository> {
 
 async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> Result<()> {
     let opened = open(repository).await?;
+    if let Some(path) = opened.local_path() {
+        let own = be.dir.clone();
+        let inside =
+            move || Ok(path.canonicalize().ok().zip(own.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b)));
+        if blocking(inside).await? {
+            return Err(Error::Refused(format!(
+                "location '{}' is in the backend's own directory",
+                repository.location
+            )));
+        }
+    }
     if writable {
         opened.probe(&be.clock).await?;
     }

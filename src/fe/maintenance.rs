@@ -74,8 +74,7 @@ async fn merge_all(fe: &Arc<Frontend>) {
                 let small = small_files(tablet);
                 let alive = tablet.replicas.iter().all(|replica| fe.fleet.is_alive(*replica));
                 if small.len() >= least && alive {
-                    let merged = tokio::time::timeout(PATIENCE, merge(fe, table, partition, tablet, &small)).await;
-                    match merged.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into()))) {
+                    match merge(fe, table, partition, tablet, &small).await {
                         Ok(()) => {}
                         // Another commit came first; the next round sees what it left.
                         Err(Error::Conflict(_) | Error::NotFound(_)) => {}
@@ -109,7 +108,9 @@ async fn merge(
     small: &[RowsetFile],
 ) -> Result<()> {
     let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
-    let merged = merge_files(fe, table, tablet, small, write).await;
+    // A BE that goes on after that makes garbage.
+    let merged = tokio::time::timeout(PATIENCE, merge_files(fe, table, tablet, small, write)).await;
+    let merged = merged.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into())));
     let committed = match merged {
         Ok(mut files) => {
             let version = small.iter().map(|file| file.version).max().unwrap_or_default();

@@ -42,7 +42,7 @@ pub use self::tasks::Progress;
 use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
 use crate::clock::{Clock, crash_point};
 use crate::error::{Error, Result};
-use crate::repository::Repository;
+use crate::repository::{LOCK_GRACE_MS, Repository};
 use crate::rpc::fleet::Fleet;
 use crate::rpc::message::RepositoryRef;
 use crate::types::{Attempt, JobId, Name};
@@ -260,8 +260,11 @@ impl Context {
                 () = self.deadline(&job) => Err(Error::Cancelled(format!("it was in {}", job.state))),
             };
             let retry = |err: &Error| match job.state {
-                // Here the snapshot may exist without our knowing: only certainty that it does not ends the job.
-                JobState::UploadInfo => !matches!(err, Error::Cancelled(_)),
+                // Here the snapshot may exist without our knowing: only certainty that it does not ends the job, or a
+                // repository that does not come back until nobody writes under the label's lock any more.
+                JobState::UploadInfo => {
+                    !matches!(err, Error::Cancelled(_)) && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
+                }
                 // ALTER REPOSITORY may have brought the credentials that were missing.
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
             };
@@ -360,6 +363,15 @@ impl Context {
     async fn fail(&self, job: &Job, err: &Error) -> Result<Job> {
         let timed_out = self.clock.now() >= job.deadline();
         let failure = match err {
+            _ if job.state == JobState::UploadInfo && !matches!(err, Error::Cancelled(_)) => Failure {
+                code: FailureCode::Timeout,
+                message: format!(
+                    "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
+                     tells when it answers again. {}",
+                    job.repository_name,
+                    err.report()
+                ),
+            },
             _ if timed_out => {
                 // StarRocks' text; what went wrong last is worth more than its empty message.
                 let label = &job.label;

@@ -14,6 +14,7 @@
 //! **Object stores.** [`store`] knows their properties. An object is one PUT of its whole content, which the store
 //! shows wholly or not at all. Requests that may pass are repeated a few times with growing pauses; then the job decides.
 
+mod hdfs;
 pub mod layout;
 pub mod manifest;
 pub mod store;
@@ -85,7 +86,14 @@ impl Repository {
 
     /// Reads who the repository is; `None` if none is there.
     pub async fn info(&self) -> Result<Option<RepoInfo>> {
-        self.find_document(&layout::repo_info()).await
+        let path = layout::repo_info();
+        match self.operator.read(&self.full(&path)).await {
+            // Its creation was cut short.
+            Ok(content) if content.is_empty() => Ok(None),
+            Ok(content) => manifest::unseal(&self.full(&path), &content.to_vec()).map(Some),
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(self.store_error("read", &path, err)),
+        }
     }
 
     /// Checks that the repository is there and is the one of this identity: a disk that is not mounted must not pass.
@@ -130,6 +138,7 @@ impl Repository {
             return Err(self.error("open", &layout::repo_info(), message, false));
         }
         let conditional_put = self.probe(clock).await?;
+        self.clear_unfinished().await?;
         let info = RepoInfo {
             format: FORMAT,
             least_reader: FORMAT,
@@ -152,6 +161,15 @@ impl Repository {
             self.put(&path, content).await?;
         }
         self.info().await?.ok_or_else(|| self.error("read", &path, "it was written but is not there", true))
+    }
+
+    /// On a disk a process that dies while it creates the repository leaves an empty `__repo_info`.
+    async fn clear_unfinished(&self) -> Result<()> {
+        let path = layout::repo_info();
+        match self.operator.stat(&self.full(&path)).await {
+            Ok(found) if found.content_length() == 0 => self.remove(&path).await,
+            _ => Ok(()),
+        }
     }
 
     /// Makes a round trip: write, read back, list, delete. Returns whether a second conditional put is refused.

@@ -647,18 +647,7 @@ fn hdfs(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     let address = location.authority;
     if location.scheme == "hdfs" {
         let port = if address.rsplit_once(':').is_some() { "" } else { ":8020" };
-        if let Some(user) = settings.get(User) {
-            let acting = std::env::var("HADOOP_USER_NAME").or_else(|_| std::env::var("USER")).unwrap_or_default();
-            if user != acting {
-                return Err(Error::Unsupported(format!(
-                    "property '{}' = '{user}': on hdfs:// requests are made as the user of this process, '{acting}'; start \
-                     every FE and BE with HADOOP_USER_NAME={user}, or write webhdfs://",
-                    settings.key(User)
-                )));
-            }
-        }
-        let builder = services::HdfsNative::default().root("/").name_node(&format!("hdfs://{address}{port}"));
-        return built(location, Operator::new(builder));
+        return built(location, super::hdfs::open(&format!("{address}{port}"), settings.get(User)));
     }
     let http = if location.scheme == "swebhdfs" { "https" } else { "http" };
     let mut builder = services::Webhdfs::default().root("/").endpoint(&format!("{http}://{address}"));

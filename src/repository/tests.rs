@@ -54,6 +54,10 @@ async fn creating_twice_finds_the_first_and_read_only_writes_nothing() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     let created = repository.create(false, &clock).await.unwrap();
     assert!(created.conditional_put);
+    // A process died while it created the repository.
+    std::fs::write(repository.local_path().unwrap().join(layout::repo_info()), "").unwrap();
+    assert!(repository.check(&created.id).await.unwrap_err().report().contains("is not there"));
+    let created = repository.create(false, &clock).await.unwrap();
     assert_eq!(repository.create(true, &clock).await.unwrap().id, created.id);
     assert_eq!(repository.check(&created.id).await.unwrap().id, created.id);
     assert!(repository.check("another").await.is_err());

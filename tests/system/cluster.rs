@@ -247,6 +247,17 @@ async fn a_backend_belongs_to_one_cluster() {
 
 /// The script that people start a cluster with: one FE and three BEs, which come back with their data.
 #[tokio::test]
+async fn a_repository_in_a_backends_own_directory_is_refused() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    let inside = cluster.bes[0].launch.data().join("storage/backups");
+    let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", inside.display());
+    client.refused(create, 5064, "the backend's own directory").await;
+    assert!(client.run("SHOW REPOSITORIES").await.rows.is_empty());
+}
+
+#[tokio::test]
 async fn the_script_starts_a_cluster() {
     if Command::new("mariadb").arg("--version").output().is_err() {
         return skip("the mariadb command line", "apt install mariadb-client");
