@@ -90,7 +90,7 @@ pub(super) async fn insert(
     match committed {
         Ok(affected) => {
             let info = format!("{{'label':'insert_{write}', 'status':'VISIBLE', 'txnId':'{write}'}}");
-            Ok(Outcome::Done { affected, info })
+            Ok(Outcome::Done { affected, info, warnings: Vec::new() })
         }
         Err(err) => {
             fe.catalog

@@ -39,6 +39,7 @@ pub(super) async fn rows(fe: &Arc<Frontend>, context: &StatementContext, query: 
         VariableScope::User => context.user_variables.get(&name.to_lowercase()).cloned(),
     };
     let user = context.user_at_host();
+    let zone = context.variables.get("time_zone")?.to_string();
     let asked = QueryContext {
         database: context.database.as_deref(),
         user: &user,
@@ -46,6 +47,7 @@ pub(super) async fn rows(fe: &Arc<Frontend>, context: &StatementContext, query: 
         version: SERVER_VERSION,
         product_version: env!("CARGO_PKG_VERSION"),
         now: fe.clock.now(),
+        zone: &zone,
         variable: &variable,
     };
     let tables = Arc::new(Reading { fe: fe.clone(), image: fe.read() });

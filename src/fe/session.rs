@@ -156,7 +156,7 @@ impl Sessions {
             prepared: HashMap::new(),
             prepared_by_name: HashMap::new(),
             last_statement_id: 0,
-            last_error: None,
+            diagnostics: Vec::new(),
             shared: self.clone(),
         }
     }
@@ -165,6 +165,16 @@ impl Sessions {
     pub fn uptime_and_connections(&self) -> (i64, usize) {
         ((self.clock.now().0 - self.started.0) / 1000, self.processes.all().len())
     }
+}
+
+/// The number of all warnings: MySQL's "not supported".
+const WARNING: u16 = 1235;
+
+/// A row of SHOW WARNINGS.
+struct Diagnostic {
+    level: &'static str,
+    number: u16,
+    message: String,
 }
 
 /// One client's connection.
@@ -178,8 +188,8 @@ pub struct Session {
     prepared: HashMap<u32, Arc<Parsed>>,
     prepared_by_name: HashMap<String, Arc<Parsed>>,
     last_statement_id: u32,
-    /// Number and text of the last statement's error.
-    last_error: Option<(u16, String)>,
+    /// What SHOW WARNINGS tells of the last statement.
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Session {
@@ -204,7 +214,7 @@ impl Session {
         self.user_variables = OrdMap::new();
         self.prepared.clear();
         self.prepared_by_name.clear();
-        self.last_error = None;
+        self.diagnostics.clear();
     }
 
     /// Forgets everything and belongs to another user: COM_CHANGE_USER.
@@ -237,7 +247,7 @@ impl Session {
         };
         let cancel = self.entry.process.begin(sql::mask_secrets(&parsed.text), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
-            self.last_error = None;
+            self.diagnostics.clear();
         }
         let work = AssertUnwindSafe(self.dispatch(parsed, &cancel)).catch_unwind();
         let outcome = tokio::select! {
@@ -245,6 +255,10 @@ impl Session {
             () = cancel.cancelled() => return Err(interrupted(left)),
             outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
         };
+        if let Outcome::Done { warnings, .. } = &outcome {
+            let warning = |message: &String| Diagnostic { level: "Warning", number: WARNING, message: message.clone() };
+            self.diagnostics.extend(warnings.iter().map(warning));
+        }
         Ok(match outcome {
             Outcome::Done { .. } => outcome,
             Outcome::Rows(rows) => {
@@ -264,7 +278,7 @@ impl Session {
 
     /// Keeps the error that a client was told, for SHOW WARNINGS.
     pub fn set_last_error(&mut self, number: u16, message: &str) {
-        self.last_error = Some((number, message.to_owned()));
+        self.diagnostics.push(Diagnostic { level: "Error", number, message: message.to_owned() });
     }
 
     /// Prepares a statement; returns its id and how many values it takes.
@@ -326,9 +340,15 @@ impl Session {
 
     async fn dispatch(&mut self, parsed: &Parsed, cancel: &CancellationToken) -> Result<Outcome> {
         self.check_allowed(&parsed.statement)?;
+        if self.variables.flag("transaction_read_only") && changes_data(&parsed.statement) {
+            return Err(Error::ReadOnly);
+        }
         match &parsed.statement {
             Statement::Use(database) => self.use_database(database)?,
-            Statement::Set(assignments) => self.set(assignments, cancel).await?,
+            Statement::Set(assignments) => {
+                let warnings = self.set(assignments, cancel).await?;
+                return Ok(Outcome::Done { affected: 0, info: String::new(), warnings });
+            }
             Statement::Kill { connection, query_only } => self.kill(*connection, *query_only)?,
             Statement::CreateUser { user, if_not_exists, identified } => {
                 self.shared.accounts.create(user, *if_not_exists, identified.as_ref()).await?;
@@ -485,7 +505,8 @@ impl Session {
     }
 
     /// All of a SET happens or nothing, but for passwords, which come last.
-    async fn set(&mut self, assignments: &[Assignment], cancel: &CancellationToken) -> Result<()> {
+    async fn set(&mut self, assignments: &[Assignment], cancel: &CancellationToken) -> Result<Vec<String>> {
+        let mut warnings: Vec<Option<String>> = Vec::new();
         let mut globals = (**self.shared.globals.load()).clone();
         let mut variables = self.variables.clone();
         let mut user_variables = self.user_variables.clone();
@@ -494,19 +515,20 @@ impl Session {
             match assignment {
                 Assignment::Variable { scope, name, value } => {
                     let value = self.evaluate(value, cancel).await?;
-                    self.scoped(scope, &mut variables, &mut globals)?.set(name, value.as_ref())?;
+                    warnings.push(self.scoped(scope, &mut variables, &mut globals)?.set(name, value.as_ref())?);
                 }
                 Assignment::UserVariable { name, value } => {
                     let value = self.evaluate(value, cancel).await?;
                     user_variables.insert(name.clone(), value.unwrap_or(Datum::Null));
                 }
                 Assignment::Names { charset, collation } => {
-                    variables.set_names(charset.as_deref(), collation.as_deref())?;
+                    warnings.push(variables.set_names(charset.as_deref(), collation.as_deref())?);
                 }
-                Assignment::CharacterSet(charset) => variables.set_names(charset.as_deref(), None)?,
+                Assignment::CharacterSet(charset) => warnings.push(variables.set_names(charset.as_deref(), None)?),
                 Assignment::TransactionIsolation { scope, level } => {
-                    self.scoped(scope, &mut variables, &mut globals)?
-                        .set("transaction_isolation", Some(&Datum::Text((*level).to_owned())))?;
+                    let scoped = self.scoped(scope, &mut variables, &mut globals)?;
+                    let level = Datum::Text((*level).to_owned());
+                    warnings.push(scoped.set("transaction_isolation", Some(&level))?);
                 }
                 Assignment::TransactionAccess { scope, read_only } => {
                     self.scoped(scope, &mut variables, &mut globals)?
@@ -536,7 +558,7 @@ impl Session {
         }
         self.variables = variables;
         self.user_variables = user_variables;
-        Ok(())
+        Ok(warnings.into_iter().flatten().collect())
     }
 
     /// The variables that an assignment may change.
@@ -593,8 +615,10 @@ impl Session {
             Show::Processlist { full } => self.show_processes(*full),
             Show::Warnings | Show::Errors => {
                 let mut listing = Listing::new(&["Level", "Code", "Message"]);
-                if let Some((number, message)) = &self.last_error {
-                    listing.row(["Error", &number.to_string(), message]);
+                for Diagnostic { level, number, message } in &self.diagnostics {
+                    if *show == Show::Warnings || *level == "Error" {
+                        listing.row([level, &number.to_string(), message]);
+                    }
                 }
                 listing
             }
@@ -737,6 +761,20 @@ impl Session {
         listing.row([&identity, &grant]);
         Ok(listing)
     }
+}
+
+/// Whether a statement changes what tables hold, or which there are.
+fn changes_data(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Insert(_)
+            | Statement::CreateDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::CreateTable(_)
+            | Statement::DropTables { .. }
+            | Statement::Truncate { .. }
+            | Statement::Restore(_)
+    )
 }
 
 /// Whether a query reads FILES(…) anywhere.

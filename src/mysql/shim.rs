@@ -139,9 +139,10 @@ impl Shim<'_> {
         let (status, wait_timeout) = shown(self.session);
         self.desk.set_session(status, wait_timeout);
         match outcome {
-            Ok(Outcome::Done { affected, info }) => {
+            Ok(Outcome::Done { affected, info, warnings }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };
-                let ok = OkResponse { affected_rows: affected, info, status_flags, ..OkResponse::default() };
+                let warnings = u16::try_from(warnings.len()).unwrap_or(u16::MAX);
+                let ok = OkResponse { affected_rows: affected, info, status_flags, warnings, ..OkResponse::default() };
                 let writer = results.writer.complete_one(ok).await?;
                 Ok(Some(Results { writer, open_end: true }))
             }

@@ -64,6 +64,8 @@ pub struct QueryContext<'a> {
     pub product_version: &'a str,
     /// When the statement began: the same instant wherever it asks.
     pub now: Timestamp,
+    /// Where the session's clock hangs, as `time_zone` has it.
+    pub zone: &'a str,
     /// The value of a variable, by its name as it is written; `None` if there is none.
     pub variable: &'a (dyn Fn(VariableScope, &str) -> Option<Datum> + Sync),
 }

@@ -125,6 +125,7 @@ impl Fixture {
             version: "8.0.33",
             product_version: "0.1.0",
             now: Timestamp(1_700_000_000_123),
+            zone: "+00:00",
             variable: &variable,
         };
         let mut parsed = sql::parse(text)?;

@@ -16,7 +16,7 @@ pub use file::{FileId, FileKind, KeyBounds, RowsetFile, Sha256};
 pub use id::{Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, RepositoryId, TableId, TabletId, WriteId};
 pub use name::{Label, Name};
 pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};
-pub use time::Timestamp;
+pub use time::{Timestamp, Zone};
 pub use value::Datum;
 
 /// A text that is not what its place asks for.

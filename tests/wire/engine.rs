@@ -80,7 +80,9 @@ impl Executor for Engine {
                 self.catalog.commit(|draft| draft.drop_database(name)).await?;
                 Ok(Outcome::done())
             }
-            Statement::Insert(_) => Ok(Outcome::Done { affected: 300, info: "Records: 300".into() }),
+            Statement::Insert(_) => {
+                Ok(Outcome::Done { affected: 300, info: "Records: 300".into(), warnings: Vec::new() })
+            }
             Statement::Query(query) => select(query, context).await.map(Outcome::Rows),
             _ => Err(Error::Unsupported(parsed.text.clone())),
         }
