@@ -245,7 +245,7 @@ impl Session {
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
             _ => "",
         };
-        let cancel = self.entry.process.begin(sql::mask_secrets(&parsed.text), left);
+        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || sql::mask_secrets(&parsed.text)), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
             self.diagnostics.clear();
         }
@@ -492,7 +492,7 @@ impl Session {
         if self.prepared.len() + self.prepared_by_name.len() >= MAX_PREPARED {
             return Err(Error::Refused(format!("Can't create more than {MAX_PREPARED} prepared statements")));
         }
-        let mut statements = sql::parse(text)?;
+        let mut statements = sql::aside(text.len(), || sql::parse(text))?;
         let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
             return Err(Error::Analysis("PREPARE takes exactly one statement".into()));
         };

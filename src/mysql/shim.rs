@@ -100,10 +100,7 @@ impl Shim<'_> {
     }
 
     async fn query<W: AsyncWrite + Send + Unpin>(&mut self, text: &str, mut results: Results<'_, W>) -> io::Result<()> {
-        let statements = match sql::parse(text) {
-            Ok(statements) => statements,
-            Err(error) => return self.fail(results, &Fault::from(&error)).await,
-        };
+        let statements = sql::aside(text.len(), || sql::parse_each(text));
         if statements.len() > 1 && !self.multi_statements {
             let error = Error::Syntax {
                 line: 0,
@@ -119,8 +116,15 @@ impl Shim<'_> {
             return self.ok(results).await;
         }
         let last = statements.len() - 1;
-        for (i, parsed) in statements.iter().enumerate() {
-            let outcome = while_there(self.socket, self.session.execute(parsed)).await?;
+        for (i, parsed) in statements.into_iter().enumerate() {
+            let outcome = match parsed {
+                Ok(parsed) => {
+                    let outcome = while_there(self.socket, self.session.execute(&parsed)).await?;
+                    sql::aside(parsed.text.len(), || drop(parsed));
+                    outcome
+                }
+                Err(error) => Err(error),
+            };
             match self.answer(outcome, results, i < last).await? {
                 Some(writer) => results = writer,
                 None => return Ok(()),

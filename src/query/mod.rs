@@ -35,6 +35,7 @@ pub use rows::{Origin, ResultColumn, RowSet};
 pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
 
 use crate::error::{Error, Result};
+use crate::sql;
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
 use planner::{Functions, Names, common_types};
@@ -117,7 +118,7 @@ impl Engine {
         text: &str,
     ) -> Result<RowSet> {
         let names = &self.planner.functions.names;
-        let rewritten = stacker::grow(STACK, || rewrite(query, text, context, names))?;
+        let rewritten = sql::aside(text.len(), || stacker::grow(STACK, || rewrite(query, text, context, names)))?;
         let planner = self.planner.clone();
         let database = context.database.map(str::to_owned);
         let runtime = tokio::runtime::Handle::current();

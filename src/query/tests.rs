@@ -9,7 +9,6 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::*;
-use crate::sql;
 use crate::sql::Statement as Parsed;
 use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
 use crate::types::{

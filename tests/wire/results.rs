@@ -42,10 +42,14 @@ async fn several_statements_have_several_results() {
     );
     assert_eq!(client.row("SELECT @x").await, [Some("3".to_owned())]);
 
-    // A text that does not parse does nothing at all.
-    let answers = client.query("SET @x = 5; SELEKT").await;
-    assert!(matches!(&answers[..], [Answer::Err(error)] if error.number == 1064 && error.state == "42000"));
-    assert_eq!(client.row("SELECT @x").await, [Some("3".to_owned())]);
+    // A text runs up to the statement that does not parse.
+    for (n, fault) in ["SELEKT", "SELECT 'open", "SELECT (1", "SELECT 1 +"].into_iter().enumerate() {
+        let answers = client.query(&format!("SET @x = {n}; /*!40101 SET @y = {n} */; {fault}; SET @x = 9")).await;
+        let [Answer::Ok { .. }, Answer::Ok { .. }, Answer::Err(error)] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((error.number, &*error.state), (1064, "42000"), "{fault}");
+        let n = Some(n.to_string());
+        assert_eq!(client.row("SELECT @x, @y").await, [n.clone(), n], "{fault}");
+    }
 
     assert!(matches!(client.one("# a comment").await, Answer::Ok { .. }));
     assert!(matches!(client.one("").await, Answer::Err(error) if error.number == 1065));
