@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
+use sqlparser::ast::Query;
 
 use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, show};
 use crate::catalog::{Catalog, Image};
@@ -9,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::job::Jobs;
-use crate::query::Engine;
+use crate::query::{Engine, ResultColumn};
 use crate::rpc::fleet::Fleet;
 use crate::sql::{self, Parsed, Statement, TableName};
 use crate::types::{Name, Timestamp};
@@ -122,6 +123,10 @@ impl Executor for Service {
         let parsed = sql::aside(parsed.text.len(), || parsed.clone());
         let work = tokio::spawn(async move { run(&fe, &context, &parsed).await });
         work.await.map_err(|err| Error::internal(format_args!("a statement ended badly: {err}")))?
+    }
+
+    async fn describe(&self, context: &StatementContext, query: &Query, text: &str) -> Result<Vec<ResultColumn>> {
+        reading::columns(&self.0, context, query, text).await
     }
 }
 

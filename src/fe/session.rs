@@ -40,11 +40,13 @@ use super::ProcessEntry;
 use super::ProcessList;
 use super::ROOT;
 use super::Variables;
+use super::listing::like;
 use super::variables::of_scope;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::error::Result;
+use crate::query::ResultColumn;
 use crate::query::RowSet;
 use crate::sql;
 use crate::sql::Assignment;
@@ -80,6 +82,9 @@ pub trait Executor: Send + Sync {
     /// Runs one statement. The call is dropped at any await when the client is killed or gone: what must not be left
     /// half done goes to a task of its own. So is the stream of rows.
     async fn run(&self, context: &StatementContext, statement: &Parsed) -> Result<Outcome>;
+
+    /// The columns that a query's result would have. Spans in it count from the beginning of `text`.
+    async fn describe(&self, context: &StatementContext, query: &Query, text: &str) -> Result<Vec<ResultColumn>>;
 }
 
 /// What a statement may know of the session it is in.
@@ -295,6 +300,46 @@ impl Session {
         self.last_statement_id = id;
         self.prepared.insert(id, Arc::new(parsed));
         Ok((id, params))
+    }
+
+    /// The columns that a prepared statement's result will have, as far as that is known: none if it has no result, and
+    /// none if they cannot be known before its values are. A column that depends on such a value may get another type.
+    pub async fn describe_prepared(&self, id: u32) -> Vec<ResultColumn> {
+        let Some(prepared) = self.prepared.get(&id) else { return Vec::new() };
+        let params = sql::placeholders(&prepared.statement);
+        // LIMIT takes no NULL.
+        for value in [Datum::Null, Datum::Int(0)] {
+            if let Ok(bound) = bind(prepared, &vec![value; params])
+                && let Ok(Ok(columns)) = AssertUnwindSafe(self.describe(&bound)).catch_unwind().await
+            {
+                return columns;
+            }
+        }
+        Vec::new()
+    }
+
+    /// The columns of a table whose names are like a pattern: COM_FIELD_LIST.
+    pub async fn fields(&self, table: &str, pattern: &str) -> Result<Vec<ResultColumn>> {
+        let query = sql::parse(&format!("SELECT * FROM `{}`", table.replace('`', "``")))?;
+        let query = query.first().ok_or_else(|| Error::internal("SELECT is no statement"))?;
+        let columns = self.describe(query).await?;
+        Ok(columns.into_iter().filter(|column| pattern.is_empty() || like(&column.name, pattern)).collect())
+    }
+
+    async fn describe(&self, parsed: &Parsed) -> Result<Vec<ResultColumn>> {
+        self.check_allowed(&parsed.statement)?;
+        let context = self.context(&CancellationToken::new());
+        match &parsed.statement {
+            Statement::Query(query) => self.shared.executor.describe(&context, query, &parsed.text).await,
+            Statement::Show(show) => match self.show(show)? {
+                Some(listing) => Ok(listing.into_rows().columns),
+                None => match self.shared.executor.run(&context, parsed).await? {
+                    Outcome::Rows(rows) => Ok(rows.columns),
+                    Outcome::Done { .. } => Ok(Vec::new()),
+                },
+            },
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Runs a prepared statement; see [`Session::execute`].

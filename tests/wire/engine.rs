@@ -87,13 +87,17 @@ impl Executor for Engine {
             _ => Err(Error::Unsupported(parsed.text.clone())),
         }
     }
+
+    async fn describe(&self, context: &StatementContext, query: &ast::Query, _: &str) -> Result<Vec<ResultColumn>> {
+        select(query, context).await.map(|rows| rows.columns)
+    }
 }
 
 async fn select(query: &ast::Query, context: &StatementContext) -> Result<RowSet> {
     let ast::SetExpr::Select(select) = &*query.body else {
         return Err(Error::Unsupported(query.to_string()));
     };
-    match select.from.first().map(|from| from.to_string()).as_deref() {
+    match select.from.first().map(|from| from.to_string().replace('`', "")).as_deref() {
         Some("every_type") => return Ok(every_type()),
         Some("many_rows") => return Ok(many_rows()),
         Some("endless") => {

@@ -183,11 +183,12 @@ async fn every_type_has_its_text() {
 async fn every_type_has_its_binary_form() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
-    let (id, params) = client.prepare("SELECT * FROM every_type").await.unwrap();
+    let (id, params, described) = client.prepare_columns("SELECT * FROM every_type").await.unwrap();
     assert_eq!(params, 0);
     let answers = client.command(&[&[0x17][..], &id.to_le_bytes(), &[0, 1, 0, 0, 0]].concat()).await;
     let [Answer::Rows { rows, columns, .. }] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!(columns.len(), 12);
+    assert_eq!(described, *columns, "a PREPARE tells the same columns as its execution");
     let first = [
         &[0, 0, 0, 1][..],
         &(-5_i8).to_le_bytes(),
