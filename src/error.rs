@@ -66,6 +66,9 @@ pub enum Error {
         /// A verb phrase: "is a read only variable".
         reason: String,
     },
+    /// The session has said that it only reads. The client says otherwise.
+    #[error("Cannot execute statement in a READ ONLY transaction; SET transaction_read_only = 0 allows it")]
+    ReadOnly,
     /// The user may not do this. An administrator grants it.
     #[error("{0}")]
     AccessDenied(String),
@@ -192,6 +195,7 @@ impl Error {
             | Self::WrongName { .. }
             | Self::Misfit { .. }
             | Self::WrongValue { .. }
+            | Self::ReadOnly
             | Self::AccessDenied(_)
             | Self::Refused(_)
             | Self::Locked { .. }

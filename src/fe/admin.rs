@@ -84,5 +84,5 @@ pub(super) async fn set_backend_config(fe: &Frontend, key: &str, value: &str, ba
     for id in &backends {
         fe.fleet.backend(*id)?.configure(&change).await?;
     }
-    Ok(Outcome::Done { affected: backends.len() as u64, info: String::new() })
+    Ok(Outcome::Done { affected: backends.len() as u64, info: String::new(), warnings: Vec::new() })
 }

@@ -17,7 +17,6 @@ const MAX_TEXT: usize = 2048;
 /// nothing but what a table here is anyway.
 const WITHOUT_MEANING: &[(&str, &[&str])] = &[
     ("bucket_size", &["0"]),
-    ("compression", &["zstd"]),
     ("enable_persistent_index", &["true", "false"]),
     ("fast_schema_evolution", &["true", "false"]),
     ("in_memory", &["false"]),
@@ -65,6 +64,7 @@ pub(super) async fn drop_database(fe: &Frontend, name: &Name, if_exists: bool) -
 pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, create: &CreateTable) -> Result<Outcome> {
     let (database, name) = writable(context, &create.table)?;
     let replication = replication(fe, &create.properties)?;
+    let warnings = compression(&create.properties)?.into_iter().collect();
     let schema = schema(create)?;
     let distribution = distribution(fe, create, &schema)?;
     let partition_column = create.partition_by.as_ref().map(|by| by.column.clone());
@@ -113,7 +113,7 @@ pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, crea
             draft.add_table(table)
         })
         .await?;
-    Ok(Outcome::done())
+    Ok(Outcome::Done { affected: 0, info: String::new(), warnings })
 }
 
 fn empty_partition(
@@ -131,8 +131,26 @@ fn empty_partition(
     Partition { id, name, range, version, changed: now, replication, tablets }
 }
 
+/// Checks StarRocks' `compression`. Returns what to warn of: files are Parquet with zstd, whatever is asked for.
+fn compression(properties: &Properties) -> Result<Option<String>> {
+    const KNOWN: [&str; 6] = ["zstd", "lz4", "lz4_frame", "snappy", "zlib", "gzip"];
+    let Some(asked) = properties.get("compression") else { return Ok(None) };
+    let lower = asked.trim().to_lowercase();
+    let (method, level) = match lower.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        Some((method, level)) => (method, Some(level)),
+        None => (lower.as_str(), None),
+    };
+    let level_fits =
+        level.is_none_or(|level| method == "zstd" && level.parse().is_ok_and(|level| (1..=22).contains(&level)));
+    if !KNOWN.contains(&method) || !level_fits {
+        return Err(Error::Analysis(format!("unknown compression type: '{asked}'; known are {}", KNOWN.join(", "))));
+    }
+    Ok((lower != "zstd").then(|| format!("compression = '{asked}' has no effect: files are compressed with zstd")))
+}
+
 fn replication(fe: &Frontend, properties: &Properties) -> Result<u32> {
-    for (key, value) in properties.iter().filter(|(key, _)| *key != "replication_num") {
+    let read_elsewhere = ["replication_num", "compression"];
+    for (key, value) in properties.iter().filter(|(key, _)| !read_elsewhere.contains(&key.as_str())) {
         let Some((_, values)) = WITHOUT_MEANING.iter().find(|(known, _)| known == key) else {
             return Err(Error::Analysis(format!("Unknown properties: [{key}]")));
         };

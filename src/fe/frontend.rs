@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
+use sqlparser::ast::Query;
 
 use super::repository::Health;
 use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, repository, show};
@@ -10,9 +11,9 @@ use crate::clock::Clock;
 use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::job::Jobs;
-use crate::query::Engine;
+use crate::query::{Engine, ResultColumn};
 use crate::rpc::fleet::Fleet;
-use crate::sql::{Parsed, Statement, TableName};
+use crate::sql::{self, Parsed, Statement, TableName};
 use crate::types::{Name, Timestamp};
 
 /// The FE: everything that statements need, put together once.
@@ -118,13 +119,17 @@ pub struct Service(pub Arc<Frontend>);
 #[async_trait]
 impl Executor for Service {
     async fn run(&self, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
-        let (fe, context, parsed) = (self.0.clone(), context.clone(), parsed.clone());
-        let reads = matches!(parsed.statement, Statement::Query(_) | Statement::Show(_));
-        if reads {
-            return run(&fe, &context, &parsed).await;
+        if matches!(parsed.statement, Statement::Query(_) | Statement::Show(_)) {
+            return run(&self.0, context, parsed).await;
         }
+        let (fe, context) = (self.0.clone(), context.clone());
+        let parsed = sql::aside(parsed.text.len(), || parsed.clone());
         let work = tokio::spawn(async move { run(&fe, &context, &parsed).await });
         work.await.map_err(|err| Error::internal(format_args!("a statement ended badly: {err}")))?
+    }
+
+    async fn describe(&self, context: &StatementContext, query: &Query, text: &str) -> Result<Vec<ResultColumn>> {
+        reading::columns(&self.0, context, query, text).await
     }
 }
 

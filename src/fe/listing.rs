@@ -98,7 +98,7 @@ impl Listing {
 }
 
 /// MySQL's LIKE: `%`, `_`, `\` before either, letter case ignored.
-fn like(text: &str, pattern: &str) -> bool {
+pub(super) fn like(text: &str, pattern: &str) -> bool {
     let text: Vec<char> = text.to_lowercase().chars().collect();
     let pattern: Vec<char> = pattern.to_lowercase().chars().collect();
     let (mut t, mut p) = (0, 0);

@@ -27,7 +27,7 @@ use crate::clock::crash_point;
 use crate::error::{Error, Misfit, Result};
 use crate::query::{ResultColumn, RowSet};
 use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
-use crate::sql::{Insert, files_call};
+use crate::sql::{self, Insert, files_call};
 use crate::types::{
     BackendId, Column, ColumnType, Datum, Entity, Kind, Name, PartitionId, RowsetFile, TabletId, WriteId, bucket_of,
 };
@@ -60,10 +60,10 @@ pub(super) async fn insert(
     {
         return Err(Misfit::Count.error(format!("Column count doesn't match value count at row {}", row + 1)));
     }
-    let rows = match literal_rows(&insert.source, &table, &targets) {
+    let rows = match sql::aside(text.len(), || literal_rows(&insert.source, &table, &targets)) {
         Some(rows) => rows,
         None => {
-            let query = as_load(&insert.source, &table, &targets);
+            let query = sql::aside(text.len(), || as_load(&insert.source, &table, &targets));
             reading::rows(fe, context, &query, text).await?
         }
     };
@@ -90,7 +90,7 @@ pub(super) async fn insert(
     match committed {
         Ok(affected) => {
             let info = format!("{{'label':'insert_{write}', 'status':'VISIBLE', 'txnId':'{write}'}}");
-            Ok(Outcome::Done { affected, info })
+            Ok(Outcome::Done { affected, info, warnings: Vec::new() })
         }
         Err(err) => {
             fe.catalog

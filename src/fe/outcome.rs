@@ -9,6 +9,8 @@ pub enum Outcome {
         affected: u64,
         /// What a client shows about it; often empty.
         info: String,
+        /// What SHOW WARNINGS tells about it.
+        warnings: Vec<String>,
     },
     /// It has rows.
     Rows(RowSet),
@@ -17,6 +19,6 @@ pub enum Outcome {
 impl Outcome {
     /// Done, and nothing to say about it.
     pub fn done() -> Self {
-        Self::Done { affected: 0, info: String::new() }
+        Self::Done { affected: 0, info: String::new(), warnings: Vec::new() }
     }
 }

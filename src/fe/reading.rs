@@ -13,7 +13,7 @@ use super::{Outcome, StatementContext, information_schema};
 use crate::catalog::{self, Image};
 use crate::error::{Error, Result};
 use crate::query::{
-    PartitionView, QueryContext, RowSet, ScanRequest, Table, TableView, Tables, TabletView, VariableScope,
+    PartitionView, QueryContext, ResultColumn, RowSet, ScanRequest, Table, TableView, Tables, TabletView, VariableScope,
 };
 use crate::rpc::fleet::Fleet;
 use crate::rpc::message::ScanTicket;
@@ -33,12 +33,34 @@ pub(super) async fn query(
 
 /// The rows of a query, over the catalog as it is now.
 pub(super) async fn rows(fe: &Arc<Frontend>, context: &StatementContext, query: &Query, text: &str) -> Result<RowSet> {
+    let tables = Arc::new(Reading { fe: fe.clone(), image: fe.read() });
+    asked(fe, context, async |asked| fe.engine.query(tables, asked, query, text).await).await
+}
+
+/// The columns that the rows of a query would have.
+pub(super) async fn columns(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    query: &Query,
+    text: &str,
+) -> Result<Vec<ResultColumn>> {
+    let tables = Arc::new(Reading { fe: fe.clone(), image: fe.read() });
+    asked(fe, context, async |asked| fe.engine.describe(tables, asked, query, text).await).await
+}
+
+/// Does something with what a query may know of its session.
+async fn asked<T>(
+    fe: &Frontend,
+    context: &StatementContext,
+    work: impl AsyncFnOnce(&QueryContext<'_>) -> Result<T>,
+) -> Result<T> {
     let variable = |scope, name: &str| match scope {
         VariableScope::Session => context.variables.get(name).ok(),
         VariableScope::Global => context.global_variables.get(name).ok(),
         VariableScope::User => context.user_variables.get(&name.to_lowercase()).cloned(),
     };
     let user = context.user_at_host();
+    let zone = context.variables.get("time_zone")?.to_string();
     let asked = QueryContext {
         database: context.database.as_deref(),
         user: &user,
@@ -46,10 +68,10 @@ pub(super) async fn rows(fe: &Arc<Frontend>, context: &StatementContext, query: 
         version: SERVER_VERSION,
         product_version: env!("CARGO_PKG_VERSION"),
         now: fe.clock.now(),
+        zone: &zone,
         variable: &variable,
     };
-    let tables = Arc::new(Reading { fe: fe.clone(), image: fe.read() });
-    fe.engine.query(tables, &asked, query, text).await
+    work(&asked).await
 }
 
 /// What one query reads: one image, which it keeps until its last row.

@@ -40,11 +40,13 @@ use super::ProcessEntry;
 use super::ProcessList;
 use super::ROOT;
 use super::Variables;
+use super::listing::like;
 use super::variables::of_scope;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::error::Result;
+use crate::query::ResultColumn;
 use crate::query::RowSet;
 use crate::sql;
 use crate::sql::Assignment;
@@ -80,6 +82,9 @@ pub trait Executor: Send + Sync {
     /// Runs one statement. The call is dropped at any await when the client is killed or gone: what must not be left
     /// half done goes to a task of its own. So is the stream of rows.
     async fn run(&self, context: &StatementContext, statement: &Parsed) -> Result<Outcome>;
+
+    /// The columns that a query's result would have. Spans in it count from the beginning of `text`.
+    async fn describe(&self, context: &StatementContext, query: &Query, text: &str) -> Result<Vec<ResultColumn>>;
 }
 
 /// What a statement may know of the session it is in.
@@ -156,7 +161,7 @@ impl Sessions {
             prepared: HashMap::new(),
             prepared_by_name: HashMap::new(),
             last_statement_id: 0,
-            last_error: None,
+            diagnostics: Vec::new(),
             shared: self.clone(),
         }
     }
@@ -165,6 +170,16 @@ impl Sessions {
     pub fn uptime_and_connections(&self) -> (i64, usize) {
         ((self.clock.now().0 - self.started.0) / 1000, self.processes.all().len())
     }
+}
+
+/// The number of all warnings: MySQL's "not supported".
+const WARNING: u16 = 1235;
+
+/// A row of SHOW WARNINGS.
+struct Diagnostic {
+    level: &'static str,
+    number: u16,
+    message: String,
 }
 
 /// One client's connection.
@@ -178,8 +193,8 @@ pub struct Session {
     prepared: HashMap<u32, Arc<Parsed>>,
     prepared_by_name: HashMap<String, Arc<Parsed>>,
     last_statement_id: u32,
-    /// Number and text of the last statement's error.
-    last_error: Option<(u16, String)>,
+    /// What SHOW WARNINGS tells of the last statement.
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl Session {
@@ -204,7 +219,7 @@ impl Session {
         self.user_variables = OrdMap::new();
         self.prepared.clear();
         self.prepared_by_name.clear();
-        self.last_error = None;
+        self.diagnostics.clear();
     }
 
     /// Forgets everything and belongs to another user: COM_CHANGE_USER.
@@ -235,9 +250,9 @@ impl Session {
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
             _ => "",
         };
-        let cancel = self.entry.process.begin(sql::mask_secrets(&parsed.text), left);
+        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || sql::mask_secrets(&parsed.text)), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
-            self.last_error = None;
+            self.diagnostics.clear();
         }
         let work = AssertUnwindSafe(self.dispatch(parsed, &cancel)).catch_unwind();
         let outcome = tokio::select! {
@@ -245,6 +260,10 @@ impl Session {
             () = cancel.cancelled() => return Err(interrupted(left)),
             outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
         };
+        if let Outcome::Done { warnings, .. } = &outcome {
+            let warning = |message: &String| Diagnostic { level: "Warning", number: WARNING, message: message.clone() };
+            self.diagnostics.extend(warnings.iter().map(warning));
+        }
         Ok(match outcome {
             Outcome::Done { .. } => outcome,
             Outcome::Rows(rows) => {
@@ -264,7 +283,7 @@ impl Session {
 
     /// Keeps the error that a client was told, for SHOW WARNINGS.
     pub fn set_last_error(&mut self, number: u16, message: &str) {
-        self.last_error = Some((number, message.to_owned()));
+        self.diagnostics.push(Diagnostic { level: "Error", number, message: message.to_owned() });
     }
 
     /// Prepares a statement; returns its id and how many values it takes.
@@ -281,6 +300,46 @@ impl Session {
         self.last_statement_id = id;
         self.prepared.insert(id, Arc::new(parsed));
         Ok((id, params))
+    }
+
+    /// The columns that a prepared statement's result will have, as far as that is known: none if it has no result, and
+    /// none if they cannot be known before its values are. A column that depends on such a value may get another type.
+    pub async fn describe_prepared(&self, id: u32) -> Vec<ResultColumn> {
+        let Some(prepared) = self.prepared.get(&id) else { return Vec::new() };
+        let params = sql::placeholders(&prepared.statement);
+        // LIMIT takes no NULL.
+        for value in [Datum::Null, Datum::Int(0)] {
+            if let Ok(bound) = bind(prepared, &vec![value; params])
+                && let Ok(Ok(columns)) = AssertUnwindSafe(self.describe(&bound)).catch_unwind().await
+            {
+                return columns;
+            }
+        }
+        Vec::new()
+    }
+
+    /// The columns of a table whose names are like a pattern: COM_FIELD_LIST.
+    pub async fn fields(&self, table: &str, pattern: &str) -> Result<Vec<ResultColumn>> {
+        let query = sql::parse(&format!("SELECT * FROM `{}`", table.replace('`', "``")))?;
+        let query = query.first().ok_or_else(|| Error::internal("SELECT is no statement"))?;
+        let columns = self.describe(query).await?;
+        Ok(columns.into_iter().filter(|column| pattern.is_empty() || like(&column.name, pattern)).collect())
+    }
+
+    async fn describe(&self, parsed: &Parsed) -> Result<Vec<ResultColumn>> {
+        self.check_allowed(&parsed.statement)?;
+        let context = self.context(&CancellationToken::new());
+        match &parsed.statement {
+            Statement::Query(query) => self.shared.executor.describe(&context, query, &parsed.text).await,
+            Statement::Show(show) => match self.show(show)? {
+                Some(listing) => Ok(listing.into_rows().columns),
+                None => match self.shared.executor.run(&context, parsed).await? {
+                    Outcome::Rows(rows) => Ok(rows.columns),
+                    Outcome::Done { .. } => Ok(Vec::new()),
+                },
+            },
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Runs a prepared statement; see [`Session::execute`].
@@ -326,9 +385,15 @@ impl Session {
 
     async fn dispatch(&mut self, parsed: &Parsed, cancel: &CancellationToken) -> Result<Outcome> {
         self.check_allowed(&parsed.statement)?;
+        if self.variables.flag("transaction_read_only") && changes_data(&parsed.statement) {
+            return Err(Error::ReadOnly);
+        }
         match &parsed.statement {
             Statement::Use(database) => self.use_database(database)?,
-            Statement::Set(assignments) => self.set(assignments, cancel).await?,
+            Statement::Set(assignments) => {
+                let warnings = self.set(assignments, cancel).await?;
+                return Ok(Outcome::Done { affected: 0, info: String::new(), warnings });
+            }
             Statement::Kill { connection, query_only } => self.kill(*connection, *query_only)?,
             Statement::CreateUser { user, if_not_exists, identified } => {
                 self.shared.accounts.create(user, *if_not_exists, identified.as_ref()).await?;
@@ -474,7 +539,7 @@ impl Session {
         if self.prepared.len() + self.prepared_by_name.len() >= MAX_PREPARED {
             return Err(Error::Refused(format!("Can't create more than {MAX_PREPARED} prepared statements")));
         }
-        let mut statements = sql::parse(text)?;
+        let mut statements = sql::aside(text.len(), || sql::parse(text))?;
         let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
             return Err(Error::Analysis("PREPARE takes exactly one statement".into()));
         };
@@ -487,7 +552,8 @@ impl Session {
     }
 
     /// All of a SET happens or nothing, but for passwords, which come last.
-    async fn set(&mut self, assignments: &[Assignment], cancel: &CancellationToken) -> Result<()> {
+    async fn set(&mut self, assignments: &[Assignment], cancel: &CancellationToken) -> Result<Vec<String>> {
+        let mut warnings: Vec<Option<String>> = Vec::new();
         let mut globals = (**self.shared.globals.load()).clone();
         let mut variables = self.variables.clone();
         let mut user_variables = self.user_variables.clone();
@@ -496,19 +562,20 @@ impl Session {
             match assignment {
                 Assignment::Variable { scope, name, value } => {
                     let value = self.evaluate(value, cancel).await?;
-                    self.scoped(scope, &mut variables, &mut globals)?.set(name, value.as_ref())?;
+                    warnings.push(self.scoped(scope, &mut variables, &mut globals)?.set(name, value.as_ref())?);
                 }
                 Assignment::UserVariable { name, value } => {
                     let value = self.evaluate(value, cancel).await?;
                     user_variables.insert(name.clone(), value.unwrap_or(Datum::Null));
                 }
                 Assignment::Names { charset, collation } => {
-                    variables.set_names(charset.as_deref(), collation.as_deref())?;
+                    warnings.push(variables.set_names(charset.as_deref(), collation.as_deref())?);
                 }
-                Assignment::CharacterSet(charset) => variables.set_names(charset.as_deref(), None)?,
+                Assignment::CharacterSet(charset) => warnings.push(variables.set_names(charset.as_deref(), None)?),
                 Assignment::TransactionIsolation { scope, level } => {
-                    self.scoped(scope, &mut variables, &mut globals)?
-                        .set("transaction_isolation", Some(&Datum::Text((*level).to_owned())))?;
+                    let scoped = self.scoped(scope, &mut variables, &mut globals)?;
+                    let level = Datum::Text((*level).to_owned());
+                    warnings.push(scoped.set("transaction_isolation", Some(&level))?);
                 }
                 Assignment::TransactionAccess { scope, read_only } => {
                     self.scoped(scope, &mut variables, &mut globals)?
@@ -538,7 +605,7 @@ impl Session {
         }
         self.variables = variables;
         self.user_variables = user_variables;
-        Ok(())
+        Ok(warnings.into_iter().flatten().collect())
     }
 
     /// The variables that an assignment may change.
@@ -595,8 +662,10 @@ impl Session {
             Show::Processlist { full } => self.show_processes(*full),
             Show::Warnings | Show::Errors => {
                 let mut listing = Listing::new(&["Level", "Code", "Message"]);
-                if let Some((number, message)) = &self.last_error {
-                    listing.row(["Error", &number.to_string(), message]);
+                for Diagnostic { level, number, message } in &self.diagnostics {
+                    if *show == Show::Warnings || *level == "Error" {
+                        listing.row([level, &number.to_string(), message]);
+                    }
                 }
                 listing
             }
@@ -740,6 +809,20 @@ impl Session {
         listing.row([&identity, &grant]);
         Ok(listing)
     }
+}
+
+/// Whether a statement changes what tables hold, or which there are.
+fn changes_data(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Insert(_)
+            | Statement::CreateDatabase { .. }
+            | Statement::DropDatabase { .. }
+            | Statement::CreateTable(_)
+            | Statement::DropTables { .. }
+            | Statement::Truncate { .. }
+            | Statement::Restore(_)
+    )
 }
 
 /// Whether a query reads FILES(…) anywhere.

@@ -6,6 +6,7 @@ use crate::sql::Scope;
 use crate::types::Datum;
 use crate::types::Entity;
 use crate::types::Kind as EntityKind;
+use crate::types::Zone;
 
 /// The version that clients are told: that of the MySQL whose protocol is spoken, and Holdfast's own.
 pub const SERVER_VERSION: &str = concat!("8.0.33-holdfast-", env!("CARGO_PKG_VERSION"));
@@ -25,74 +26,115 @@ enum Kind {
     Choice(&'static [&'static str]),
     /// A character set or NULL.
     Charset,
+    /// A list of modes that change nothing that is not so anyway.
+    SqlMode,
+    /// A time zone.
+    Zone,
+    /// Its default is how things are: it can be set to nothing else.
+    Constant,
     /// Known, and not to be set.
     Fixed,
 }
+
+/// The modes of `sql_mode` that drivers and dumps ask for. Those that would change what a text means are refused.
+const MODES: [&str; 14] = [
+    "",
+    "ERROR_FOR_DIVISION_BY_ZERO",
+    "IGNORE_SPACE",
+    "NO_AUTO_CREATE_USER",
+    "NO_AUTO_VALUE_ON_ZERO",
+    "NO_DIR_IN_CREATE",
+    "NO_ENGINE_SUBSTITUTION",
+    "NO_TABLE_OPTIONS",
+    "NO_ZERO_DATE",
+    "NO_ZERO_IN_DATE",
+    "ONLY_FULL_GROUP_BY",
+    "STRICT_ALL_TABLES",
+    "STRICT_TRANS_TABLES",
+    "TRADITIONAL",
+];
 
 #[derive(Debug)]
 struct Variable {
     name: &'static str,
     default: &'static str,
     kind: Kind,
+    /// Why another value than the default has no effect; empty if it has one, or nobody could miss it.
+    inert: &'static str,
 }
 
 const fn variable(name: &'static str, default: &'static str, kind: Kind) -> Variable {
-    Variable { name, default, kind }
+    Variable { name, default, kind, inert: "" }
+}
+
+const fn inert(name: &'static str, default: &'static str, kind: Kind, inert: &'static str) -> Variable {
+    Variable { name, default, kind, inert }
 }
 
 const ISOLATION: Kind = Kind::Choice(&["READ-UNCOMMITTED", "READ-COMMITTED", "REPEATABLE-READ", "SERIALIZABLE"]);
 const POSITIVE: Kind = Kind::Number(0, i64::MAX);
 
-/// What clients ask for and set when they connect, and Holdfast's own. Those that only say how other servers
-/// optimise, log or check are taken and shown again, and change nothing.
+const UTF8: &str = "text is UTF-8 in both directions";
+const BYTES: &str = "texts compare byte by byte";
+const ALONE: &str = "every statement commits by itself";
+
+/// What clients ask for and set when they connect, and Holdfast's own. Some are there because clients set them and go
+/// away if they cannot: these warn.
 const VARIABLES: &[Variable] = &[
-    variable("auto_increment_increment", "1", Kind::Number(1, 65535)),
-    variable("auto_increment_offset", "1", Kind::Number(1, 65535)),
-    variable("autocommit", "ON", Kind::Flag),
-    variable("character_set_client", "utf8mb4", Kind::Charset),
-    variable("character_set_connection", "utf8mb4", Kind::Charset),
-    variable("character_set_database", "utf8mb4", Kind::Charset),
-    variable("character_set_filesystem", "utf8mb4", Kind::Charset),
-    variable("character_set_results", "utf8mb4", Kind::Charset),
-    variable("character_set_server", "utf8mb4", Kind::Charset),
+    variable("auto_increment_increment", "1", Kind::Constant),
+    variable("auto_increment_offset", "1", Kind::Constant),
+    inert("autocommit", "ON", Kind::Flag, ALONE),
+    inert("character_set_client", "utf8mb4", Kind::Charset, UTF8),
+    inert("character_set_connection", "utf8mb4", Kind::Charset, UTF8),
+    inert("character_set_database", "utf8mb4", Kind::Charset, UTF8),
+    inert("character_set_filesystem", "utf8mb4", Kind::Charset, UTF8),
+    inert("character_set_results", "utf8mb4", Kind::Charset, UTF8),
+    inert("character_set_server", "utf8mb4", Kind::Charset, UTF8),
     variable("character_set_system", "utf8mb3", Kind::Fixed),
-    variable("collation_connection", "utf8mb4_general_ci", Kind::Text),
-    variable("collation_database", "utf8mb4_general_ci", Kind::Text),
-    variable("collation_server", "utf8mb4_general_ci", Kind::Text),
-    variable("default_storage_engine", "OLAP", Kind::Text),
+    inert("collation_connection", "utf8mb4_general_ci", Kind::Text, BYTES),
+    inert("collation_database", "utf8mb4_general_ci", Kind::Text, BYTES),
+    inert("collation_server", "utf8mb4_general_ci", Kind::Text, BYTES),
+    inert("default_storage_engine", "OLAP", Kind::Text, "all tables are OLAP"),
     variable("foreign_key_checks", "ON", Kind::Flag),
-    variable("group_concat_max_len", "1024", POSITIVE),
+    inert("group_concat_max_len", "1024", POSITIVE, "GROUP_CONCAT is never cut"),
     variable("have_openssl", "YES", Kind::Fixed),
     variable("have_profiling", "NO", Kind::Fixed),
     variable("have_query_cache", "NO", Kind::Fixed),
     variable("have_ssl", "YES", Kind::Fixed),
+    variable("identity", "0", Kind::Fixed),
     variable("init_connect", "", Kind::Fixed),
-    variable("interactive_timeout", "28800", POSITIVE),
+    inert("interactive_timeout", "28800", POSITIVE, "wait_timeout is for all clients"),
+    variable("last_insert_id", "0", Kind::Fixed),
     variable("license", "Apache License 2.0", Kind::Fixed),
     variable("log_bin", "OFF", Kind::Fixed),
     variable("lower_case_file_system", "OFF", Kind::Fixed),
     variable("lower_case_table_names", "0", Kind::Fixed),
     variable("max_allowed_packet", "67108864", Kind::Fixed),
-    variable("max_join_size", "9223372036854775807", POSITIVE),
-    variable("net_buffer_length", "16384", POSITIVE),
-    variable("net_read_timeout", "60", POSITIVE),
-    variable("net_write_timeout", "60", POSITIVE),
+    inert("max_join_size", "9223372036854775807", POSITIVE, "no query is refused for its size"),
+    inert("net_buffer_length", "16384", POSITIVE, "buffers are as large as they must be"),
+    inert("net_read_timeout", "60", POSITIVE, "wait_timeout is what counts"),
+    variable("net_write_timeout", "60", Kind::Number(1, 31_536_000)),
     variable("performance_schema", "OFF", Kind::Fixed),
-    variable("profiling", "OFF", Kind::Flag),
+    variable("profiling", "OFF", Kind::Constant),
     variable("protocol_version", "10", Kind::Fixed),
     variable("query_cache_size", "0", Kind::Fixed),
     variable("query_cache_type", "OFF", Kind::Fixed),
     variable("read_only", "OFF", Kind::Fixed),
-    variable("sql_auto_is_null", "OFF", Kind::Flag),
-    variable("sql_mode", "ONLY_FULL_GROUP_BY", Kind::Text),
+    variable("sql_auto_is_null", "OFF", Kind::Constant),
+    inert(
+        "sql_mode",
+        "ONLY_FULL_GROUP_BY",
+        Kind::SqlMode,
+        "statements are read, and values checked, the same way in every mode",
+    ),
     variable("sql_notes", "ON", Kind::Flag),
-    variable("sql_quote_show_create", "ON", Kind::Flag),
+    variable("sql_quote_show_create", "ON", Kind::Constant),
     variable("sql_safe_updates", "OFF", Kind::Flag),
     variable("sql_select_limit", "9223372036854775807", POSITIVE),
-    variable("sql_warnings", "OFF", Kind::Flag),
+    variable("sql_warnings", "OFF", Kind::Constant),
     variable("system_time_zone", "", Kind::Fixed),
-    variable("time_zone", "SYSTEM", Kind::Text),
-    variable("transaction_isolation", "REPEATABLE-READ", ISOLATION),
+    variable("time_zone", "SYSTEM", Kind::Zone),
+    inert("transaction_isolation", "REPEATABLE-READ", ISOLATION, ALONE),
     variable("transaction_read_only", "OFF", Kind::Flag),
     variable("unique_checks", "ON", Kind::Flag),
     variable("version", SERVER_VERSION, Kind::Fixed),
@@ -142,12 +184,12 @@ impl Variables {
         Ok(match variable.kind {
             Kind::Flag => Datum::Int(i64::from(text == "ON")),
             Kind::Number(..) => Datum::Int(text.parse().unwrap_or_default()),
-            Kind::Fixed => match text {
+            Kind::Fixed | Kind::Constant => match text {
                 "ON" => Datum::Int(1),
                 "OFF" => Datum::Int(0),
                 _ => text.parse().map_or_else(|_| Datum::Text(text.to_owned()), Datum::Int),
             },
-            Kind::Text | Kind::Choice(_) | Kind::Charset => Datum::Text(text.to_owned()),
+            Kind::Text | Kind::Choice(_) | Kind::Charset | Kind::SqlMode | Kind::Zone => Datum::Text(text.to_owned()),
         })
     }
 
@@ -164,8 +206,8 @@ impl Variables {
         }
     }
 
-    /// Sets a variable; `None` is its default.
-    pub fn set(&mut self, name: &str, value: Option<&Datum>) -> Result<()> {
+    /// Sets a variable; `None` is its default. Returns what to warn of.
+    pub fn set(&mut self, name: &str, value: Option<&Datum>) -> Result<Option<String>> {
         let variable = find(name)?;
         let wrong = |reason: String| Error::WrongValue { variable: variable.name.to_owned(), reason };
         if variable.kind == Kind::Fixed {
@@ -173,7 +215,7 @@ impl Variables {
         }
         let Some(value) = value else {
             self.set.remove(variable.name);
-            return Ok(());
+            return Ok(None);
         };
         let text = value.text(crate::types::ColumnType::String);
         let refused = || wrong(format!("can't be set to the value of '{value}'"));
@@ -183,14 +225,15 @@ impl Variables {
                 return Err(refused());
             }
             self.set.insert(variable.name, None);
-            return Ok(());
+            return Ok(None);
         };
         let text = match variable.kind {
-            Kind::Flag => match text.to_ascii_lowercase().as_str() {
-                "1" | "on" | "true" => "ON".to_owned(),
-                "0" | "off" | "false" => "OFF".to_owned(),
-                _ => return Err(refused()),
-            },
+            Kind::Flag => flag(&text).ok_or_else(refused)?.to_owned(),
+            Kind::Constant => {
+                let same = text == variable.default || flag(&text) == Some(variable.default);
+                let reason = || format!("can only be {}", variable.default);
+                if same { variable.default.to_owned() } else { return Err(wrong(reason())) }
+            }
             Kind::Number(low, high) => {
                 // MySQL's largest number does not fit, and means the same as ours.
                 let number: i128 = text.trim().parse().map_err(|_| refused())?;
@@ -202,22 +245,39 @@ impl Variables {
                 (*choice.ok_or_else(refused)?).to_owned()
             }
             Kind::Charset => known_charset(&text).ok_or_else(refused)?.to_owned(),
+            Kind::SqlMode => {
+                let text = text.to_ascii_uppercase();
+                if let Some(mode) = text.split(',').map(str::trim).find(|mode| !MODES.contains(mode)) {
+                    return Err(wrong(format!("can't have the mode '{mode}'")));
+                }
+                text
+            }
+            Kind::Zone => match Zone::parse(&text) {
+                Ok(_) => text,
+                Err(_) => return Err(refused()),
+            },
             Kind::Fixed => return Err(refused()),
         };
+        // The other names of UTF-8 say nothing else, and `binary` is no conversion.
+        let utf8 = variable.kind == Kind::Charset && matches!(&*text, "utf8" | "utf8mb3" | "binary");
+        let warns = !variable.inert.is_empty() && text != variable.default && !utf8;
+        let warning = warns.then(|| format!("{} = '{text}' has no effect: {}", variable.name, variable.inert));
         self.set.insert(variable.name, Some(text));
-        Ok(())
+        Ok(warning)
     }
 
     /// SET NAMES. Without a character set, the default one.
-    pub fn set_names(&mut self, charset: Option<&str>, collation: Option<&str>) -> Result<()> {
+    pub fn set_names(&mut self, charset: Option<&str>, collation: Option<&str>) -> Result<Option<String>> {
         let charset = known_charset(charset.unwrap_or("utf8mb4")).ok_or_else(|| {
             let reason = format!("can't be set to the value of '{}'", charset.unwrap_or_default());
             Error::WrongValue { variable: "character_set_client".to_owned(), reason }
         })?;
         let value = Datum::Text(charset.to_owned());
+        let mut warning = None;
         for name in ["character_set_client", "character_set_connection", "character_set_results"] {
-            self.set(name, Some(&value))?;
+            warning = self.set(name, Some(&value))?;
         }
+        let named = collation.is_some();
         let collation = match collation {
             Some(collation) => collation.to_owned(),
             None if charset == "binary" => "binary".to_owned(),
@@ -225,7 +285,8 @@ impl Variables {
             None if charset == "gbk" => "gbk_chinese_ci".to_owned(),
             None => format!("{charset}_general_ci"),
         };
-        self.set("collation_connection", Some(&Datum::Text(collation)))
+        let of_collation = self.set("collation_connection", Some(&Datum::Text(collation)))?;
+        Ok(warning.or(of_collation.filter(|_| named)))
     }
 
     /// All variables with their values as SHOW VARIABLES has them, by name.
@@ -235,6 +296,14 @@ impl Variables {
 
     fn text(&self, variable: &Variable) -> Option<&str> {
         self.set.get(variable.name).map_or(Some(variable.default), Option::as_deref)
+    }
+}
+
+fn flag(text: &str) -> Option<&'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "true" => Some("ON"),
+        "0" | "off" | "false" => Some("OFF"),
+        _ => None,
     }
 }
 

@@ -64,6 +64,16 @@ pub fn definitions(columns: &[ResultColumn]) -> Vec<Vec<u8>> {
     columns.iter().map(definition).collect()
 }
 
+/// The same as COM_FIELD_LIST answers them, with a default, which is NULL.
+pub fn field_definitions(columns: &[ResultColumn]) -> Vec<Vec<u8>> {
+    let field = |column| {
+        let mut packet = definition(column);
+        packet.push(0xfb);
+        packet
+    };
+    columns.iter().map(field).collect()
+}
+
 fn definition(column: &ResultColumn) -> Vec<u8> {
     let form = Form::of(column.ty);
     let mut packet = Vec::new();

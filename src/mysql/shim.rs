@@ -100,10 +100,7 @@ impl Shim<'_> {
     }
 
     async fn query<W: AsyncWrite + Send + Unpin>(&mut self, text: &str, mut results: Results<'_, W>) -> io::Result<()> {
-        let statements = match sql::parse(text) {
-            Ok(statements) => statements,
-            Err(error) => return self.fail(results, &Fault::from(&error)).await,
-        };
+        let statements = sql::aside(text.len(), || sql::parse_each(text));
         if statements.len() > 1 && !self.multi_statements {
             let error = Error::Syntax {
                 line: 0,
@@ -119,14 +116,46 @@ impl Shim<'_> {
             return self.ok(results).await;
         }
         let last = statements.len() - 1;
-        for (i, parsed) in statements.iter().enumerate() {
-            let outcome = while_there(self.socket, self.session.execute(parsed)).await?;
+        for (i, parsed) in statements.into_iter().enumerate() {
+            let outcome = match parsed {
+                Ok(parsed) => {
+                    let outcome = while_there(self.socket, self.session.execute(&parsed)).await?;
+                    sql::aside(parsed.text.len(), || drop(parsed));
+                    outcome
+                }
+                Err(error) => Err(error),
+            };
             match self.answer(outcome, results, i < last).await? {
                 Some(writer) => results = writer,
                 None => return Ok(()),
             }
         }
         results.writer.no_more_results().await
+    }
+
+    async fn fields<W: AsyncWrite + Send + Unpin>(
+        &mut self,
+        table: &str,
+        pattern: &str,
+        results: Results<'_, W>,
+    ) -> io::Result<()> {
+        let columns = while_there(self.socket, self.session.fields(table, pattern)).await?;
+        match columns.and_then(|columns| encode::stand_ins(columns.len()).map(|stand_ins| (columns, stand_ins))) {
+            Ok((columns, _)) if columns.is_empty() => {
+                self.desk.replace_next(false, self.eof());
+                self.ok(results).await
+            }
+            Ok((columns, stand_ins)) => {
+                self.desk.announce_fields(encode::field_definitions(&columns));
+                results.writer.start(stand_ins).await?.finish().await
+            }
+            Err(error) => self.fail(results, &Fault::from(&error)).await,
+        }
+    }
+
+    fn eof(&self) -> Vec<u8> {
+        let status = shown(self.session).0.to_le_bytes();
+        vec![0xfe, 0, 0, status[0], status[1]]
     }
 
     /// Writes what a statement came to. `None` after an error, which is the last answer to a command.
@@ -139,9 +168,10 @@ impl Shim<'_> {
         let (status, wait_timeout) = shown(self.session);
         self.desk.set_session(status, wait_timeout);
         match outcome {
-            Ok(Outcome::Done { affected, info }) => {
+            Ok(Outcome::Done { affected, info, warnings }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };
-                let ok = OkResponse { affected_rows: affected, info, status_flags, ..OkResponse::default() };
+                let warnings = u16::try_from(warnings.len()).unwrap_or(u16::MAX);
+                let ok = OkResponse { affected_rows: affected, info, status_flags, warnings, ..OkResponse::default() };
                 let writer = results.writer.complete_one(ok).await?;
                 Ok(Some(Results { writer, open_end: true }))
             }
@@ -198,6 +228,7 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
         let results = Results { writer: results, open_end: false };
         let answer = match self.desk.take_command() {
             Some(Command::Query(text)) => self.query(&text, results).await,
+            Some(Command::FieldList(table, pattern)) => self.fields(&table, &pattern, results).await,
             Some(Command::Refuse(fault)) => self.fail(results, &fault).await,
             Some(Command::Statistics) => {
                 self.desk.replace_next(false, self.session.statistics().into_bytes());
@@ -206,8 +237,7 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
             Some(Command::MultiStatements(allowed)) => {
                 self.multi_statements = allowed;
                 // MySQL answers this one with an EOF.
-                let status = shown(self.session).0.to_le_bytes();
-                self.desk.replace_next(false, vec![0xfe, 0, 0, status[0], status[1]]);
+                self.desk.replace_next(false, self.eof());
                 self.ok(results).await
             }
             Some(Command::Kill(connection)) => match self.session.kill(connection.into(), false) {
@@ -244,15 +274,16 @@ impl<W: AsyncWrite + Send + Unpin> AsyncMysqlShim<W> for Shim<'_> {
         };
         match prepared {
             Ok((id, params)) => {
-                // What a result's columns are is said when it is executed.
+                let columns = while_there(self.socket, self.session.describe_prepared(id)).await?;
+                let stand_ins = encode::stand_ins(columns.len()).unwrap_or_default();
                 let param = Column {
                     table: String::new(),
                     column: "?".into(),
                     coltype: ColumnType::MYSQL_TYPE_VAR_STRING,
                     colflags: ColumnFlags::empty(),
                 };
-                self.desk.announce_prepared(id, params);
-                writer.reply(id, &vec![param; params], &[]).await
+                self.desk.announce_prepared(id, params, encode::definitions(&columns[..stand_ins.len()]));
+                writer.reply(id, &vec![param; params], stand_ins).await
             }
             Err(error) => {
                 self.announce(&Fault::from(&error), false);

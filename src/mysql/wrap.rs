@@ -56,6 +56,7 @@ pub const MORE_RESULTS: u16 = 8;
 const COM_QUIT: u8 = 0x01;
 const COM_INIT_DB: u8 = 0x02;
 const COM_QUERY: u8 = 0x03;
+const COM_FIELD_LIST: u8 = 0x04;
 const COM_STATISTICS: u8 = 0x09;
 const COM_PROCESS_KILL: u8 = 0x0c;
 const COM_PING: u8 = 0x0e;
@@ -76,6 +77,8 @@ pub enum Command {
     Query(String),
     /// COM_INIT_DB.
     InitDb(String),
+    /// COM_FIELD_LIST: a table, and a pattern of column names.
+    FieldList(String, String),
     /// COM_STMT_PREPARE.
     Prepare(String),
     /// COM_STMT_EXECUTE of a statement that exists.
@@ -116,6 +119,8 @@ enum Edit {
     Replace(Vec<u8>),
     /// It is the EOF behind column definitions: rows follow.
     Rows,
+    /// It is not sent.
+    Drop,
 }
 
 /// A prepared statement, as far as its packets go.
@@ -198,11 +203,26 @@ impl Desk {
         state.edits.push_back(Edit::Rows);
     }
 
-    /// The crate is about to write the answer to a prepare.
-    pub fn announce_prepared(&self, id: u32, params: usize) {
+    /// The crate is about to write the answer to a prepare: its head, then the parameters and these columns, with an EOF
+    /// behind either if there are any.
+    pub fn announce_prepared(&self, id: u32, params: usize, definitions: Vec<Vec<u8>>) {
         let mut state = self.lock();
         state.statements.insert(id, Prepared { params, ..Prepared::default() });
         state.edits.push_back(Edit::Keep);
+        if !definitions.is_empty() {
+            if params > 0 {
+                state.edits.extend((0..params).map(|_| Edit::Keep).chain([Edit::End]));
+            }
+            state.edits.extend(definitions.into_iter().map(Edit::Replace));
+        }
+    }
+
+    /// The crate is about to write a result without rows of which only the column definitions are wanted.
+    pub fn announce_fields(&self, definitions: Vec<Vec<u8>>) {
+        let mut state = self.lock();
+        state.edits.push_back(Edit::Drop);
+        state.edits.extend(definitions.into_iter().map(Edit::Replace));
+        state.edits.extend([Edit::End, Edit::Drop]);
     }
 
     /// A row has been written to its end.
@@ -233,6 +253,16 @@ impl State {
             COM_QUIT | COM_PING => Some(vec![*code]),
             COM_INIT_DB => self.ask_text(*code, content, "the database name", Command::InitDb),
             COM_QUERY => self.ask_text(*code, content, "the query", Command::Query),
+            COM_FIELD_LIST => {
+                let (table, pattern) =
+                    content.split_at(content.iter().position(|byte| *byte == 0).unwrap_or(content.len()));
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec());
+                let command = match (text(table), text(pattern.strip_prefix(b"\0").unwrap_or(b""))) {
+                    (Ok(table), Ok(pattern)) => Command::FieldList(table, pattern),
+                    _ => Command::Refuse(Fault::not_utf8("the table name")),
+                };
+                self.ask(COM_QUERY, command)
+            }
             COM_STMT_PREPARE => self.ask_text(*code, content, "the query", Command::Prepare),
             COM_STMT_EXECUTE => {
                 let id = fields.u32();
@@ -364,7 +394,7 @@ impl State {
                 self.in_rows &= packet.first() != Some(&0xff);
                 Some(packet)
             }
-            Some(Edit::Keep) => None,
+            Some(Edit::Keep | Edit::Drop) => None,
             Some(Edit::Rows) => {
                 let eof = self.eof(payload);
                 self.in_rows = true;
@@ -586,6 +616,10 @@ impl<'a> ReplyWriter<'a> {
             return;
         }
         let mut state = self.desk.lock();
+        if matches!(state.edits.front(), Some(Edit::Drop)) {
+            state.edits.pop_front();
+            return;
+        }
         let mut send = |state: &mut State, payload: &[u8]| {
             self.output.frame(state.sequence, payload);
             state.sequence = state.sequence.wrapping_add(1);

@@ -11,7 +11,7 @@ use arrow::compute::kernels::numeric;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
-use chrono::{DateTime, Datelike, Local, Months, NaiveDate, NaiveDateTime, TimeZone, Timelike, Weekday};
+use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Timelike, Weekday};
 use datafusion::common::{DataFusionError, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 };
 
 use super::types::column_type;
-use crate::types::{ColumnType, Datum};
+use crate::types::{ColumnType, Datum, Zone};
 
 type Result<T, E = DataFusionError> = std::result::Result<T, E>;
 
@@ -130,9 +130,9 @@ functions! {
     ["date_trunc"] (Text Time) 2..2, TIME, false, |a| truncate_time(text(a, 0), time(a, 1));
     ["date_format"] (Time Text) 2..2, TEXT, false, |a| date_format(time(a, 0), text(a, 1));
     ["str_to_date"] (Text Text) 2..2, TIME, false, |a| str_to_date(text(a, 0), text(a, 1));
-    ["unix_timestamp"] (Time) 1..1, INT, false, |a| Ok(unix_timestamp(time(a, 0)));
-    ["from_unixtime"] (Int Text) 1..2, TEXT, false,
-        |a| from_unixtime(number(a, 0), if a.len() > 1 { text(a, 1) } else { "%Y-%m-%d %H:%i:%s" });
+    // The last argument is the session's time zone.
+    ["unix_timestamp"] (Time Text) 2..2, INT, false, |a| unix_timestamp(time(a, 0), zone(a, 1)?);
+    ["from_unixtime"] (Int Text Text) 3..3, TEXT, false, |a| from_unixtime(number(a, 0), text(a, 1), zone(a, 2)?);
     ["__add_days"] (Any Int Text) 3..3, Returns::Day, false, |a| add_days(&a[0], number(a, 1), text(a, 2));
     ["__add_time"] (Time Int Text) 3..3, TIME, false, |a| add_time(time(a, 0), number(a, 1), text(a, 2));
 
@@ -729,13 +729,17 @@ fn in_range(time: &NaiveDateTime) -> bool {
     (0..=9999).contains(&time.year())
 }
 
-fn unix_timestamp(time: NaiveDateTime) -> Datum {
-    Local.from_local_datetime(&time).earliest().map_or(Datum::Int(0), |time| Datum::Int(time.timestamp().max(0)))
+fn zone(args: &[Datum], at: usize) -> Result<Zone, String> {
+    Zone::parse(text(args, at)).map_err(|err| err.to_string())
 }
 
-fn from_unixtime(seconds: i64, format: &str) -> Result<Datum, String> {
+fn unix_timestamp(time: NaiveDateTime, zone: Zone) -> Result<Datum, String> {
+    Ok(Datum::Int(zone.instant(time).map_or(0, |time| time.timestamp().max(0))))
+}
+
+fn from_unixtime(seconds: i64, format: &str, zone: Zone) -> Result<Datum, String> {
     match DateTime::from_timestamp(seconds, 0) {
-        Some(time) if seconds >= 0 => date_format(time.with_timezone(&Local).naive_local(), format),
+        Some(time) if seconds >= 0 => date_format(zone.local(time), format),
         _ => Ok(Datum::Null),
     }
 }

@@ -20,21 +20,24 @@ mod virtual_table;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use datafusion::common::TableReference;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::TableSource;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use sqlparser::ast::{Query, Statement};
+use tokio::runtime::Handle;
 
 pub use rows::{Origin, ResultColumn, RowSet};
 pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
 
 use crate::error::{Error, Result};
+use crate::sql;
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
 use planner::{Functions, Names, common_types};
@@ -64,6 +67,8 @@ pub struct QueryContext<'a> {
     pub product_version: &'a str,
     /// When the statement began: the same instant wherever it asks.
     pub now: Timestamp,
+    /// Where the session's clock hangs, as `time_zone` has it.
+    pub zone: &'a str,
     /// The value of a variable, by its name as it is written; `None` if there is none.
     pub variable: &'a (dyn Fn(VariableScope, &str) -> Option<Datum> + Sync),
 }
@@ -114,26 +119,62 @@ impl Engine {
         query: &Query,
         text: &str,
     ) -> Result<RowSet> {
+        self.plan(tables, context, query, text, |planner, planned| planner.run(planned)).await
+    }
+
+    /// The columns that a query's result would have.
+    pub async fn describe(
+        &self,
+        tables: Arc<dyn Tables>,
+        context: &QueryContext<'_>,
+        query: &Query,
+        text: &str,
+    ) -> Result<Vec<ResultColumn>> {
+        self.plan(tables, context, query, text, |_, planned| Ok(planned.columns)).await
+    }
+
+    /// Plans a query and does something with the plan, where it may block.
+    async fn plan<T: Send + 'static>(
+        &self,
+        tables: Arc<dyn Tables>,
+        context: &QueryContext<'_>,
+        query: &Query,
+        text: &str,
+        and_then: impl FnOnce(&Planner, Planned) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let names = &self.planner.functions.names;
-        let rewritten = stacker::grow(STACK, || rewrite(query, text, context, names))?;
+        let rewritten = sql::aside(text.len(), || stacker::grow(STACK, || rewrite(query, text, context, names)))?;
         let planner = self.planner.clone();
         let database = context.database.map(str::to_owned);
-        let runtime = tokio::runtime::Handle::current();
         let planned = tokio::task::spawn_blocking(move || {
-            stacker::grow(STACK, || runtime.block_on(planner.run(tables, database.as_deref(), rewritten)))
+            stacker::grow(STACK, || {
+                let planned = planner.plan(tables, database.as_deref(), rewritten)?;
+                and_then(&planner, planned)
+            })
         });
         planned.await.map_err(Error::internal)?
     }
 }
 
+/// A query that is planned, and its result's columns, which are cast to these types.
+struct Planned {
+    plan: LogicalPlan,
+    columns: Vec<ResultColumn>,
+    types: SchemaRef,
+}
+
 impl Planner {
-    /// Blocks where it opens files, and for as long as planning takes.
-    async fn run(&self, tables: Arc<dyn Tables>, database: Option<&str>, rewritten: Rewritten) -> Result<RowSet> {
-        // Whatever DataFusion cannot plan, the statement is at fault.
-        let failed = |err| match translate(err, self.memory) {
+    /// Whatever DataFusion cannot plan, the statement is at fault.
+    fn failed(&self, err: DataFusionError) -> Error {
+        match translate(err, self.memory) {
             Error::Internal(message) => Error::Analysis(message),
             other => other,
-        };
+        }
+    }
+
+    /// Blocks where it opens files, and for as long as planning takes.
+    fn plan(&self, tables: Arc<dyn Tables>, database: Option<&str>, rewritten: Rewritten) -> Result<Planned> {
+        let failed = |err| self.failed(err);
         let files = rewritten.files.into_iter().map(|call| call.open(&*tables).map(Arc::new));
         let files = files.collect::<Result<Vec<_>>>()?;
         let table = |name: &TableReference| source(&tables, &files, database, name);
@@ -149,7 +190,14 @@ impl Planner {
             // The protocol has no such result.
             return Err(Error::Analysis("the query has no columns; is the file it reads empty?".into()));
         }
-        let physical = self.state.create_physical_plan(&plan).await.map_err(failed)?;
+        Ok(Planned { plan, columns, types })
+    }
+
+    /// Blocks as planning does.
+    fn run(&self, planned: Planned) -> Result<RowSet> {
+        let Planned { plan, columns, types } = planned;
+        let failed = |err| self.failed(err);
+        let physical = Handle::current().block_on(self.state.create_physical_plan(&plan)).map_err(failed)?;
         let stream = datafusion::physical_plan::execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
         Ok(RowSet { columns, batches: result::convert(stream, types, self.memory) })
     }

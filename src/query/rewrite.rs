@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use chrono::NaiveDateTime;
 use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JoinConstraint,
@@ -15,7 +16,7 @@ use super::functions::Operation;
 use super::{QueryContext, VariableScope};
 use crate::error::{Error, Misfit, Result};
 use crate::sql::{files_call, projection_names};
-use crate::types::{Datum, Entity, Kind};
+use crate::types::{Datum, Entity, Kind, Zone};
 
 /// Separates what a table's name in a rewritten query stands for; no name has it.
 pub(super) const MARK: char = '\u{1}';
@@ -428,7 +429,7 @@ impl Pass<'_> {
         };
         let args = plain_args(&function.args);
         let count = args.as_ref().map_or(usize::MAX, Vec::len);
-        if let (true, Some(value)) = (count <= 1, self.of_session(&name, count == 0)) {
+        if let (true, Some(value)) = (count <= 1, self.of_session(&name, count == 0)?) {
             return Ok(value);
         }
         let wrong = || Error::Analysis(format!("Incorrect parameter count in the call to function '{name}'"));
@@ -479,6 +480,13 @@ impl Pass<'_> {
                 case(equal(value.clone(), other), null(), Some(value))
             }
             ("nullif", ..) => return Err(wrong()),
+            ("unix_timestamp", Some(time), None, _) => call("unix_timestamp", vec![time, string(self.context.zone)]),
+            ("from_unixtime", Some(seconds), format, None) => {
+                let format = format.unwrap_or_else(|| string("%Y-%m-%d %H:%i:%s"));
+                call("from_unixtime", vec![seconds, format, string(self.context.zone)])
+            }
+            ("unix_timestamp" | "from_unixtime", ..) => return Err(wrong()),
+            ("last_insert_id", Some(value), None, _) => value,
             ("group_concat", Some(_), _, _) => self.group_concat(function, args)?,
             ("sum" | "avg", Some(_), None, _) => {
                 map_args(&mut function.args, |arg| call(Operation::Number.name(), vec![arg]));
@@ -502,15 +510,17 @@ impl Pass<'_> {
     }
 
     /// Functions whose value the session knows.
-    fn of_session(&self, name: &str, no_args: bool) -> Option<Expr> {
+    fn of_session(&self, name: &str, no_args: bool) -> Result<Option<Expr>> {
         let context = self.context;
-        let now = context.now;
-        let time = |text: String| cast(string(&text), DataType::Datetime(None));
-        let now_text = now.to_string();
-        Some(match name {
-            "now" | "current_timestamp" | "localtime" | "localtimestamp" | "sysdate" => time(now_text),
-            "utc_timestamp" => time(now.utc().format("%Y-%m-%d %H:%M:%S").to_string()),
-            _ if !no_args => return None,
+        let utc = context.now.utc();
+        let now = Zone::parse(context.zone).map_err(Error::internal)?.local(utc);
+        let day = |time: NaiveDateTime| cast(string(&time.format("%Y-%m-%d").to_string()), DataType::Date);
+        let time =
+            |time: NaiveDateTime| cast(string(&time.format("%Y-%m-%d %H:%M:%S").to_string()), DataType::Datetime(None));
+        Ok(Some(match name {
+            "now" | "current_timestamp" | "localtime" | "localtimestamp" | "sysdate" => time(now),
+            "utc_timestamp" => time(utc.naive_utc()),
+            _ if !no_args => return Ok(None),
             "database" | "schema" => context.database.map_or_else(null, string),
             "version" => string(context.version),
             "current_version" => string(context.product_version),
@@ -518,14 +528,14 @@ impl Pass<'_> {
             // No column counts by itself.
             "last_insert_id" => number(0),
             "connection_id" => number(context.connection.into()),
-            "curdate" | "current_date" => cast(string(now_text.get(..10)?), DataType::Date),
-            "curtime" | "current_time" => string(now_text.get(11..)?),
-            "utc_date" => cast(string(&now.utc().format("%Y-%m-%d").to_string()), DataType::Date),
-            "unix_timestamp" => number(now.0.div_euclid(1000)),
+            "curdate" | "current_date" => day(now),
+            "curtime" | "current_time" => string(&now.format("%H:%M:%S").to_string()),
+            "utc_date" => day(utc.naive_utc()),
+            "unix_timestamp" => number(utc.timestamp()),
             "true" => Expr::Value(Value::Boolean(true).into()),
             "false" => Expr::Value(Value::Boolean(false).into()),
-            _ => return None,
-        })
+            _ => return Ok(None),
+        }))
     }
 
     /// `GROUP_CONCAT([DISTINCT] a, b [ORDER BY …] [SEPARATOR s])`.

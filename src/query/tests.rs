@@ -9,7 +9,6 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::*;
-use crate::sql;
 use crate::sql::Statement as Parsed;
 use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
 use crate::types::{
@@ -125,6 +124,7 @@ impl Fixture {
             version: "8.0.33",
             product_version: "0.1.0",
             now: Timestamp(1_700_000_000_123),
+            zone: "+00:00",
             variable: &variable,
         };
         let mut parsed = sql::parse(text)?;

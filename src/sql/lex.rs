@@ -28,21 +28,26 @@ pub(super) struct Piece {
     pub base: Location,
 }
 
-/// Cuts a text at its `;`. Empty statements are left out.
-pub(super) fn pieces(text: &str) -> Result<Vec<Piece>> {
+/// Cuts a text at its `;`. Empty statements are left out. The first fault is the last item.
+pub(super) fn pieces(text: &str) -> Vec<Result<Piece>> {
     let mut all = Vec::new();
-    if let Err(error) = tokens(text, &mut all) {
-        let Location { line, column } = error.location;
-        return Err(Error::Syntax { line, column, message: error.message });
-    }
+    let fault = tokens(text, &mut all).err();
     all.retain(|token| !matches!(token.token, Token::Whitespace(_)));
     let mut offsets = Offsets::new(text);
     let mut pieces = Vec::new();
-    for tokens in all.split(|token| token.token == Token::SemiColon) {
+    let mut statements: Vec<_> = all.split(|token| token.token == Token::SemiColon).collect();
+    if fault.is_some() {
+        // The fault is in this one.
+        statements.pop();
+    }
+    for tokens in statements {
         let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
             continue;
         };
-        check_chain(tokens)?;
+        if let Err(error) = check_chain(tokens) {
+            pieces.push(Err(error));
+            return pieces;
+        }
         let base = first.span.start;
         let from = offsets.seek(base);
         let to = offsets.seek(last.span.end);
@@ -55,18 +60,22 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>> {
             })
             .collect();
         tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-        pieces.push(Piece { tokens, text: text[from..to].to_owned(), base });
+        pieces.push(Ok(Piece { tokens, text: text[from..to].to_owned(), base }));
     }
-    Ok(pieces)
+    pieces.extend(fault.map(|error| {
+        let Location { line, column } = error.location;
+        Err(Error::Syntax { line, column, message: error.message })
+    }));
+    pieces
 }
 
 /// All tokens with their places in the text; those before the fault, if there is one.
 pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), TokenizerError> {
     let dialect = StarRocksDialect::new(0);
-    Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(all)?;
+    let read = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(all);
     let opened = open_versioned(text, all);
     if opened == text {
-        return Ok(());
+        return read;
     }
     all.clear();
     Tokenizer::new(&dialect, &opened).tokenize_with_location_into_buf(all)

@@ -19,7 +19,7 @@ mod tests;
 
 pub use lex::STACK_SIZE;
 pub use mask::{is_secret_key, mask_secrets, mask_uri};
-pub use parser::parse;
+pub use parser::{aside, parse, parse_each};
 pub use query::{bind, files_call, placeholders, projection_names};
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable,

@@ -4,6 +4,8 @@ use sqlparser::parser::Parser;
 use sqlparser::parser::ParserError;
 use sqlparser::tokenizer::Location;
 use sqlparser::tokenizer::Token;
+use tokio::runtime::Handle;
+use tokio::runtime::RuntimeFlavor;
 
 use super::Parsed;
 use super::Properties;
@@ -182,12 +184,30 @@ const REFUSED: &[&str] = &[
     "XA",
 ];
 
-/// Reads a text of any number of statements, divided by `;`.
-///
-/// All of it is read before anything is returned: a fault in the last statement is the answer to the whole text.
-/// Places in errors count from the text's beginning. A text without statements gives none.
+/// Reads a text of any number of statements, divided by `;`, all of which must be well formed.
 pub fn parse(text: &str) -> Result<Vec<Parsed>> {
-    lex::pieces(text)?.into_iter().map(parse_piece).collect()
+    parse_each(text).into_iter().collect()
+}
+
+/// Reads a text of any number of statements, divided by `;`, up to the first fault, which is the last item.
+///
+/// Places in errors count from the text's beginning. A text without statements gives none.
+pub fn parse_each(text: &str) -> Vec<Result<Parsed>> {
+    let mut statements = Vec::new();
+    for piece in lex::pieces(text) {
+        statements.push(piece.and_then(parse_piece));
+        if statements.last().is_some_and(Result::is_err) {
+            break;
+        }
+    }
+    statements
+}
+
+/// Does what takes long for a long text, of this many bytes, without holding up what else runs on this thread.
+pub fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    const LONG: usize = 64 << 10;
+    let can_move = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes > LONG && can_move() { tokio::task::block_in_place(work) } else { work() }
 }
 
 fn parse_piece(piece: Piece) -> Result<Parsed> {

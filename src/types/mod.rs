@@ -18,7 +18,7 @@ pub use id::{Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, Repo
 pub use name::{Label, Name};
 pub use properties::StoreProperties;
 pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};
-pub use time::Timestamp;
+pub use time::{Timestamp, Zone};
 pub use value::Datum;
 
 /// A text that is not what its place asks for.

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use arrow::array::timezone::Tz;
 use chrono::{DateTime, Local, NaiveDateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,37 @@ impl Timestamp {
 
     fn local(self) -> DateTime<Local> {
         self.utc().with_timezone(&Local)
+    }
+}
+
+/// Where a session's clock hangs: `time_zone`.
+#[derive(Debug, Clone, Copy)]
+pub struct Zone(Option<Tz>);
+
+impl Zone {
+    /// `SYSTEM`, an offset like `+08:00`, or a name like `Europe/Berlin`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.eq_ignore_ascii_case("SYSTEM") {
+            return Ok(Self(None));
+        }
+        let zone = text.parse().map_err(|_| Invalid(format!("'{text}' is no time zone")))?;
+        Ok(Self(Some(zone)))
+    }
+
+    /// What its clock shows at an instant.
+    pub fn local(self, instant: DateTime<Utc>) -> NaiveDateTime {
+        match self.0 {
+            None => instant.with_timezone(&Local).naive_local(),
+            Some(zone) => instant.with_timezone(&zone).naive_local(),
+        }
+    }
+
+    /// When its clock shows a time; the first time if it does so twice, `None` if never.
+    pub fn instant(self, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+        match self.0 {
+            None => Local.from_local_datetime(&local).earliest().map(|time| time.to_utc()),
+            Some(zone) => zone.from_local_datetime(&local).earliest().map(|time| time.to_utc()),
+        }
     }
 }
 

@@ -6,6 +6,10 @@ use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
 
+use mysql_async::Conn;
+use mysql_async::OptsBuilder;
+use mysql_async::prelude::Queryable;
+
 use super::harness::HOLDFAST;
 use super::harness::Launch;
 use super::harness::Scratch;
@@ -230,4 +234,44 @@ async fn signals_and_exit_codes() {
     let (code, said) = run(&["--set", "query_port=x"]);
     assert!(code == Some(2) && said.contains("'query_port' cannot be 'x'"), "{said}");
     assert_eq!(run(&["--data-dir", "/proc/nowhere"]).0, Some(1));
+}
+
+/// Connector/J and ODBC ask prepared statements, not results, for the columns.
+#[tokio::test]
+async fn prepared_statements_tell_their_columns() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(server.port("mysql"));
+    let options = options.prefer_socket(false).user(Some("root"));
+    let mut conn = Conn::new(options).await.unwrap();
+    conn.query_drop("CREATE DATABASE p").await.unwrap();
+    conn.query_drop("USE p").await.unwrap();
+    conn.query_drop("CREATE TABLE t (k INT, v VARCHAR(9), m DECIMAL(9, 2)); INSERT INTO t VALUES (7, 'x', 1.5)")
+        .await
+        .unwrap();
+    for (text, params, expected) in [
+        ("SELECT k, v AS word, m * 2 FROM t WHERE k = ? LIMIT 10", vec![7], vec!["k", "word", "m * 2"]),
+        ("SELECT * FROM t ORDER BY k LIMIT ?", vec![1], vec!["k", "v", "m"]),
+        ("SHOW TABLES", vec![], vec!["Tables_in_p"]),
+        ("SHOW VARIABLES LIKE 'wait_for_jobs'", vec![], vec!["Variable_name", "Value"]),
+        ("SHOW PARTITIONS FROM t LIMIT 1", vec![], vec!["PartitionId", "PartitionName"]),
+        ("VALUES (1, 'a')", vec![], vec!["column1", "column2"]),
+    ] {
+        let statement = conn.prep(text).await.unwrap();
+        let told: Vec<_> =
+            statement.columns().iter().map(|column| (column.name_str().into_owned(), column.column_type())).collect();
+        let names: Vec<_> = told.iter().map(|(name, _)| name.as_str()).take(expected.len()).collect();
+        assert_eq!(names, expected, "{text}");
+        let rows: Vec<mysql_async::Row> = conn.exec(&statement, mysql_async::Params::from(params)).await.unwrap();
+        assert_eq!(rows.len(), 1, "{text}");
+        let seen: Vec<_> =
+            rows[0].columns_ref().iter().map(|column| (column.name_str().into_owned(), column.column_type())).collect();
+        assert_eq!(seen, told, "{text}");
+    }
+    // What has no result, or none that is known yet, tells no columns, and still runs.
+    for text in ["INSERT INTO t (k) VALUES (1)", "SELECT * FROM later"] {
+        assert!(conn.prep(text).await.unwrap().columns().is_empty(), "{text}");
+    }
+    conn.exec_drop("INSERT INTO t (k) VALUES (?)", (8,)).await.unwrap();
+    assert_eq!(conn.exec_first("SELECT COUNT(*) FROM t", ()).await.unwrap(), Some(2));
 }

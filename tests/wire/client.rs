@@ -256,6 +256,11 @@ impl Client {
 
     /// Prepares a statement; its id and number of parameters.
     pub async fn prepare(&mut self, text: &str) -> Result<(u32, u16), Refused> {
+        self.prepare_columns(text).await.map(|(id, params, _)| (id, params))
+    }
+
+    /// Prepares a statement; its id, number of parameters, and the definitions of its result's columns.
+    pub async fn prepare_columns(&mut self, text: &str) -> Result<(u32, u16, Vec<Vec<u8>>), Refused> {
         self.send_as(0, &[b"\x16", text.as_bytes()].concat()).await;
         let packet = self.read().await;
         if packet[0] == 0xff {
@@ -263,14 +268,23 @@ impl Client {
         }
         assert_eq!(packet.len(), 12);
         let params = u16::from_le_bytes([packet[7], packet[8]]);
-        assert_eq!(&packet[5..7], [0, 0], "columns are told when the statement is executed");
+        let count = u16::from_le_bytes([packet[5], packet[6]]);
         for _ in 0..params {
             assert_eq!(self.read().await[..4], *b"\x03def");
         }
         if params > 0 {
-            assert_eq!(self.read().await, [0xfe, 0, 0, 2, 0]);
+            let eof = self.read().await;
+            assert_eq!((eof[0], eof.len()), (0xfe, 5));
         }
-        Ok((u32::from_le_bytes(packet[1..5].try_into().unwrap()), params))
+        let mut columns = Vec::new();
+        for _ in 0..count {
+            columns.push(self.read().await);
+        }
+        if count > 0 {
+            let eof = self.read().await;
+            assert_eq!((eof[0], eof.len()), (0xfe, 5));
+        }
+        Ok((u32::from_le_bytes(packet[1..5].try_into().unwrap()), params, columns))
     }
 }
 

@@ -19,12 +19,10 @@ async fn still_lives(client: &mut Client) {
 async fn unknown_commands_are_refused() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
-    // Create, drop, refresh, shutdown, process info, connect, debug, time, binlog, table dump, slave, none such, and
-    // field list, whose empty answer would be a lie.
-    for code in [
-        0x00, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0a, 0x0b, 0x0d, 0x0f, 0x10, 0x12, 0x13, 0x14, 0x15, 0x1d, 0x1e, 0x20,
-        0xff,
-    ] {
+    // Create, drop, refresh, shutdown, process info, connect, debug, time, binlog, table dump, slave, none such.
+    for code in
+        [0x00, 0x05, 0x06, 0x07, 0x08, 0x0a, 0x0b, 0x0d, 0x0f, 0x10, 0x12, 0x13, 0x14, 0x15, 0x1d, 0x1e, 0x20, 0xff]
+    {
         let answer = client.command(&[code, b'd']).await;
         assert_eq!(error(answer), (1047, "08S01".into()), "{code:#x}");
     }
@@ -43,6 +41,21 @@ async fn commands_without_sql_are_done() {
     client.send_as(0, &[0x09]).await;
     let text = String::from_utf8(client.read().await).unwrap();
     assert!(text.starts_with("Uptime: ") && text.ends_with("Threads: 1"), "{text}");
+
+    // COM_FIELD_LIST: definitions, each with a default, and an EOF.
+    client.send_as(0, b"\x04every_type\0").await;
+    let mut fields = Vec::new();
+    while fields.last().is_none_or(|packet: &Vec<u8>| packet[0] == 3) {
+        fields.push(client.read().await);
+    }
+    assert_eq!(fields.pop().unwrap(), [0xfe, 0, 0, 2, 0]);
+    let Answer::Rows { columns, .. } = client.one("SELECT * FROM every_type").await else { panic!() };
+    let with_default = |column: &Vec<u8>| [&column[..], b"\xfb"].concat();
+    assert_eq!(fields, columns.iter().map(with_default).collect::<Vec<_>>());
+    // Those that are like a pattern, which may be none.
+    client.send_as(0, b"\x04every_type\0no_such%").await;
+    assert_eq!(client.read().await, [0xfe, 0, 0, 2, 0]);
+    assert_eq!(error(client.command(b"\x04\xff\0").await).0, 1300);
 
     // COM_SET_OPTION: several statements in one query, or not.
     client.send_as(0, &[0x1b, 1, 0]).await;

@@ -80,10 +80,16 @@ impl Executor for Engine {
                 self.catalog.commit(|draft| draft.drop_database(name)).await?;
                 Ok(Outcome::done())
             }
-            Statement::Insert(_) => Ok(Outcome::Done { affected: 300, info: "Records: 300".into() }),
+            Statement::Insert(_) => {
+                Ok(Outcome::Done { affected: 300, info: "Records: 300".into(), warnings: Vec::new() })
+            }
             Statement::Query(query) => select(query, context).await.map(Outcome::Rows),
             _ => Err(Error::Unsupported(parsed.text.clone())),
         }
+    }
+
+    async fn describe(&self, context: &StatementContext, query: &ast::Query, _: &str) -> Result<Vec<ResultColumn>> {
+        select(query, context).await.map(|rows| rows.columns)
     }
 }
 
@@ -91,7 +97,7 @@ async fn select(query: &ast::Query, context: &StatementContext) -> Result<RowSet
     let ast::SetExpr::Select(select) = &*query.body else {
         return Err(Error::Unsupported(query.to_string()));
     };
-    match select.from.first().map(|from| from.to_string()).as_deref() {
+    match select.from.first().map(|from| from.to_string().replace('`', "")).as_deref() {
         Some("every_type") => return Ok(every_type()),
         Some("many_rows") => return Ok(many_rows()),
         Some("endless") => {

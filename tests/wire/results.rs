@@ -42,10 +42,14 @@ async fn several_statements_have_several_results() {
     );
     assert_eq!(client.row("SELECT @x").await, [Some("3".to_owned())]);
 
-    // A text that does not parse does nothing at all.
-    let answers = client.query("SET @x = 5; SELEKT").await;
-    assert!(matches!(&answers[..], [Answer::Err(error)] if error.number == 1064 && error.state == "42000"));
-    assert_eq!(client.row("SELECT @x").await, [Some("3".to_owned())]);
+    // A text runs up to the statement that does not parse.
+    for (n, fault) in ["SELEKT", "SELECT 'open", "SELECT (1", "SELECT 1 +"].into_iter().enumerate() {
+        let answers = client.query(&format!("SET @x = {n}; /*!40101 SET @y = {n} */; {fault}; SET @x = 9")).await;
+        let [Answer::Ok { .. }, Answer::Ok { .. }, Answer::Err(error)] = &answers[..] else { panic!("{answers:?}") };
+        assert_eq!((error.number, &*error.state), (1064, "42000"), "{fault}");
+        let n = Some(n.to_string());
+        assert_eq!(client.row("SELECT @x, @y").await, [n.clone(), n], "{fault}");
+    }
 
     assert!(matches!(client.one("# a comment").await, Answer::Ok { .. }));
     assert!(matches!(client.one("").await, Answer::Err(error) if error.number == 1065));
@@ -179,11 +183,12 @@ async fn every_type_has_its_text() {
 async fn every_type_has_its_binary_form() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
-    let (id, params) = client.prepare("SELECT * FROM every_type").await.unwrap();
+    let (id, params, described) = client.prepare_columns("SELECT * FROM every_type").await.unwrap();
     assert_eq!(params, 0);
     let answers = client.command(&[&[0x17][..], &id.to_le_bytes(), &[0, 1, 0, 0, 0]].concat()).await;
     let [Answer::Rows { rows, columns, .. }] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!(columns.len(), 12);
+    assert_eq!(described, *columns, "a PREPARE tells the same columns as its execution");
     let first = [
         &[0, 0, 0, 1][..],
         &(-5_i8).to_le_bytes(),
