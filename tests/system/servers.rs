@@ -264,7 +264,7 @@ fn elements(xml: &str, name: &str) -> Vec<String> {
 
 /// Puts, conditional puts, reads of a range, lists and deletes work, and only with the right secret.
 #[cfg(test)]
-fn serves_s3(s3: &S3) {
+pub fn serves_s3(s3: &S3) {
     let bucket = s3.bucket();
     let object = format!("/{bucket}/folder/object");
     let once = ["if-none-match: *"];
