@@ -16,6 +16,7 @@ mod system {
     mod harness;
     mod jobs;
     mod power;
+    mod proxy;
     mod sample;
     mod servers;
     mod slt;

@@ -22,6 +22,8 @@ use super::harness::PATIENCE;
 use super::harness::skip;
 
 pub mod azurite;
+pub mod ceph;
+pub mod gcs;
 pub mod hdfs;
 pub mod minio;
 
@@ -203,7 +205,8 @@ pub struct S3 {
 impl S3 {
     /// A signed request to `/path?query`. The query must be in canonical form: sorted, and encoded.
     pub fn request(&self, method: &str, path_and_query: &str, headers: &[&str], body: &[u8]) -> Answer {
-        self.signed("s3", method, path_and_query, headers, body)
+        let headers = [headers, &["x-amz-content-sha256: UNSIGNED-PAYLOAD"]].concat();
+        self.signed("s3", method, path_and_query, &headers, body)
     }
 
     pub fn signed(&self, service: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answer {
@@ -261,7 +264,7 @@ fn elements(xml: &str, name: &str) -> Vec<String> {
 
 /// Puts, conditional puts, reads of a range, lists and deletes work, and only with the right secret.
 #[cfg(test)]
-fn serves_s3(s3: &S3) {
+pub fn serves_s3(s3: &S3) {
     let bucket = s3.bucket();
     let object = format!("/{bucket}/folder/object");
     let once = ["if-none-match: *"];
