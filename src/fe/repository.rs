@@ -113,7 +113,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
             draft.put_repository(known)
         })
         .await?;
-    Ok(done(&warnings))
+    Ok(Outcome::Done { affected: 0, info: String::new(), warnings })
 }
 
 /// New properties take the place of those that set the same; an empty value takes one away. They are tried out before
@@ -142,7 +142,7 @@ pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Proper
         })
         .await?;
     fe.health.set(known.id, fe.clock.now(), None);
-    Ok(done(&warnings))
+    Ok(Outcome::Done { affected: 0, info: String::new(), warnings })
 }
 
 /// Opens a repository with properties that nobody has tried yet: completes them by what the store says of itself.
@@ -179,10 +179,6 @@ async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<()> 
         probe.await.map_err(|err: Error| failed(err.report()))?;
     }
     Ok(())
-}
-
-fn done(warnings: &[String]) -> Outcome {
-    Outcome::Done { affected: 0, info: warnings.join("; ") }
 }
 
 /// Checks where a local repository would lie, links resolved as far as the path exists.
