@@ -113,7 +113,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
             draft.put_repository(known)
         })
         .await?;
-    Ok(done(&warnings))
+    Ok(done(warnings))
 }
 
 /// New properties take the place of those that set the same; an empty value takes one away. They are tried out before
@@ -142,7 +142,7 @@ pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Proper
         })
         .await?;
     fe.health.set(known.id, fe.clock.now(), None);
-    Ok(done(&warnings))
+    Ok(done(warnings))
 }
 
 /// Opens a repository with properties that nobody has tried yet: completes them by what the store says of itself.
@@ -181,8 +181,8 @@ async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<()> 
     Ok(())
 }
 
-fn done(warnings: &[String]) -> Outcome {
-    Outcome::Done { affected: 0, info: warnings.join("; ") }
+fn done(warnings: Vec<String>) -> Outcome {
+    Outcome::Done { affected: 0, info: warnings.join("; "), warnings }
 }
 
 /// Checks where a local repository would lie, links resolved as far as the path exists.
