@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use bytes::Buf;
 use bytes::BytesMut;
@@ -14,6 +15,8 @@ use tokio::io::AsyncWrite;
 use tokio::io::BufReader;
 use tokio::io::ReadHalf;
 use tokio::io::WriteHalf;
+use tokio::time::Sleep;
+use tokio::time::sleep;
 
 use super::error::Fault;
 
@@ -116,12 +119,16 @@ impl PacketReader {
 pub struct PacketWriter {
     stream: WriteHalf<Box<dyn Stream>>,
     out: BytesMut,
+    /// How long the client may read nothing while there is something to read.
+    pub patience: Duration,
+    /// When that will have been so; set while the client is waited for.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl PacketWriter {
     /// Writes packets to a stream.
     pub fn new(stream: WriteHalf<Box<dyn Stream>>) -> Self {
-        Self { stream, out: BytesMut::new() }
+        Self { stream, out: BytesMut::new(), patience: Duration::MAX, stalled: None }
     }
 
     /// Adds one frame, as it is.
@@ -138,13 +145,17 @@ impl PacketWriter {
         self.out.len() >= OUTPUT_BUFFER
     }
 
-    /// Hands all that has gathered to the socket.
+    /// Hands all that has gathered to the socket. Fails if the client reads nothing for too long.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.out.has_remaining() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.out))?;
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, &self.out) else {
+                return self.poll_stall(cx);
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.stalled = None;
             self.out.advance(written);
         }
         // A row of many megabytes must not keep its buffer for the life of the connection.
@@ -157,7 +168,21 @@ impl PacketWriter {
     /// Drains, and flushes the stream below.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Pending => self.poll_stall(cx),
+            flushed => {
+                self.stalled = None;
+                flushed
+            }
+        }
+    }
+
+    /// Pending while the client may still take its time, then an error.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing: see net_write_timeout")))
     }
 }
 

@@ -217,10 +217,9 @@ impl Connection {
         capabilities: u32,
         socket: &TcpStream,
     ) -> io::Result<Option<Fault>> {
-        channel.write(&ok_packet(0, 0, shown(session).0, 0, b"")).await?;
+        channel.write(&ok_packet(0, 0, shown(session).status, 0, b"")).await?;
         loop {
-            let (status, wait_timeout) = shown(session);
-            desk.begin(status, wait_timeout);
+            desk.begin(shown(session));
             let options = IntermediaryOptions {
                 process_use_statement_on_query: true,
                 reject_connection_on_dbname_absence: false,
@@ -253,7 +252,7 @@ impl Connection {
                     }
                 }
             }
-            channel.write(&ok_packet(0, 0, shown(session).0, 0, b"")).await?;
+            channel.write(&ok_packet(0, 0, shown(session).status, 0, b"")).await?;
         }
     }
 }

@@ -26,6 +26,7 @@ use super::error::Fault;
 use super::wrap::AUTOCOMMIT;
 use super::wrap::Command;
 use super::wrap::Desk;
+use super::wrap::Shown;
 use crate::error::Error;
 use crate::error::Result;
 use crate::fe::Outcome;
@@ -70,11 +71,15 @@ async fn while_there<T>(socket: &TcpStream, work: impl Future<Output = T>) -> io
     }
 }
 
-/// What the wrappers need to know of a session: status flags, and how long the client may be silent.
-pub fn shown(session: &Session) -> (u16, Duration) {
+/// What the wrappers need to know of a session.
+pub fn shown(session: &Session) -> Shown {
     let variables = session.variables();
-    let status = if variables.flag("autocommit") { AUTOCOMMIT } else { 0 };
-    (status, Duration::from_secs(variables.number("wait_timeout")))
+    let seconds = |name| Duration::from_secs(variables.number(name));
+    Shown {
+        status: if variables.flag("autocommit") { AUTOCOMMIT } else { 0 },
+        wait_timeout: seconds("wait_timeout"),
+        write_timeout: seconds("net_write_timeout"),
+    }
 }
 
 /// The crate's writer, and whether it keeps the end of a result that it has not written yet.
@@ -154,7 +159,7 @@ impl Shim<'_> {
     }
 
     fn eof(&self) -> Vec<u8> {
-        let status = shown(self.session).0.to_le_bytes();
+        let status = shown(self.session).status.to_le_bytes();
         vec![0xfe, 0, 0, status[0], status[1]]
     }
 
@@ -165,8 +170,7 @@ impl Shim<'_> {
         results: Results<'w, W>,
         more: bool,
     ) -> io::Result<Option<Results<'w, W>>> {
-        let (status, wait_timeout) = shown(self.session);
-        self.desk.set_session(status, wait_timeout);
+        self.desk.set_session(shown(self.session));
         match outcome {
             Ok(Outcome::Done { affected, info, warnings }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };

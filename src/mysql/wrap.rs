@@ -134,14 +134,24 @@ struct Prepared {
     long_data_fault: Option<Fault>,
 }
 
+/// What the wrappers need to know of a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown {
+    /// The status flags of every OK and EOF.
+    pub status: u16,
+    /// How long the client may be silent.
+    pub wait_timeout: Duration,
+    /// How long it may leave unread what it is sent.
+    pub write_timeout: Duration,
+}
+
 #[derive(Debug, Default)]
 struct State {
     command: Option<Command>,
     leave: Option<Leave>,
     statements: HashMap<u32, Prepared>,
     edits: VecDeque<Edit>,
-    status: u16,
-    wait_timeout: Duration,
+    shown: Shown,
     sequence: u8,
     in_rows: bool,
     /// The last frame was full, so the packet may go on.
@@ -156,8 +166,8 @@ pub struct Desk(Mutex<State>);
 
 impl Desk {
     /// Clears it for another run of a session that shows this.
-    pub fn begin(&self, status: u16, wait_timeout: Duration) {
-        *self.lock() = State { status, wait_timeout, ..State::default() };
+    pub fn begin(&self, shown: Shown) {
+        *self.lock() = State { shown, ..State::default() };
     }
 
     /// The content of the command that the crate is at.
@@ -175,11 +185,9 @@ impl Desk {
         self.lock().sequence
     }
 
-    /// Changes the flags of every OK and EOF, and how long the client may be silent, from now on.
-    pub fn set_session(&self, status: u16, wait_timeout: Duration) {
-        let mut state = self.lock();
-        state.status = status;
-        state.wait_timeout = wait_timeout;
+    /// The session shows this from now on.
+    pub fn set_session(&self, shown: Shown) {
+        self.lock().shown = shown;
     }
 
     /// The next packet but one if `behind_end`, where the crate first writes the end of the result before, else the
@@ -413,7 +421,7 @@ impl State {
 
     fn eof(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let [_, w0, w1, s0, s1] = *<&[u8; 5]>::try_from(payload).ok()?;
-        let [s0, s1] = (u16::from_le_bytes([s0, s1]) | self.status).to_le_bytes();
+        let [s0, s1] = (u16::from_le_bytes([s0, s1]) | self.shown.status).to_le_bytes();
         Some(vec![0xfe, w0, w1, s0, s1])
     }
 
@@ -424,7 +432,7 @@ impl State {
         let last_insert_id = fields.lenenc()?;
         let status = fields.u16()?;
         let warnings = fields.u16()?;
-        Some(ok_packet(affected, last_insert_id, status | self.status, warnings, fields.0))
+        Some(ok_packet(affected, last_insert_id, status | self.shown.status, warnings, fields.0))
     }
 }
 
@@ -571,7 +579,7 @@ impl AsyncRead for CommandReader<'_> {
                 Poll::Ready(packet) => packet?,
                 Poll::Pending => {
                     let mut state = this.desk.lock();
-                    let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(state.wait_timeout)));
+                    let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(state.shown.wait_timeout)));
                     let leave = if this.shutdown.as_mut().poll(cx).is_ready() {
                         Leave::Shutdown
                     } else {
@@ -616,6 +624,7 @@ impl<'a> ReplyWriter<'a> {
             return;
         }
         let mut state = self.desk.lock();
+        self.output.patience = state.shown.write_timeout;
         if matches!(state.edits.front(), Some(Edit::Drop)) {
             state.edits.pop_front();
             return;

@@ -305,3 +305,24 @@ async fn a_client_that_goes_away_ends_its_statement() {
         tokio::task::yield_now().await;
     }
 }
+
+/// A client that leaves its rows unread must not hold them, and its place, for ever.
+#[tokio::test]
+async fn a_client_that_stops_reading_is_sent_away() {
+    let server = engine::start().await;
+    let mut other = Client::root(server.address).await;
+    let mut client = Client::root(server.address).await;
+    done(&mut client, "SET net_write_timeout = 1").await;
+    let id = client.row("SELECT connection_id()").await[0].clone().unwrap();
+    client.send_as(0, b"\x03SELECT n FROM endless").await;
+    busy(&mut other, &id).await;
+    while listing(&mut other, "SHOW PROCESSLIST").await.len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    // What was sent is there, and then the end.
+    let mut frames = 0;
+    while client.try_read().await.is_some() {
+        frames += 1;
+    }
+    assert!(frames > 1000, "{frames}");
+}
