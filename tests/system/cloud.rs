@@ -1,10 +1,14 @@
 //! Stand-ins for services that exist in the cloud only: the metadata service of an EC2 instance, AWS STS, and the tokens
 //! of Google. What they give is worth something at the stores of the tests.
 
+use std::process::Command;
+
 use axum::body::Body;
 use axum::http::Method;
 use axum::http::Response;
-use axum::http::StatusCode;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use serde_json::json;
 use sha2::Digest;
 use sha2::Sha256;
@@ -119,14 +123,28 @@ pub fn sigv4_signature(request: &Request, secret: &str) -> Option<String> {
     Some(hex::encode(hmac_sha256(&key, text.as_bytes())))
 }
 
-/// The service that gives an access token for the signed claim of a service account of Google. A server finds it by
-/// `HTTPS_PROXY`, and trusts it by `SSL_CERT_FILE`.
-pub fn google_tokens(token: &str) -> Proxy {
+/// The service that gives an access token for the claim of a service account of Google; it looks at the name in the
+/// claim, not at its signature. A server finds it by `HTTPS_PROXY`, and trusts it by `SSL_CERT_FILE`.
+pub fn google_tokens(email: &str, token: &str) -> Proxy {
+    let email = email.to_owned();
     let given = json!({ "access_token": token, "expires_in": 3600, "token_type": "Bearer" });
     Proxy::alone(&["oauth2.googleapis.com"], move |request| {
-        let claims = request.path == "/token" && request.body.starts_with(b"grant_type=");
-        if claims { answer(200, &given) } else { answer(StatusCode::BAD_REQUEST.as_u16(), "{}") }
+        let form = std::str::from_utf8(&request.body).unwrap();
+        let claims = form.split_once("&assertion=").and_then(|(_, jwt)| jwt.split('.').nth(1));
+        let claims = claims.map(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap());
+        let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
+        if request.path == "/token" && claims["iss"] == email.as_str() {
+            answer(200, &given)
+        } else {
+            answer(400, json!({ "error": "invalid_grant" }))
+        }
     })
+}
+
+/// A fresh private key as Google writes it into the key file of a service account: PKCS #8, in PEM.
+pub fn private_key() -> String {
+    let output = Command::new("openssl").args(["genpkey", "-quiet", "-algorithm", "RSA"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -163,4 +181,21 @@ fn metadata_and_sts_give_credentials_that_count() {
     assert!(ask(&of_instance.s3, "43").text().contains("<Code>AccessDenied<"));
     let stranger = S3 { secret_key: "wrong".to_owned(), ..of_instance.s3.clone() };
     assert!(ask(&stranger, "42").text().contains("<Code>SignatureDoesNotMatch<"));
+}
+
+#[test]
+fn google_gives_tokens_to_the_account_it_knows() {
+    assert!(private_key().starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let google = google_tokens("a@b.iam.gserviceaccount.com", "a-token");
+    let ca = Scratch::new();
+    google.write_ca(&ca.path().join("ca.pem"));
+    let ask = |email: &str| {
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(json!({ "iss": email }).to_string());
+        let form = format!("grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=e30.{claims}.c2ln");
+        let (proxy, ca) = (google.endpoint(), ca.sub("ca.pem"));
+        let args = ["--noproxy", "", "--proxy", &proxy, "--cacert", &ca];
+        curl("POST", "https://oauth2.googleapis.com/token", args, form.as_bytes())
+    };
+    assert!(ask("a@b.iam.gserviceaccount.com").text().contains("a-token"));
+    assert_eq!(ask("stranger@b.iam.gserviceaccount.com").status, 400);
 }
