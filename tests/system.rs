@@ -9,6 +9,7 @@ mod system {
     mod bad_input;
     mod client;
     mod clients;
+    mod cloud;
     mod cluster;
     mod crash;
     mod damage;

@@ -187,7 +187,9 @@ pub fn curl<T: AsRef<str>>(method: &str, url: &str, args: impl IntoIterator<Item
         _ => {}
     }
     let output = command.stdin(Stdio::null()).output().unwrap();
-    Answer { status: String::from_utf8_lossy(&output.stderr).trim().parse().unwrap(), body: output.stdout }
+    let status = String::from_utf8_lossy(&output.stderr).trim().parse().unwrap();
+    // "100 Continue" is no answer yet.
+    Answer { status: if status < 200 { 0 } else { status }, body: output.stdout }
 }
 
 /// How to reach an S3 server, and as whom.
@@ -244,20 +246,29 @@ impl S3 {
         elements(&String::from_utf8(list).unwrap(), "Key")
     }
 
-    /// Temporary credentials for the same server, by STS.
-    pub fn assume_role(&self) -> Self {
-        let form = "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900&RoleArn=arn:aws:iam::1:role/any\
-            &RoleSessionName=test";
+    /// Temporary credentials for the same server, by its own STS.
+    pub fn assume_role(&self) -> Session {
+        let form = "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900";
         let answer = self.signed("sts", "POST", "/", &[], form.as_bytes()).ok();
         let answer = String::from_utf8(answer).unwrap();
         let one = |name| elements(&answer, name).remove(0);
         let session_token = Some(one("SessionToken"));
-        Self { access_key: one("AccessKeyId"), secret_key: one("SecretAccessKey"), session_token, ..self.clone() }
+        let s3 =
+            Self { access_key: one("AccessKeyId"), secret_key: one("SecretAccessKey"), session_token, ..self.clone() };
+        Session { s3, expires: one("Expiration") }
     }
 }
 
+/// Temporary credentials.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub s3: S3,
+    /// As in `2026-11-21T13:09:59Z`.
+    pub expires: String,
+}
+
 /// The texts of the elements of a name in an XML answer.
-fn elements(xml: &str, name: &str) -> Vec<String> {
+pub fn elements(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     xml.split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap().to_owned()).collect()
 }

@@ -1,5 +1,6 @@
 //! HDFS of Hadoop 3: a NameNode and DataNodes, each a process of its own, with simple authentication and WebHDFS.
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -154,6 +155,7 @@ fn java(jars: &Path, dir: &Path, name: &str, class: &str) -> Process {
 #[test]
 fn hdfs_serves_files() {
     let Some(hdfs) = Hdfs::shared() else { return };
+    TcpStream::connect(hdfs.endpoint.strip_prefix("hdfs://").unwrap()).unwrap();
     let folder = hdfs.folder();
     let file = format!("{folder}/file");
     hdfs.request("PUT", &file, "op=CREATE", b"bytes of a file").ok();

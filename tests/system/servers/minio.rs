@@ -91,7 +91,7 @@ fn minio_serves_s3() {
     let Some(s3) = Minio::shared() else { return };
     super::serves_s3(s3);
     // Temporary credentials count, and only with their token.
-    let session = s3.assume_role();
+    let session = s3.assume_role().s3;
     super::serves_s3(&session);
     let stripped = S3 { session_token: None, ..session };
     assert_eq!(stripped.request("GET", "/any?list-type=2", &[], b"").status, 403);
