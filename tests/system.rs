@@ -20,4 +20,5 @@ mod system {
     mod sample;
     mod servers;
     mod slt;
+    mod stores;
 }
