@@ -21,4 +21,5 @@ mod system {
     mod sample;
     mod servers;
     mod slt;
+    mod stores;
 }

@@ -55,7 +55,7 @@ pub struct Launch {
     role: &'static str,
     data: PathBuf,
     flags: Vec<String>,
-    failpoints: String,
+    env: Vec<(String, String)>,
 }
 
 impl Launch {
@@ -73,7 +73,7 @@ impl Launch {
     }
 
     fn role(role: &'static str, data: &Path) -> Self {
-        let launch = Self { role, data: data.to_owned(), flags: Vec::new(), failpoints: String::new() };
+        let launch = Self { role, data: data.to_owned(), flags: Vec::new(), env: Vec::new() };
         launch.flag("--http-port", 0)
     }
 
@@ -93,14 +93,18 @@ impl Launch {
     }
 
     /// The server aborts when it comes to this place, as `kill -9` would end it.
-    pub fn dies_at(mut self, place: &str) -> Self {
-        self.failpoints = format!("{place}=return");
-        self
+    pub fn dies_at(self, place: &str) -> Self {
+        self.env("FAILPOINTS", format!("{place}=return"))
     }
 
     /// The server stays at this place for a while.
-    pub fn stays_at(mut self, place: &str, millis: u64) -> Self {
-        self.failpoints = format!("{place}=sleep({millis})");
+    pub fn stays_at(self, place: &str, millis: u64) -> Self {
+        self.env("FAILPOINTS", format!("{place}=sleep({millis})"))
+    }
+
+    /// A variable of the server's environment. A later one of the same name wins.
+    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -120,7 +124,7 @@ impl Launch {
             .arg("--data-dir")
             .arg(&self.data)
             .args(&self.flags)
-            .env("FAILPOINTS", &self.failpoints)
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
