@@ -77,7 +77,7 @@ impl Store {
             Kind::Minio => {
                 let s3 = Minio::shared()?;
                 let mut store = Self::minio(s3, s3.bucket());
-                let session = s3.assume_role();
+                let session = s3.assume_role().s3;
                 let token = session.session_token.unwrap();
                 store.renewed = owned(&[
                     ("aws.s3.access_key", &session.access_key),
