@@ -31,7 +31,7 @@ pub mod minio;
 fn installed(server: &str, path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers").join(path);
     if !path.exists() {
-        skip(server, ".ci/setup");
+        skip(server, ".ci/setup stores");
         return None;
     }
     Some(path)

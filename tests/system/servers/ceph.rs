@@ -31,7 +31,7 @@ impl Ceph {
             version.is_ok_and(|status| status.success())
         };
         if !["radosgw", "ceph-mon", "ceph-osd"].iter().all(is_there) {
-            skip("Ceph", ".ci/setup");
+            skip("Ceph", ".ci/setup stores");
             return None;
         }
         let scratch = Scratch::new();
