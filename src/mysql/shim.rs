@@ -174,9 +174,10 @@ impl Shim<'_> {
         match outcome {
             Ok(Outcome::Done { affected, info, warnings }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };
-                let warnings = u16::try_from(warnings.len()).unwrap_or(u16::MAX);
-                let ok = OkResponse { affected_rows: affected, info, status_flags, warnings, ..OkResponse::default() };
+                let ok = OkResponse { affected_rows: affected, info, status_flags, ..OkResponse::default() };
+                // The crate writes the OK of the statement before, and keeps this one.
                 let writer = results.writer.complete_one(ok).await?;
+                self.desk.set_warnings(warnings.len());
                 Ok(Some(Results { writer, open_end: true }))
             }
             Ok(Outcome::Rows(rows)) => self.rows(rows, results).await,

@@ -152,6 +152,8 @@ struct State {
     statements: HashMap<u32, Prepared>,
     edits: VecDeque<Edit>,
     shown: Shown,
+    /// How many warnings the next OK tells of.
+    warnings: u16,
     sequence: u8,
     in_rows: bool,
     /// The last frame was full, so the packet may go on.
@@ -188,6 +190,11 @@ impl Desk {
     /// The session shows this from now on.
     pub fn set_session(&self, shown: Shown) {
         self.lock().shown = shown;
+    }
+
+    /// The next OK tells of so many warnings: the crate leaves them out.
+    pub fn set_warnings(&self, count: usize) {
+        self.lock().warnings = u16::try_from(count).unwrap_or(u16::MAX);
     }
 
     /// The next packet but one if `behind_end`, where the crate first writes the end of the result before, else the
@@ -413,7 +420,11 @@ impl State {
                     self.in_rows = false;
                     self.eof(payload)
                 }
-                Some(0x00) if !self.in_rows => self.ok(payload),
+                Some(0x00) if !self.in_rows => {
+                    let ok = self.ok(payload);
+                    self.warnings = 0;
+                    ok
+                }
                 _ => None,
             },
         }
@@ -425,14 +436,14 @@ impl State {
         Some(vec![0xfe, w0, w1, s0, s1])
     }
 
-    /// The crate leaves out the length of the text at the end.
+    /// The crate leaves out the warnings, and the length of the text at the end.
     fn ok(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let mut fields = Fields(&payload[1..]);
         let affected = fields.lenenc()?;
         let last_insert_id = fields.lenenc()?;
         let status = fields.u16()?;
-        let warnings = fields.u16()?;
-        Some(ok_packet(affected, last_insert_id, status | self.shown.status, warnings, fields.0))
+        fields.u16()?;
+        Some(ok_packet(affected, last_insert_id, status | self.shown.status, self.warnings, fields.0))
     }
 }
 

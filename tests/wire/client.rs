@@ -55,7 +55,7 @@ pub struct Refused {
 /// One result of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    Ok { affected: u64, status: u16, info: Vec<u8> },
+    Ok { affected: u64, status: u16, warnings: u16, info: Vec<u8> },
     Rows { columns: Vec<Vec<u8>>, rows: Vec<Vec<u8>>, status: u16 },
     Err(Refused),
 }
@@ -362,10 +362,11 @@ fn ok_of(packet: &[u8]) -> Answer {
     let affected = lenenc(&mut rest);
     lenenc(&mut rest);
     let status = u16::from_le_bytes([rest[0], rest[1]]);
+    let warnings = u16::from_le_bytes([rest[2], rest[3]]);
     rest = &rest[4..];
     let info = if rest.is_empty() { Vec::new() } else { lenenc_bytes(&mut rest) };
     assert!(rest.is_empty(), "nothing is behind the text");
-    Answer::Ok { affected, status, info }
+    Answer::Ok { affected, status, warnings, info }
 }
 
 /// The values of a row of the text protocol.

@@ -71,7 +71,7 @@ async fn an_ok_carries_its_text() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
     let answer = client.one("INSERT INTO t VALUES (1)").await;
-    assert_eq!(answer, Answer::Ok { affected: 300, status: 2, info: b"Records: 300".to_vec() });
+    assert_eq!(answer, Answer::Ok { affected: 300, status: 2, warnings: 0, info: b"Records: 300".to_vec() });
 }
 
 #[derive(Debug, PartialEq)]
@@ -328,4 +328,21 @@ async fn sql_select_limit_ends_a_result() {
     client.query("SET sql_select_limit = DEFAULT").await;
     let Answer::Rows { rows, .. } = client.one("SELECT n FROM many_rows").await else { panic!() };
     assert_eq!(rows.len(), 100_000);
+}
+
+#[tokio::test]
+async fn an_ok_counts_the_warnings_of_its_own_statement() {
+    let server = engine::start().await;
+    let mut client = Client::root(server.address).await;
+    let text = "SET @x = 1; SET sql_mode = '', max_join_size = 7; SET @x = 2; SELECT 1; SET sql_mode = ''; SET @x = 3";
+    let warnings = |answer: &Answer| match answer {
+        Answer::Ok { warnings, .. } => Some(*warnings),
+        _ => None,
+    };
+    let seen: Vec<_> = client.query(text).await.iter().map(warnings).collect();
+    assert_eq!(seen, [Some(0), Some(2), Some(0), None, Some(1), Some(0)]);
+    assert_eq!(warnings(&client.one("SET sql_mode = ''").await), Some(1));
+    let Answer::Rows { rows, .. } = client.one("SHOW WARNINGS").await else { panic!() };
+    assert_eq!(rows.len(), 1);
+    assert_eq!(warnings(&client.one("USE information_schema").await), Some(0));
 }
