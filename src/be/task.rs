@@ -287,7 +287,8 @@ async fn compact_files(
     let store = be.store.clone();
     let (table, tablet, write) = of;
     let made = blocking(move || {
-        let made = compact(&store, &files, RowsetOf { table, tablet, write, schema }, 0, Limits::default())?;
+        let made =
+            compact(&store, &files, RowsetOf { table, tablet, write, schema: schema.into() }, 0, Limits::default())?;
         let (files, staged): (Vec<_>, Vec<_>) =
             made.into_iter().map(|(file, staged)| (file.clone(), (staged, file.id))).unzip();
         store.install(staged)?;
