@@ -104,8 +104,9 @@ async fn write(be: &Arc<Shared>, data: Streaming<FlightData>) -> Result<Written>
     let first = decoder.try_next().await.map_err(failed)?;
     let descriptor = first.and_then(|first| first.inner.flight_descriptor);
     let descriptor = descriptor.ok_or_else(|| Error::internal("a load without a command"))?;
-    let mut load =
-        Load { store: be.store.clone(), command: Arc::new(unpack(&descriptor.cmd)?), writers: HashMap::new() };
+    let WriteCommand { table, schema, write } = unpack(&descriptor.cmd)?;
+    let of = RowsetOf { table, tablet: TabletId(0), write, schema: Arc::new(schema) };
+    let mut load = Load { store: be.store.clone(), of, writers: HashMap::new(), held: 0 };
     while let Some(data) = decoder.try_next().await.map_err(failed)? {
         if let DecodedPayload::RecordBatch(batch) = data.payload {
             let tablet = data.inner.app_metadata.as_ref().try_into().map(u64::from_le_bytes);
@@ -122,28 +123,41 @@ async fn write(be: &Arc<Shared>, data: Streaming<FlightData>) -> Result<Written>
 /// A load in progress: a writer for each tablet it has seen.
 struct Load {
     store: Arc<Store>,
-    command: Arc<WriteCommand>,
+    /// Of any tablet.
+    of: RowsetOf,
     writers: HashMap<TabletId, RowsetWriter>,
+    /// Bytes that the writers buffer.
+    held: usize,
 }
 
 impl Load {
     fn add(mut self, tablet: TabletId, batch: RecordBatch) -> Result<Self> {
-        let writer = match self.writers.entry(tablet) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let WriteCommand { table, schema, write } = &*self.command;
-                let of = RowsetOf { table: *table, tablet, write: *write, schema: schema.clone() };
-                entry.insert(RowsetWriter::new(self.store.clone(), of, 0, Limits::default())?)
-            }
-        };
+        let writer = self.writers.entry(tablet).or_insert_with(|| {
+            let of = RowsetOf { tablet, ..self.of.clone() };
+            RowsetWriter::new(self.store.clone(), of, 0, Limits::default())
+        });
+        self.held -= writer.buffered_bytes();
         writer.write(batch)?;
-        let held: usize = self.writers.values().map(RowsetWriter::buffered_bytes).sum();
-        if held > LOAD_BUFFER
-            && let Some(largest) = self.writers.values_mut().max_by_key(|writer| writer.buffered_bytes())
-        {
-            largest.flush()?;
+        self.held += writer.buffered_bytes();
+        if self.held > LOAD_BUFFER {
+            self.flush_largest()?;
         }
         Ok(self)
+    }
+
+    /// Writes a good part of what is held, of the largest first. There may be very many that are small, and looking
+    /// through them takes time.
+    fn flush_largest(&mut self) -> Result<()> {
+        let mut writers: Vec<&mut RowsetWriter> = self.writers.values_mut().collect();
+        writers.sort_unstable_by_key(|writer| std::cmp::Reverse(writer.buffered_bytes()));
+        for writer in writers {
+            if self.held <= LOAD_BUFFER / 4 * 3 {
+                break;
+            }
+            self.held -= writer.buffered_bytes();
+            writer.flush()?;
+        }
+        Ok(())
     }
 
     fn finish(self) -> Result<Written> {

@@ -158,7 +158,7 @@ async fn upload(
         (begin, object)
     });
     let one = async |_, (first, object): (u64, UploadObject)| {
-        let _worker = be.uploads.take().await;
+        let worker = be.uploads.take().await;
         crash_point("be.upload");
         let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
         let files: Vec<LocalFile> = object
@@ -166,7 +166,7 @@ async fn upload(
             .iter()
             .map(|file| LocalFile { id: file.id, path: be.store.path(file.id), sha256: file.sha256, size: file.size })
             .collect();
-        repository.upload(&files, &object.object, &be.upload_speed, moved).await?;
+        repository.upload(&files, &object.object, &be.upload_speed, moved, worker).await?;
         for n in first..first + files.len() as u64 {
             report(events, Event::Done(n)).await?;
         }
@@ -287,7 +287,8 @@ async fn compact_files(
     let store = be.store.clone();
     let (table, tablet, write) = of;
     let made = blocking(move || {
-        let made = compact(&store, &files, RowsetOf { table, tablet, write, schema }, 0, Limits::default())?;
+        let made =
+            compact(&store, &files, RowsetOf { table, tablet, write, schema: schema.into() }, 0, Limits::default())?;
         let (files, staged): (Vec<_>, Vec<_>) =
             made.into_iter().map(|(file, staged)| (file.clone(), (staged, file.id))).unzip();
         store.install(staged)?;

@@ -6,17 +6,20 @@
 //! syncs sled's file itself. The first error of the store ends the process: a sync that failed must not be retried,
 //! since the kernel may have dropped the pages, and what memory knows may then be more than the disk does.
 //!
-//! A batch of many records is first written aside under a commit id, then decided by one small record, then applied;
-//! [`Store::open`] finishes the decided ones and drops the others. So no crash leaves half of it.
+//! A batch of many records is first written aside under a commit id, with one small record that decides it and says how
+//! many they are; one sync makes it durable. Then it is applied, and taken away from there once that is synced too.
+//! [`Store::open`] applies the decided ones of which everything is there, and drops the others: those were never
+//! acknowledged, or they were applied and about to be taken away. So no crash leaves half of it.
 //!
 //! ```text
 //! <dir>/                  sled's files
 //! key                     2 letters of its table, then big-endian numbers and texts (see catalog::record)
 //! value                   format version (1 byte), CRC-32 of key and payload (4, little-endian), payload
 //! ~s <commit> <n>         the nth record of a large batch: key length (4), key, then the value unless it is a delete
-//! ~d <commit>             the large batch is decided
+//! ~d <commit>             the large batch is decided: number of its records (8, big-endian)
 //! ```
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -209,6 +212,12 @@ struct Disk {
     path: PathBuf,
 }
 
+/// What a large batch has staged.
+struct Staged {
+    id: u64,
+    count: u64,
+}
+
 impl Disk {
     fn open(db: sled::Db, dir: &Path) -> Result<Self> {
         let path = dir.join("db");
@@ -233,12 +242,13 @@ impl Disk {
         self.file.sync_data().map_err(Error::io("sync catalog", &self.path))
     }
 
-    fn apply<'a>(&self, operations: impl Iterator<Item = &'a Operation>) -> Result<()> {
+    fn apply(&self, operations: impl Iterator<Item = impl Borrow<Operation>>) -> Result<()> {
         let mut batch = sled::Batch::default();
         for operation in operations {
-            match &operation.value {
-                Some(value) => batch.insert(&*operation.key, &**value),
-                None => batch.remove(&*operation.key),
+            let Operation { key, value } = operation.borrow();
+            match value {
+                Some(value) => batch.insert(&**key, &**value),
+                None => batch.remove(&**key),
             }
         }
         self.db.apply_batch(batch).map_err(|err| Error::Io {
@@ -248,38 +258,43 @@ impl Disk {
         })
     }
 
-    /// Makes a large batch durable as a whole.
-    fn apply_large(&self, batch: &Batch) -> Result<()> {
-        let id = self.db.generate_id().map_err(|err| Error::internal(format_args!("no commit id: {err}")))?;
-        let staged: Vec<Operation> = batch
-            .operations
-            .iter()
-            .enumerate()
-            .map(|(n, operation)| Operation { key: staged_key(id, n as u64), value: Some(stage(operation)) })
-            .collect();
-        for part in staged.chunks(LARGE) {
-            self.apply(part.iter())?;
+    /// Applies operations that need not survive together.
+    fn apply_parts(&self, operations: impl Iterator<Item = impl Borrow<Operation>>) -> Result<()> {
+        let mut operations = operations.peekable();
+        while operations.peek().is_some() {
+            self.apply(operations.by_ref().take(LARGE))?;
         }
-        self.sync()?;
+        Ok(())
+    }
+
+    /// Makes a large batch durable as a whole, and applies it. Before anything else is written, what it has staged must
+    /// go, by [`Disk::drop_staged`].
+    fn apply_large(&self, batch: &Batch) -> Result<Staged> {
+        let id = self.db.generate_id().map_err(|err| Error::internal(format_args!("no commit id: {err}")))?;
+        let staged = (0..).zip(&batch.operations);
+        self.apply_parts(
+            staged.map(|(n, operation)| Operation { key: staged_key(id, n), value: Some(stage(operation)) }),
+        )?;
         crash_point("store.staged");
-        self.apply([Operation { key: decided_key(id), value: Some(vec![FORMAT]) }].iter())?;
+        let count = batch.operations.len() as u64;
+        self.apply([Operation { key: decided_key(id), value: Some(count.to_be_bytes().to_vec()) }].iter())?;
         self.sync()?;
         crash_point("store.decided");
-        for part in batch.operations.chunks(LARGE) {
-            self.apply(part.iter())?;
-        }
-        self.sync()?;
+        self.apply_parts(batch.operations.iter())?;
         crash_point("store.applied");
-        let staged = staged.into_iter().map(|operation| operation.key);
-        self.delete(staged.chain([decided_key(id)]))
+        Ok(Staged { id, count })
+    }
+
+    fn drop_staged(&self, staged: Staged) -> Result<()> {
+        self.sync()?;
+        self.delete((0..staged.count).map(|n| staged_key(staged.id, n)).chain([decided_key(staged.id)]))
     }
 
     fn delete(&self, keys: impl Iterator<Item = Vec<u8>>) -> Result<()> {
-        let deletes: Vec<Operation> = keys.map(|key| Operation { key, value: None }).collect();
-        deletes.chunks(LARGE).try_for_each(|part| self.apply(part.iter()))
+        self.apply_parts(keys.map(|key| Operation { key, value: None }))
     }
 
-    /// Applies the large batches that were decided, and drops those that were not. May be interrupted and run again.
+    /// Applies the large batches that were decided and are whole, and drops the others. May be interrupted and run again.
     fn recover(&self) -> Result<()> {
         let keys = |prefix: &[u8]| -> Result<Vec<Vec<u8>>> {
             self.db
@@ -289,20 +304,20 @@ impl Disk {
                 .collect()
         };
         for decided in keys(DECIDED)? {
-            let staged = [STAGED, &decided[DECIDED.len()..]].concat();
-            let mut part = Vec::new();
-            for entry in self.db.scan_prefix(&staged) {
-                let (key, value) = entry.map_err(|err| unreadable(&staged, &err))?;
-                part.push(unstage(&value).ok_or_else(|| damaged(&key, "it is cut short"))?);
-                if part.len() == LARGE {
-                    self.apply(part.iter())?;
-                    part.clear();
+            let prefix = [STAGED, &decided[DECIDED.len()..]].concat();
+            let staged = keys(&prefix)?;
+            let count = self.db.get(&decided).map_err(|err| unreadable(&decided, &err))?;
+            if count.is_some_and(|count| *count == (staged.len() as u64).to_be_bytes()) {
+                for part in staged.chunks(LARGE) {
+                    let read = |key: &Vec<u8>| {
+                        let value = self.db.get(key).map_err(|err| unreadable(key, &err))?;
+                        value.and_then(|value| unstage(&value)).ok_or_else(|| damaged(key, "it is cut short"))
+                    };
+                    self.apply(part.iter().map(read).collect::<Result<Vec<_>>>()?.iter())?;
                 }
+                self.sync()?;
             }
-            self.apply(part.iter())?;
-            self.sync()?;
-            // The staged rows go before the decision does, or a crash here would leave rows nobody decides on.
-            self.delete(keys(&staged)?.into_iter().chain([decided]))?;
+            self.delete(staged.into_iter().chain([decided]))?;
         }
         self.delete(keys(STAGED)?.into_iter())?;
         self.sync()
@@ -322,24 +337,28 @@ fn commit_loop(disk: &Disk, waiting: &mpsc::Receiver<Commit>) {
             let large = |commit: &Commit| commit.batch.operations.len() > LARGE;
             let count = group.iter().take_while(|commit| !large(commit)).count().max(1);
             let part: Vec<Commit> = group.drain(..count).collect();
-            let written = match &part[..] {
-                [one] if large(one) => disk.apply_large(&one.batch),
+            let staged = or_exit(match &part[..] {
+                [one] if large(one) => disk.apply_large(&one.batch).map(Some),
                 small => {
                     let operations = small.iter().flat_map(|commit| &commit.batch.operations);
-                    disk.apply(operations).and_then(|()| disk.sync())
+                    disk.apply(operations).and_then(|()| disk.sync()).map(|()| None)
                 }
-            };
-            if let Err(err) = written {
-                tracing::error!("the catalog cannot be written, so this process ends: {}", err.report());
-                std::process::exit(1);
-            }
+            });
             for commit in part {
                 (commit.on_durable)();
                 // Whoever no longer waits has lost nothing.
                 let _ = commit.done.send(());
             }
+            or_exit(staged.map_or(Ok(()), |staged| disk.drop_staged(staged)));
         }
     }
+}
+
+fn or_exit<T>(written: Result<T>) -> T {
+    written.unwrap_or_else(|err| {
+        tracing::error!("the catalog cannot be written, so this process ends: {}", err.report());
+        std::process::exit(1)
+    })
 }
 
 fn checksum(key: &[u8], payload: &[u8]) -> u32 {
@@ -432,15 +451,18 @@ mod tests {
             batch.put(text.as_bytes().to_vec(), b"v").unwrap();
             batch.operations.remove(0)
         };
-        // As a crash before the decision leaves it (7), and one after it (8).
-        for (id, key) in [(7, "c1"), (8, "d1")] {
+        // As a crash before the decision leaves it (7), one after it (8), one that lost a part of what was not synced yet,
+        // or came while an applied batch was taken away (9).
+        for (id, key) in [(7, "c1"), (8, "d1"), (9, "e1")] {
             store.db.insert(staged_key(id, 0), stage(&value(key))).unwrap();
         }
-        store.db.insert(decided_key(8), &[FORMAT]).unwrap();
+        store.db.insert(decided_key(8), &1_u64.to_be_bytes()).unwrap();
+        store.db.insert(decided_key(9), &2_u64.to_be_bytes()).unwrap();
         drop(store);
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(all(&store, "c"), []);
         assert_eq!(all(&store, "d"), [("d1".to_owned(), "v".to_owned())]);
+        assert_eq!(all(&store, "e"), []);
         assert_eq!(store.db.scan_prefix("~").count(), 0);
     }
 

@@ -274,7 +274,8 @@ async fn load(
             for other in replicas[&file.id.tablet].iter().filter(|other| **other != primary) {
                 copies.entry((primary, *other)).or_default().push(file.clone());
             }
-            files.entry(file.id.tablet).or_default().push(file);
+            // Mostly a tablet gets one file.
+            files.entry(file.id.tablet).or_insert_with(|| Vec::with_capacity(1)).push(file);
         }
     }
     sent?;

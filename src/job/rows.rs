@@ -28,6 +28,9 @@ pub(super) const SEGMENTS: char = 'h';
 /// Bytes of a document in one row, well below the store's limit.
 const PIECE: usize = MAX_RECORD / 2;
 
+/// Bytes of a list in one row, which has a length before it.
+const ROW: usize = MAX_RECORD - 16;
+
 /// A file that a backup keeps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pin {
@@ -54,31 +57,55 @@ pub(super) struct Reused {
     pub offset: u64,
 }
 
-/// Writes a list as rows that hold as many entries as fit.
+/// Writes a list as rows that hold as many entries as fit. An entry's fields go by position, because a list of very many
+/// files is written while a client waits: a later release may only append fields, with a default.
 pub(super) fn put_list<T: Serialize>(draft: &mut Draft, job: JobId, letter: char, list: &[T]) -> Result<()> {
-    let (mut row, mut begin, mut size) = (0, 0, 0);
-    for (n, entry) in list.iter().enumerate() {
-        let bytes =
-            rmp_serde::to_vec_named(entry).map_err(|err| Error::internal(format_args!("encode row: {err}")))?.len();
-        if size > 0 && size + bytes > PIECE {
-            draft.put_row(Key::job_row(job, letter, row), &&list[begin..n])?;
-            (row, begin, size) = (row + 1, n, 0);
+    let mut row = Vec::with_capacity(MAX_RECORD);
+    let mut rows = 0;
+    let mut put = |row: &[u8]| {
+        rows += 1;
+        draft.put_row(Key::job_row(job, letter, rows - 1), &serde_bytes::Bytes::new(row))
+    };
+    for entry in list {
+        let full = row.len();
+        rmp_serde::encode::write(&mut row, entry)
+            .map_err(|err| Error::internal(format_args!("encode an entry of a row: {err}")))?;
+        if row.len() > ROW && full > 0 {
+            put(&row[..full])?;
+            row.drain(..full);
         }
-        size += bytes;
     }
-    if begin < list.len() {
-        draft.put_row(Key::job_row(job, letter, row), &&list[begin..])?;
-    }
-    Ok(())
+    if row.is_empty() { Ok(()) } else { put(&row) }
 }
 
 /// Reads such a list. Blocks.
 pub(super) fn list<T: DeserializeOwned>(catalog: &Catalog, job: JobId, letter: char) -> Result<Vec<T>> {
     let mut all = Vec::new();
-    for part in catalog.rows::<Vec<T>>(Key::job_rows(job, letter)) {
-        all.extend(part?);
+    for entries in list_rows(catalog, job, letter) {
+        all.extend::<Vec<T>>(entries?);
     }
     Ok(all)
+}
+
+/// Reads such a list, row by row. Blocks.
+fn list_rows<T: DeserializeOwned>(
+    catalog: &Catalog,
+    job: JobId,
+    letter: char,
+) -> impl Iterator<Item = Result<Vec<T>>> + use<T> {
+    let damaged = move |err: rmp_serde::decode::Error| Error::Corrupt {
+        what: "catalog record",
+        path: format!("list '{letter}' of job {job}"),
+        message: err.to_string(),
+    };
+    catalog.rows::<serde_bytes::ByteBuf>(Key::job_rows(job, letter)).map(move |row| {
+        let row = row?;
+        let (mut rest, mut entries) = (&row[..], Vec::new());
+        while !rest.is_empty() {
+            entries.push(rmp_serde::from_read(&mut rest).map_err(damaged)?);
+        }
+        Ok(entries)
+    })
 }
 
 /// Writes a document of any size.
@@ -181,8 +208,8 @@ pub fn pinned(catalog: &Catalog) -> Result<HashSet<FileId>> {
     let unfinished: Vec<JobId> =
         catalog.image().jobs.values().filter(|job| !job.state.is_terminal()).map(|job| job.id).collect();
     for job in unfinished {
-        for part in catalog.rows::<Vec<Pin>>(Key::job_rows(job, PINS)) {
-            files.extend(part?.into_iter().map(|pin| pin.file.id));
+        for pins in list_rows::<Pin>(catalog, job, PINS) {
+            files.extend(pins?.into_iter().map(|pin| pin.file.id));
         }
     }
     Ok(files)

@@ -400,7 +400,7 @@ impl TableProvider for FilesTable {
 
     async fn scan(
         &self,
-        _: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _: &[Expr],
         limit: Option<usize>,
@@ -412,23 +412,32 @@ impl TableProvider for FilesTable {
             Err(ty) => not_impl_err!("column '{}' of type {ty} in '{}'", self.names[*at], self.files[0].display()),
         };
         let columns: Arc<[_]> = projection.iter().map(column).collect::<Result<_, _>>()?;
-        let share = |path: &PathBuf| {
-            let share = Share {
+        // Each file that is open takes memory of its own.
+        let width = state.config().target_partitions().clamp(1, self.files.len().max(1));
+        let share = |first: usize| {
+            let file = |path: &PathBuf| OneFile {
                 path: path.clone(),
                 format: self.format.clone(),
                 columns: columns.clone(),
                 schema: schema.clone(),
             };
-            Arc::new(share) as Arc<dyn PartitionStream>
+            let files = self.files.iter().skip(first).step_by(width).map(file).collect();
+            Arc::new(Share { schema: schema.clone(), files }) as Arc<dyn PartitionStream>
         };
-        let shares = self.files.iter().map(share).collect();
+        let shares = (0..width).map(share).collect();
         Ok(Arc::new(StreamingTableExec::try_new(schema, shares, None, None, false, limit)?))
     }
 }
 
-/// One file.
-#[derive(Debug, Clone)]
+/// Files that are read one after the other.
+#[derive(Debug)]
 struct Share {
+    schema: SchemaRef,
+    files: Vec<OneFile>,
+}
+
+#[derive(Debug, Clone)]
+struct OneFile {
     path: PathBuf,
     format: Format,
     /// Position, name and type.
@@ -442,8 +451,8 @@ impl PartitionStream for Share {
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let share = self.clone();
-        let batches = futures::stream::once(blocking(move || share.open()))
+        let batches = futures::stream::iter(self.files.clone())
+            .then(|file| blocking(move || file.open()))
             .map_ok(|reader| {
                 futures::stream::try_unfold(reader, |mut reader| {
                     blocking(move || Ok(reader.next().transpose()?.map(|batch| (batch, reader))))
@@ -461,7 +470,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// Reads one file, batch after batch. Blocks.
 struct Reader {
-    share: Share,
+    file: OneFile,
     source: Source,
 }
 
@@ -471,13 +480,13 @@ enum Source {
     Csv(Box<Records>, usize),
 }
 
-impl Share {
+impl OneFile {
     fn open(self) -> Result<Reader> {
         let source = match &self.format {
             Format::Parquet => self.open_parquet()?,
             Format::Csv { skip, .. } => Source::Csv(Box::new(open_csv(&self.path, &self.format)?), *skip),
         };
-        Ok(Reader { share: self, source })
+        Ok(Reader { file: self, source })
     }
 
     fn open_parquet(&self) -> Result<Source> {
@@ -502,32 +511,31 @@ impl Iterator for Reader {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let share = &self.share;
+        let file = &self.file;
         let (columns, rows) = match &mut self.source {
             Source::Parquet(reader, places) => match reader.next()? {
                 Ok(batch) => {
                     let column = |(place, (_, name, ty)): (&usize, &(usize, String, ColumnType))| {
-                        let wrong =
-                            |err| Error::Analysis(format!("column '{name}' of {}: {err}", share.path.display()));
+                        let wrong = |err| Error::Analysis(format!("column '{name}' of {}: {err}", file.path.display()));
                         cast(batch.column(*place), *ty).map_err(wrong)
                     };
-                    (places.iter().zip(share.columns.iter()).map(column).collect::<Result<Vec<_>>>(), batch.num_rows())
+                    (places.iter().zip(file.columns.iter()).map(column).collect::<Result<Vec<_>>>(), batch.num_rows())
                 }
-                Err(err) => return Some(Err(unreadable("Parquet", &share.path, err))),
+                Err(err) => return Some(Err(unreadable("Parquet", &file.path, err))),
             },
-            Source::Csv(records, line) => match share.csv_batch(records, line).transpose()? {
+            Source::Csv(records, line) => match file.csv_batch(records, line).transpose()? {
                 Ok((columns, rows)) => (Ok(columns), rows),
                 Err(err) => return Some(Err(err)),
             },
         };
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Some(columns.and_then(|columns| {
-            RecordBatch::try_new_with_options(share.schema.clone(), columns, &options).map_err(Error::internal)
+            RecordBatch::try_new_with_options(file.schema.clone(), columns, &options).map_err(Error::internal)
         }))
     }
 }
 
-impl Share {
+impl OneFile {
     /// The next rows; `None` at the end. Counts lines on the way.
     fn csv_batch(&self, records: &mut Records, line: &mut usize) -> Result<Option<(Vec<ArrayRef>, usize)>> {
         let mut values: Vec<Vec<Datum>> = vec![Vec::new(); self.columns.len()];

@@ -206,8 +206,8 @@ impl Memory {
         if rows.is_empty() {
             return [].into();
         }
-        let of = RowsetOf { table: TableId(1), tablet, write: WriteId(1), schema: schema.clone() };
-        let mut writer = RowsetWriter::new(self.store.clone(), of, 0, Limits::default()).unwrap();
+        let of = RowsetOf { table: TableId(1), tablet, write: WriteId(1), schema: Arc::new(schema.clone()) };
+        let mut writer = RowsetWriter::new(self.store.clone(), of, 0, Limits::default());
         let arrays = schema.columns.iter().enumerate().map(|(at, column)| {
             let texts: Vec<&str> = rows.iter().map(|row| row[at]).collect();
             array(column.ty, &texts)

@@ -198,11 +198,11 @@ async fn content_comes_back_or_its_object_is_named() {
     let count = |bytes| {
         moved.fetch_add(bytes, Ordering::Relaxed);
     };
-    repository.upload(&files, &object, &throttle, count).await.unwrap();
-    repository.upload(&files, &object, &throttle, |_| ()).await.unwrap();
+    repository.upload(&files, &object, &throttle, count, ()).await.unwrap();
+    repository.upload(&files, &object, &throttle, |_| (), ()).await.unwrap();
     assert_eq!(moved.load(Ordering::Relaxed), 5 + size + 4);
     let wrong = LocalFile { sha256: Sha256([1; 32]), ..files[1].clone() };
-    let wrong = repository.upload(&[wrong], "__objects/x", &throttle, |_| ()).await;
+    let wrong = repository.upload(&[wrong], "__objects/x", &throttle, |_| (), ()).await;
     assert!(wrong.unwrap_err().report().contains("rowset file 1-2-0"));
     // One of the files, or two with one between them.
     let target = |name: &str| dir.path().join(format!("target-{name}"));

@@ -86,13 +86,15 @@ impl Repository {
     /// longer what the catalog says is [`Error::Corrupt`], and the object counts for nothing. May run twice. `moved`
     /// hears of bytes.
     ///
-    /// Object stores get the whole content in one PUT, so it is in memory; disks get one file piece by piece.
+    /// Object stores get the whole content in one PUT, so it is in memory; disks get one file piece by piece, and
+    /// `worker` is given back before it is synced.
     pub async fn upload(
         &self,
         files: &[LocalFile],
         object: &str,
         throttle: &Throttle,
         moved: impl Fn(u64),
+        worker: impl Send,
     ) -> Result<()> {
         let folders = self.folders_to_sync(object).await;
         let failed = |err| self.store_error("upload", object, err);
@@ -138,6 +140,7 @@ impl Repository {
             moved(length as u64);
             return Ok(());
         }
+        drop(worker);
         self.close(writer).await.map_err(failed)?;
         self.sync_folders(folders).await
     }

@@ -27,7 +27,7 @@ pub fn compact(
     limits: Limits,
 ) -> Result<Vec<(RowsetFile, Staged)>> {
     let spec = ScanSpec {
-        schema: of.schema.clone(),
+        schema: (*of.schema).clone(),
         projection: (0..of.schema.columns.len()).collect(),
         filters: Vec::new(),
         limit: None,

@@ -23,6 +23,10 @@ pub(super) const STEP: usize = 8192;
 /// A scan holds one page and one dictionary of each column.
 const PAGE_BYTES: usize = 256 << 10;
 
+/// About what a batch takes beside its rows, and each column of it.
+const BATCH_BYTES: usize = 512;
+const COLUMN_BYTES: usize = 256;
+
 /// Bounds of text longer than this are not kept in the catalog.
 const MAX_BOUND: usize = 64;
 
@@ -55,7 +59,7 @@ pub struct RowsetOf {
     /// The write.
     pub write: WriteId,
     /// The schema of the rows.
-    pub schema: Schema,
+    pub schema: Arc<Schema>,
 }
 
 /// Writes rows of one tablet, in any order, into staged rowset files, each sorted by the key, NULL first.
@@ -64,22 +68,18 @@ pub struct RowsetOf {
 /// [`finish`](Self::finish), it leaves nothing.
 pub struct RowsetWriter {
     files: Files,
-    keys: Option<RowConverter>,
     buffer: Vec<RecordBatch>,
     buffered: usize,
 }
 
 impl RowsetWriter {
     /// Begins with the file number `first` of that write and tablet.
-    pub fn new(store: Arc<Store>, of: RowsetOf, first: u32, limits: Limits) -> Result<Self> {
-        let keys = key_converter(&of.schema)?;
-        Ok(Self { files: Files::new(store, of, first, limits), keys, buffer: Vec::new(), buffered: 0 })
+    pub fn new(store: Arc<Store>, of: RowsetOf, first: u32, limits: Limits) -> Self {
+        Self { files: Files::new(store, of, first, limits), buffer: Vec::new(), buffered: 0 }
     }
 
     /// Adds rows. Their columns are those of the table, in order.
     pub fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let batch =
-            RecordBatch::try_new(self.files.of.schema.arrow(), batch.columns().to_vec()).map_err(Error::internal)?;
         self.buffered += own_bytes(&batch);
         self.buffer.push(batch);
         if self.buffered >= self.files.limits.buffer_bytes { self.flush() } else { Ok(()) }
@@ -93,14 +93,17 @@ impl RowsetWriter {
 
     /// Sorts and writes what is buffered, and ends the file.
     pub fn flush(&mut self) -> Result<()> {
-        let batches = std::mem::take(&mut self.buffer);
         self.buffered = 0;
+        let schema = self.files.of.schema.arrow();
+        let batches = std::mem::take(&mut self.buffer).into_iter();
+        let batches = batches.map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
+        let batches: Vec<RecordBatch> = batches.collect::<Result<_, _>>().map_err(Error::internal)?;
         let mut order: Vec<(usize, usize)> = batches
             .iter()
             .enumerate()
             .flat_map(|(at, batch)| (0..batch.num_rows()).map(move |row| (at, row)))
             .collect();
-        if let Some(keys) = &self.keys {
+        if let Some(keys) = key_converter(&self.files.of.schema)? {
             let rows = batches
                 .iter()
                 .map(|batch| keys.convert_columns(&batch.columns()[..key_columns(&self.files.of.schema)]))
@@ -123,11 +126,11 @@ impl RowsetWriter {
 }
 
 /// Memory of a batch's rows. Columns that came over the network are slices of one message, the whole of which
-/// `get_array_memory_size` counts for each of them.
+/// `get_array_memory_size` counts for each of them. What a batch takes beside its rows counts where it has few of them.
 fn own_bytes(batch: &RecordBatch) -> usize {
     let of_column =
         |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
-    batch.columns().iter().map(of_column).sum()
+    batch.columns().iter().map(|column| of_column(column) + COLUMN_BYTES).sum::<usize>() + BATCH_BYTES
 }
 
 /// How many columns are the key.
@@ -152,7 +155,8 @@ pub(super) struct Files {
     of: RowsetOf,
     limits: Limits,
     number: u32,
-    open: Option<OpenFile>,
+    /// In a box: there may be very many writers, of which few have a file open.
+    open: Option<Box<OpenFile>>,
     done: Vec<(RowsetFile, Staged)>,
 }
 
@@ -177,7 +181,7 @@ impl Files {
             return Ok(());
         }
         if self.open.is_none() {
-            self.open = Some(self.begin(batch)?);
+            self.open = Some(Box::new(self.begin(batch)?));
         }
         let Some(file) = &mut self.open else { return Ok(()) };
         file.writer.write(batch).map_err(Error::internal)?;
@@ -249,7 +253,7 @@ impl Files {
 
     /// What lets a file be understood without the catalog.
     fn description(&self) -> Result<Vec<KeyValue>> {
-        let schema = serde_json::to_string(&self.of.schema).map_err(Error::internal)?;
+        let schema = serde_json::to_string(&*self.of.schema).map_err(Error::internal)?;
         Ok([
             ("holdfast.format", FORMAT.to_owned()),
             ("holdfast.table", self.of.table.to_string()),

@@ -53,12 +53,12 @@ impl Fixture {
     }
 
     fn of(&self, write: u64) -> RowsetOf {
-        let schema = self.schema.clone();
+        let schema = self.schema.clone().into();
         RowsetOf { table: TableId(1), tablet: TabletId(5), write: WriteId(write), schema }
     }
 
     fn write(&self, write: u64, batches: &[RecordBatch], limits: Limits) -> Vec<RowsetFile> {
-        let mut writer = RowsetWriter::new(self.store.clone(), self.of(write), 0, limits).unwrap();
+        let mut writer = RowsetWriter::new(self.store.clone(), self.of(write), 0, limits);
         for batch in batches {
             writer.write(batch.clone()).unwrap();
         }
@@ -374,8 +374,8 @@ fn a_store_keeps_what_was_installed_and_drops_what_was_not() {
     // As a crash would leave it.
     std::mem::forget(torn);
     assert!(torn_path.exists());
-    let mut unfinished =
-        RowsetWriter::new(fixture.store.clone(), fixture.of(2), 0, Limits { buffer_bytes: 1, ..small() }).unwrap();
+    let limits = Limits { buffer_bytes: 1, ..small() };
+    let mut unfinished = RowsetWriter::new(fixture.store.clone(), fixture.of(2), 0, limits);
     unfinished.write(batch.clone()).unwrap();
     assert_eq!(fs::read_dir(dir.join("staging")).unwrap().count(), 2);
     drop(unfinished);

@@ -120,6 +120,6 @@ pub struct RowsetFile {
     /// Hash of the whole content.
     pub sha256: Sha256,
     /// Bounds of the first key column; absent if the file has no rows or the values are long.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub bounds: Option<KeyBounds>,
 }
