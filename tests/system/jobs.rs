@@ -430,3 +430,55 @@ async fn answers_have_the_form_of_starrocks() {
     assert_eq!((row["RepoName"], row["IsReadOnly"], row["Broker"], row["ErrMsg"]), ("r", "false", "", "NULL"));
     assert_eq!(row["Location"], format!("file://{}", scratch.sub("repository")));
 }
+
+/// A job that waits for a slow disk is ended by its deadline, and frees its label.
+#[tokio::test]
+async fn a_backup_ends_at_its_deadline() {
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1).clock(&ahead) else { return };
+    let (_server, mut client) = start(&scratch, &launch).await;
+    let backup = "BACKUP SNAPSHOT shop.l TO r PROPERTIES ('timeout' = '600'";
+    client.run(format!("{backup})")).await;
+    client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
+    std::fs::write(&ahead, "+590s").unwrap();
+    client
+        .wait_until(
+            "SELECT NOW() > CREATE_TIME + INTERVAL 580 SECOND AS late FROM information_schema.backup_jobs",
+            |answer| answer.column("late") == ["1"],
+        )
+        .await;
+    assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["UPLOADING"]);
+    std::fs::write(&ahead, "+601s").unwrap();
+    let job = client.wait_for_job("BACKUP", "shop", &["CANCELLED"]).await;
+    assert!(job["Status"].starts_with("[TIMEOUT, msg: backup job with label: l  timeout. "), "{}", job["Status"]);
+    set_speed(&mut client, "upload", 0).await;
+    client.run(format!("{backup}, 'wait' = 'true')")).await;
+}
+
+/// The storage is gone when the snapshot is to be committed, and does not come back: nobody can tell whether the commit
+/// was stored, so the job says that when its deadline is long past.
+#[tokio::test]
+async fn a_backup_whose_repository_is_lost_at_the_commit_ends_after_its_deadline() {
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let launch = Launch::standalone(scratch.path()).stays_at("backup.upload_info.after", 2000);
+    let Some(launch) = launch.clock(&ahead) else { return };
+    let (_server, mut client) = start(&scratch, &launch).await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('timeout' = '600')").await;
+    client.wait_for_job("BACKUP", "shop", &["UPLOAD_INFO"]).await;
+    std::fs::rename(scratch.sub("repository"), scratch.sub("gone")).unwrap();
+    client.refused("CANCEL BACKUP FROM shop", 5064, "can not be cancelled. state: UPLOAD_INFO").await;
+    std::fs::write(&ahead, "+900s").unwrap();
+    let job = client.wait_for_job("BACKUP", "shop", &["CANCELLED"]).await;
+    assert!(
+        job["Status"].contains("did not say until the deadline whether the snapshot is there"),
+        "{}",
+        job["Status"]
+    );
+    std::fs::rename(scratch.sub("gone"), scratch.sub("repository")).unwrap();
+    assert!(client.run("SHOW SNAPSHOT ON r").await.rows.is_empty());
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+}
