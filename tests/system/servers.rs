@@ -246,10 +246,13 @@ impl S3 {
         elements(&String::from_utf8(list).unwrap(), "Key")
     }
 
+    fn ask_sts(&self) -> Answer {
+        self.signed("sts", "POST", "/", &[], b"Action=AssumeRole&Version=2011-06-15&DurationSeconds=900")
+    }
+
     /// Temporary credentials for the same server, by its own STS.
     pub fn assume_role(&self) -> Session {
-        let form = "Action=AssumeRole&Version=2011-06-15&DurationSeconds=900";
-        let answer = self.signed("sts", "POST", "/", &[], form.as_bytes()).ok();
+        let answer = self.ask_sts().ok();
         let answer = String::from_utf8(answer).unwrap();
         let one = |name| elements(&answer, name).remove(0);
         let session_token = Some(one("SessionToken"));

@@ -70,9 +70,9 @@ impl Minio {
     /// Starts it at the same port on the data it left.
     pub fn restart(&mut self) {
         self.process.kill();
-        // It is ready when it knows its users, which is later than its own health says.
+        // Its health says that it is ready before it knows its buckets and users.
         let s3 = self.s3.clone();
-        self.process.start(|| s3.request("GET", "/", &[], b"").status == 200);
+        self.process.start(|| s3.request("GET", "/", &[], b"").status == 200 && s3.ask_sts().status == 200);
     }
 }
 
