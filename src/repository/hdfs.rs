@@ -30,7 +30,10 @@ const PASSING: [&str; 6] = [
 
 /// Opens the file system of a NameNode, as a user, without asking it anything. `user` is the process's own if absent.
 pub fn open(address: &str, user: Option<&str>) -> Result<Operator> {
-    let mut builder = ClientBuilder::new().with_url(format!("hdfs://{address}"));
+    let mut builder = ClientBuilder::new()
+        .with_url(format!("hdfs://{address}"))
+        // There is no other NameNode to go to; who calls repeats what may pass.
+        .with_config([("dfs.client.failover.max.attempts", "0")]);
     if let Some(user) = user {
         builder = builder.with_user(user);
     }

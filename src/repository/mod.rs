@@ -91,7 +91,7 @@ impl Repository {
             // Its creation was cut short.
             Ok(content) if content.is_empty() => Ok(None),
             Ok(content) => manifest::unseal(&self.full(&path), &content.to_vec()).map(Some),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+            Err(err) if store::is_absent(&err) => Ok(None),
             Err(err) => Err(self.store_error("read", &path, err)),
         }
     }
@@ -365,7 +365,7 @@ impl Repository {
     async fn find_document<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         match self.operator.read(&self.full(path)).await {
             Ok(content) => manifest::unseal(&self.full(path), &content.to_vec()).map(Some),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+            Err(err) if store::is_absent(&err) => Ok(None),
             Err(err) => Err(self.store_error("read", path, err)),
         }
     }
@@ -374,7 +374,7 @@ impl Repository {
     pub async fn holds(&self, object: &str, end: u64) -> Result<bool> {
         match self.operator.stat(&self.full(object)).await {
             Ok(found) => Ok(found.content_length() >= end),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+            Err(err) if store::is_absent(&err) => Ok(false),
             Err(err) => Err(self.store_error("look at", object, err)),
         }
     }
@@ -434,7 +434,7 @@ impl Repository {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect()),
-            Err(err) if err.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(err) if store::is_absent(&err) => Ok(Vec::new()),
             Err(err) => Err(self.store_error("list", folder, err)),
         }
     }

@@ -704,6 +704,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "invalidaccesskeyid",
             "signaturedoesnotmatch",
             "authenticationfailed",
+            "failed to authenticate",
             "authorizationheadermalformed",
             "invalidtoken",
             "expiredtoken",
@@ -724,6 +725,17 @@ const STEPS: &[(&str, &[&str])] = &[
     ("store is busy", &["slowdown", "ratelimited", "too many requests"]),
 ];
 
+/// Whether an object is not there, in a bucket that is.
+pub fn is_absent(err: &opendal::Error) -> bool {
+    err.kind() == ErrorKind::NotFound && step(err.message()) != Some("bucket")
+}
+
+/// The step that left its sign in a text.
+fn step(text: &str) -> Option<&'static str> {
+    let text = text.to_lowercase();
+    STEPS.iter().find(|(_, known)| known.iter().any(|sign| text.contains(sign))).map(|(step, _)| *step)
+}
+
 /// What went wrong, for people: the step that failed and the store's own code and words, without the rest of OpenDAL's.
 pub fn explain(err: &opendal::Error) -> String {
     let mut detail = err.message().to_owned();
@@ -735,21 +747,22 @@ pub fn explain(err: &opendal::Error) -> String {
         }
         source = cause.source();
     }
-    let signs = format!("{} {detail}", err.kind()).to_lowercase();
-    let step = STEPS.iter().find(|(_, known)| known.iter().any(|sign| signs.contains(sign))).map(|(step, _)| *step);
+    let step = step(&format!("{} {detail}", err.kind()));
     // `S3Error { code: "NoSuchBucket", message: "…", … }`, and the like of other stores.
     let field = |name: &str| {
         let (_, rest) = detail.split_once(&format!("{name}: \""))?;
         rest.split_once('"').map(|(value, _)| value.to_owned()).filter(|value| !value.is_empty())
     };
-    let said = match (field("code"), field("message")) {
+    let said = match (field("code").or_else(|| field("exception")), field("message")) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code,
+        (Some(one), None) | (None, Some(one)) => one,
         _ if detail.is_empty() => err.kind().to_string(),
         _ => detail,
     };
+    // HDFS adds where in its program that was.
+    let said = said.split(['\n', '\t']).next().unwrap_or_default().split("\\n").next().unwrap_or_default();
     match step {
         Some(step) => format!("{step}: {said}"),
-        None => said,
+        None => said.to_owned(),
     }
 }

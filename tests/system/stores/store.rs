@@ -42,7 +42,9 @@ const FOLDER: &str = "backups/of tests";
 #[derive(Clone)]
 pub struct Store {
     pub kind: Kind,
-    /// Where the repository goes.
+    /// The repository's name.
+    pub repository: String,
+    /// Where it goes.
     pub location: String,
     pub properties: Vec<(&'static str, String)>,
     /// Other properties for the same place: changes to the first.
@@ -165,7 +167,15 @@ impl Store {
     }
 
     fn at(kind: Kind, location: String, properties: Vec<(&'static str, String)>, behind: Behind) -> Self {
-        Self { kind, location, properties, renewed: Vec::new(), secrets: Vec::new(), behind }
+        Self {
+            kind,
+            repository: "r".to_owned(),
+            location,
+            properties,
+            renewed: Vec::new(),
+            secrets: Vec::new(),
+            behind,
+        }
     }
 
     /// The same, with one property changed.
@@ -208,13 +218,14 @@ impl Store {
             }
             Kind::Gcs => {
                 wrongs.push((unknown("gcp.gcs.end_point"), 1064, "the nearest is 'gcp.gcs.endpoint'"));
-                wrongs.push((self.elsewhere("no-such-bucket"), 5064, "bucket: "));
+                // Google itself says which bucket does not exist.
+                wrongs.push((self.elsewhere("no-such-bucket"), 5064, "Not Found"));
                 wrongs.push((self.with("gcp.gcs.endpoint", "http://127.0.0.1:1"), 5064, "connection: "));
             }
             Kind::Abfss => {
                 let other = "b3RoZXI=";
                 wrongs.push((unknown("azure.adls2.sharedkey"), 1064, "the nearest is 'azure.adls2.shared_key'"));
-                wrongs.push((self.with("azure.adls2.shared_key", other), 5064, "credentials: AuthenticationFailed"));
+                wrongs.push((self.with("azure.adls2.shared_key", other), 5064, "credentials: Auth"));
                 wrongs.push((self.elsewhere("no-such-container"), 5064, "bucket: ContainerNotFound"));
                 wrongs.push((self.with("azure.adls2.endpoint", "http://127.0.0.1:1/a"), 5064, "connection: "));
             }
@@ -230,7 +241,7 @@ impl Store {
             }
             Kind::Hdfs => {
                 wrongs.push((unknown("user"), 1064, "the nearest is 'username'"));
-                wrongs.push((self.with("username", "stranger"), 1235, "start every FE and BE with HADOOP_USER_NAME="));
+                wrongs.push((self.with("username", "stranger"), 5064, "permission: "));
                 wrongs.push((unknown("kerberos_principal"), 1235, "simple authentication"));
                 wrongs.push((self.by(([127, 0, 0, 1], 1).into()), 5064, "connection: "));
             }
@@ -275,21 +286,22 @@ impl Store {
         changed
     }
 
-    /// The statement that makes the repository `r`; `kind` is empty or READ ONLY.
+    /// The statement that makes the repository; `kind` is empty or READ ONLY.
     pub fn create(&self, kind: &str) -> String {
-        let properties: Vec<_> = self.properties.iter().map(|(key, value)| format!("'{key}' = '{value}'")).collect();
-        let properties = match properties.is_empty() {
-            true => String::new(),
-            false => format!("PROPERTIES ({})", properties.join(", ")),
-        };
-        format!("CREATE {kind} REPOSITORY r WITH BROKER ON LOCATION '{}' {properties}", self.location)
+        let (name, location) = (&self.repository, &self.location);
+        let properties = properties(&self.properties);
+        format!("CREATE {kind} REPOSITORY {name} WITH BROKER ON LOCATION '{location}' {properties}")
     }
 
-    /// A server that may use the store.
+    /// The statement that gives the repository some other properties.
+    pub fn alter(&self, changes: &[(&'static str, String)]) -> String {
+        format!("ALTER REPOSITORY {} SET {}", self.repository, properties(changes))
+    }
+
+    /// A server of its own.
     pub fn server(&self, scratch: &Scratch, name: &str) -> Launch {
         std::fs::create_dir_all(scratch.sub(name)).unwrap();
-        let launch = Launch::standalone(&scratch.path().join(name));
-        if self.kind == Kind::Hdfs { launch.env("HADOOP_USER_NAME", hdfs::USER) } else { launch }
+        Launch::standalone(&scratch.path().join(name))
     }
 
     /// The paths of all objects in the place, sorted.
@@ -391,6 +403,11 @@ impl Store {
         };
         gone.ok();
     }
+}
+
+fn properties(pairs: &[(&'static str, String)]) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(key, value)| format!("'{key}' = '{value}'")).collect();
+    if pairs.is_empty() { String::new() } else { format!("PROPERTIES ({})", pairs.join(", ")) }
 }
 
 fn encoded(path: &str) -> String {
