@@ -108,12 +108,6 @@ impl Launch {
         self
     }
 
-    /// A variable of its environment.
-    pub fn env(mut self, name: &str, value: impl ToString) -> Self {
-        self.env.push((name.to_owned(), value.to_string()));
-        self
-    }
-
     /// The server's time of day is as far ahead as the file says, as in `+600s`; it looks each time.
     pub fn clock(self, ahead: &Path) -> Option<Self> {
         let libraries = walkdir::WalkDir::new("/usr/lib").max_depth(3).into_iter().filter_map(Result::ok);
