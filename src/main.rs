@@ -31,6 +31,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 
+/// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
+/// this one.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long a client may take to log in.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
