@@ -503,7 +503,7 @@ impl Repository {
 /// full one is not.
 fn may_pass(err: &opendal::Error) -> bool {
     let io = std::error::Error::source(err).and_then(|source| source.downcast_ref::<std::io::Error>());
-    err.is_temporary() && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
+    store::may_pass(err) && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
 }
 
 /// Completes an object on a disk. OpenDAL syncs the file on the calling thread, so this is a thread that may block. It is

@@ -669,6 +669,13 @@ impl HttpTransport for Transport {
             status @ (http::StatusCode::REQUEST_TIMEOUT | http::StatusCode::TOO_MANY_REQUESTS) => {
                 Err(opendal::Error::new(ErrorKind::RateLimited, format!("the store answered {status}")).set_temporary())
             }
+            // Without a body, OpenDAL would have nothing to say.
+            status
+                if matches!(status.as_u16(), 500 | 502..=504)
+                    && response.headers().get(http::header::CONTENT_LENGTH).is_some_and(|length| length == "0") =>
+            {
+                Err(opendal::Error::new(ErrorKind::Unexpected, format!("the store answered {status}")).set_temporary())
+            }
             _ => Ok(response),
         }
     }
@@ -728,6 +735,14 @@ const STEPS: &[(&str, &[&str])] = &[
 /// Whether an object is not there, in a bucket that is.
 pub fn is_absent(err: &opendal::Error) -> bool {
     err.kind() == ErrorKind::NotFound && step(err.message()) != Some("bucket")
+}
+
+/// Whether a request may succeed later. OpenDAL's repetitions give back every error they have seen, passing or not, as
+/// one that lasts; then what is known to last tells them apart.
+pub fn may_pass(err: &opendal::Error) -> bool {
+    use ErrorKind::{RateLimited, Unexpected};
+    let lasts = || matches!(step(&explain(err)), Some("TLS" | "clock" | "credentials" | "bucket" | "permission"));
+    err.is_temporary() || err.is_persistent() && matches!(err.kind(), Unexpected | RateLimited) && !lasts()
 }
 
 /// The step that left its sign in a text.

@@ -1,5 +1,6 @@
 //! Repositories on every store: the same tests for each.
 
+mod faults;
 mod store;
 
 use std::process::Command;
@@ -260,8 +261,7 @@ async fn what_is_wrong_is_said() {
 
 async fn trouble(store: &Store, server: &Server, scratch: &Scratch) {
     let kind = store.kind;
-    let mut store = store.clone();
-    store.repository = format!("r_{kind:?}").to_lowercase();
+    let store = store.named(&format!("r_{kind:?}").to_lowercase());
     let database = format!("d_{}", store.repository);
     let mut client = server.connect().await;
     client.run(format!("CREATE DATABASE {database}; CREATE TABLE {database}.t (k INT)")).await;

@@ -160,6 +160,7 @@ impl Store {
         add("aws.s3.access_key", &s3.access_key);
         add("aws.s3.secret_key", &s3.secret_key);
         add("aws.s3.endpoint", &s3.endpoint);
+        s3.session_token.iter().for_each(|token| add("aws.s3.session_token", token));
         let location = format!("s3://{bucket}/{FOLDER}");
         let mut store = Self::at(Kind::Minio, location, properties, Behind::S3(s3.clone(), bucket));
         store.secrets.push(s3.secret_key.clone());
@@ -176,6 +177,11 @@ impl Store {
             secrets: Vec::new(),
             behind,
         }
+    }
+
+    /// The same by another name.
+    pub fn named(&self, repository: &str) -> Self {
+        Self { repository: repository.to_owned(), ..self.clone() }
     }
 
     /// The same, with one property changed.
@@ -414,6 +420,19 @@ fn encoded(path: &str) -> String {
     const KEPT: percent_encoding::AsciiSet =
         percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
     percent_encoding::utf8_percent_encode(path, &KEPT).to_string()
+}
+
+/// The same server with temporary credentials that a policy restricts.
+pub fn restricted(s3: &S3, policy: &str) -> S3 {
+    let policy = percent_encoding::utf8_percent_encode(policy, percent_encoding::NON_ALPHANUMERIC);
+    let form = format!("Action=AssumeRole&Version=2011-06-15&DurationSeconds=900&Policy={policy}");
+    let answer = String::from_utf8(s3.signed("sts", "POST", "/", &[], form.as_bytes()).ok()).unwrap();
+    let one = |name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    let (access_key, secret_key) = (one("AccessKeyId"), one("SecretAccessKey"));
+    S3 { access_key, secret_key, session_token: Some(one("SessionToken")), ..s3.clone() }
 }
 
 /// The secret part of a SAS.
