@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use holdfast::rawkv::value::ApiVersion;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,6 +14,7 @@ Examples:
   holdfast fe --conf conf/fe.conf               a cluster: one FE ...
   holdfast be --conf conf/be.conf               ... and as many BEs as you like, each made known to the FE by
                                                 ALTER SYSTEM ADD BACKEND \"host:9060\"
+  holdfast br debug checksum -s local:///DIR    check the files of a raw backup of TiKV
 
 Default ports:  MySQL 9030, FE HTTP 8030, BE RPC 9060, BE HTTP 8040; 0 picks a free one.
                 All listen on 127.0.0.1 until bind_address says otherwise.
@@ -54,6 +57,145 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Work with backups of raw key ranges, with the flags of TiDB's br.
+    Br {
+        #[command(subcommand)]
+        command: BrCommand,
+    },
+}
+
+/// What `br` does.
+#[derive(Debug, Subcommand)]
+pub enum BrCommand {
+    /// Look into a backup, without a server.
+    Debug {
+        #[command(subcommand)]
+        command: BrDebugCommand,
+    },
+}
+
+/// What `br debug` does.
+#[derive(Debug, Subcommand)]
+pub enum BrDebugCommand {
+    /// Write backupmeta.json, which shows what backupmeta says, beside it.
+    Decode(BrOptions),
+    /// Read all files of a raw backup and check their lengths, hashes, blocks, keys and checksums.
+    Checksum {
+        #[command(flatten)]
+        options: BrOptions,
+        /// How values are encoded, V1 or V1TTL, where the backup does not say it: old ones say V1 of both.
+        #[arg(long, value_name = "VERSION")]
+        api_version: Option<ApiVersion>,
+    },
+}
+
+/// Flags of `br` that all of its commands take.
+#[derive(Debug, Args)]
+pub struct BrOptions {
+    /// Where the backup is: local:///DIR, or a directory.
+    #[arg(long, short, value_name = "URI", default_value = "", hide_default_value = true)]
+    pub storage: String,
+    /// Only plaintext: encrypted backups are not read.
+    #[arg(long = "crypter.method", value_name = "METHOD", default_value = "plaintext", value_parser = ["plaintext"])]
+    crypter_method: String,
+    #[command(flatten)]
+    unused: UnusedFlags,
+}
+
+impl BrOptions {
+    /// What to tell about flags that were given for nothing.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.unused.0.iter().map(|flag| format!("warning: --{flag} has no effect here"))
+    }
+}
+
+/// Flags of `br` that mean nothing here, but stand in the scripts of those who have used it. Holds those given.
+#[derive(Debug)]
+struct UnusedFlags(Vec<&'static str>);
+
+impl UnusedFlags {
+    /// With the short form, if there is one.
+    const WITH_VALUE: &[(&str, Option<char>)] = &[
+        ("azblob.access-tier", None),
+        ("azblob.account-key", None),
+        ("azblob.account-name", None),
+        ("azblob.endpoint", None),
+        ("ca", None),
+        ("cert", None),
+        ("checksum-concurrency", None),
+        ("concurrency", None),
+        ("crypter.key", None),
+        ("crypter.key-file", None),
+        ("gcs.credentials-file", None),
+        ("gcs.endpoint", None),
+        ("gcs.predefined-acl", None),
+        ("gcs.storage-class", None),
+        ("grpc-keepalive-time", None),
+        ("grpc-keepalive-timeout", None),
+        ("key", None),
+        ("log-file", None),
+        ("log-format", None),
+        ("log-level", Some('L')),
+        ("metadata-download-batch-size", None),
+        ("pd", Some('u')),
+        ("ratelimit", None),
+        ("ratelimit-unit", None),
+        ("s3.acl", None),
+        ("s3.endpoint", None),
+        ("s3.external-id", None),
+        ("s3.provider", None),
+        ("s3.region", None),
+        ("s3.role-arn", None),
+        ("s3.sse", None),
+        ("s3.sse-kms-key-id", None),
+        ("s3.storage-class", None),
+        ("slow-log-file", None),
+        ("status-addr", None),
+        ("switch-mode-interval", None),
+    ];
+
+    /// A value, true or false, stands behind `=` only.
+    const SWITCHES: &[(&str, Option<char>)] = &[
+        ("check-requirements", None),
+        ("checksum", None),
+        ("enable-opentracing", None),
+        ("no-credentials", None),
+        ("redact-info-log", None),
+        ("redact-log", None),
+        ("remove-tiflash", None),
+        ("send-credentials-to-tikv", Some('c')),
+        ("skip-check-path", None),
+    ];
+
+    fn all() -> impl Iterator<Item = &'static (&'static str, Option<char>)> {
+        Self::WITH_VALUE.iter().chain(Self::SWITCHES)
+    }
+}
+
+impl Args for UnusedFlags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let arg = |(name, short): &(&'static str, Option<char>)| {
+            Arg::new(*name).long(*name).short(*short).hide(true).action(ArgAction::Append)
+        };
+        command
+            .args(Self::WITH_VALUE.iter().map(arg))
+            .args(Self::SWITCHES.iter().map(arg).map(|arg| arg.num_args(0..=1).require_equals(true)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for UnusedFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        Ok(Self(Self::all().map(|(name, _)| *name).filter(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::from_arg_matches(matches).map(|flags| *self = flags)
+    }
 }
 
 /// Flags that every server takes. What they say overrides the file.
@@ -170,6 +312,23 @@ mod tests {
         assert!(parse("holdfast --mysql-port 65536").is_err());
         assert!(parse("holdfast be --mysql-port 1").is_err());
         assert!(parse("holdfast --set x").is_err());
+    }
+
+    #[test]
+    fn flags_of_br_that_mean_nothing_are_told() {
+        let line = "holdfast br debug decode --pd 1.2.3.4:2379 -s local:///b -c=false -L debug --checksum --pd=x";
+        let Command::Br { command: BrCommand::Debug { command: BrDebugCommand::Decode(options) } } =
+            parse(line).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(options.storage, "local:///b");
+        let warnings: Vec<_> = options.warnings().collect();
+        let flags = ["log-level", "pd", "checksum", "send-credentials-to-tikv"];
+        assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
+        assert!(parse("holdfast br debug decode --cf default").is_err());
+        assert!(parse("holdfast br debug decode --crypter.method aes128-ctr").is_err());
+        assert!(parse("holdfast br debug checksum --api-version V2").is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | 4 | [`sql`] | text to statements |
 //! | 4 | [`catalog`] | what the FE knows, durably |
 //! | 4 | [`tablet`] | what a BE keeps on disk |
+//! | 4 | [`rawkv`] | ranges of raw keys, and BR's backups of them |
 //! | 4 | [`repository`] | a place to keep snapshots |
 //! | 5 | [`rpc`] | the contract between FE and BE |
 //! | 6 | [`be`] | the worker |
@@ -64,6 +65,7 @@ pub mod http;
 pub mod job;
 pub mod mysql;
 pub mod query;
+pub mod rawkv;
 pub mod repository;
 pub mod rpc;
 pub mod sql;

@@ -23,13 +23,14 @@ use holdfast::fe::{self, Frontend, Sessions};
 use holdfast::http::HttpServer;
 use holdfast::job::Jobs;
 use holdfast::mysql::{self, MysqlServer};
+use holdfast::rawkv::debug;
 use holdfast::rpc::fleet::Fleet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{BrCommand, BrDebugCommand, Cli, Command};
 
 /// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
 /// this one.
@@ -100,6 +101,9 @@ async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Result<()
             serve("be", start(None, Some(be), shutdown).await?).await
         }
         Command::Demo { keep } => run_demo(keep, shutdown).await,
+        Command::Br { command: BrCommand::Debug { command } } => {
+            tokio::task::spawn_blocking(move || debug_backup(command)).await?
+        }
     }
 }
 
@@ -264,4 +268,21 @@ async fn run_demo(keep: Option<PathBuf>, shutdown: CancellationToken) -> anyhow:
     };
     shutdown.cancel();
     outcome.and(server.ended.await?)
+}
+
+/// Does what `br debug` does. Blocks.
+fn debug_backup(command: BrDebugCommand) -> anyhow::Result<()> {
+    let (BrDebugCommand::Decode(options) | BrDebugCommand::Checksum { options, .. }) = &command;
+    options.warnings().for_each(|warning| eprintln!("{warning}"));
+    let directory = debug::local_directory(&options.storage)?;
+    let mut out = std::io::stdout();
+    match command {
+        BrDebugCommand::Decode(_) => write!(out, "{}", debug::decode(&directory)?)?,
+        BrDebugCommand::Checksum { api_version, .. } => {
+            let report = debug::checksum(&directory, api_version)?;
+            write!(out, "{report}")?;
+            anyhow::ensure!(report.is_ok(), "{} is damaged", directory.display());
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod system {
     mod bad_input;
+    mod br;
     mod client;
     mod clients;
     mod cloud;

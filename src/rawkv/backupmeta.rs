@@ -1,0 +1,154 @@
+//! `backupmeta`: what a backup holds.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use prost::Message;
+
+use super::checksum::Checksum;
+use super::key::KeyRange;
+use super::layout::{ColumnFamily, META};
+use super::value::ApiVersion;
+use crate::error::{Error, Result};
+use crate::types::Sha256;
+
+/// What `backup.proto` compiles to.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/backup.rs"));
+}
+
+/// A raw backup of one column family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupMeta {
+    /// The cluster that was backed up.
+    pub cluster_id: u64,
+    /// Its version, as PD says it.
+    pub cluster_version: String,
+    /// Who made the backup.
+    pub br_version: String,
+    /// How values are encoded. Older BR says V1 of backups that are V1TTL.
+    pub api_version: ApiVersion,
+    /// The family.
+    pub cf: ColumnFamily,
+    /// The range that was asked for.
+    pub range: KeyRange,
+    /// The files, in the order of their ranges, which do not overlap.
+    pub files: Vec<BackupFile>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupFile {
+    /// Its path below the backup.
+    pub name: String,
+    /// Its length.
+    pub size: u64,
+    /// Its hash.
+    pub sha256: Sha256,
+    /// The range that was read.
+    pub range: KeyRange,
+    /// Of its entries. TiKV before 6.1 took no CRC and says 0; some versions counted the encoding into the bytes.
+    pub checksum: Checksum,
+}
+
+impl BackupMeta {
+    /// Reads and checks what BR has written. What it has and Holdfast does not read is refused by
+    /// its name. `uri` is for messages.
+    pub fn decode(bytes: &[u8], uri: &str) -> Result<Self> {
+        let meta = decode_proto(bytes, uri)?;
+        refuse_other_kinds(&meta)?;
+        check(meta).map_err(|message| corrupt(uri, message))
+    }
+}
+
+/// What is in the bytes, be it a raw backup or not.
+pub(super) fn decode_proto(bytes: &[u8], uri: &str) -> Result<proto::BackupMeta> {
+    // BR's begin with the cluster's id, or its version. An encrypted one begins with 16 random bytes.
+    const BEGINNINGS: [u8; 2] = [0x08, 0x12];
+    if bytes.is_empty() {
+        return Err(corrupt(uri, "it is empty".into()));
+    }
+    proto::BackupMeta::decode(bytes).map_err(|error| match bytes.first() {
+        Some(first) if !BEGINNINGS.contains(first) => Error::Unsupported(format!(
+            "{META} in {uri} is encrypted, or damaged; encrypted backups are not read: take one with --crypter.method \
+             plaintext"
+        )),
+        _ => corrupt(uri, error.to_string()),
+    })
+}
+
+fn corrupt(uri: &str, message: String) -> Error {
+    Error::Corrupt { what: META, path: format!("in {uri}"), message }
+}
+
+fn refuse_other_kinds(meta: &proto::BackupMeta) -> Result<()> {
+    if !meta.is_raw_kv {
+        let message = "cannot do raw restore from transactional data: [BR:Restore:ErrRestoreModeMismatch]restore mode \
+                       mismatch";
+        return Err(Error::Unsupported(message.into()));
+    }
+    let unsupported = |what: &str| Err(Error::Unsupported(what.into()));
+    if meta.version != 0 || meta.file_index.is_some() || meta.raw_range_index.is_some() {
+        return unsupported("the backup has metadata V2 (files listed outside of backupmeta); only V1 is read");
+    }
+    if !matches!(meta.api_version.try_into(), Ok(proto::ApiVersion::V1 | proto::ApiVersion::V1ttl)) {
+        return unsupported("the backup is of API V2 or later, whose keys are encoded; only V1 and V1TTL are read");
+    }
+    if meta.mode() == proto::Mode::File {
+        return unsupported("the backup holds files of the store (mode FILE); only mode SCAN is read");
+    }
+    if meta.raw_ranges.len() > 1 {
+        return unsupported("the backup has more than one range");
+    }
+    Ok(())
+}
+
+fn check(meta: proto::BackupMeta) -> Result<BackupMeta, String> {
+    let api_version = match meta.api_version() {
+        proto::ApiVersion::V1ttl => ApiVersion::V1Ttl,
+        _ => ApiVersion::V1,
+    };
+    let [raw_range] = meta.raw_ranges.try_into().map_err(|_| "it names no range")?;
+    let proto::RawRange { start_key, end_key, cf } = raw_range;
+    let cf: ColumnFamily = cf.parse().map_err(|error: Error| error.to_string())?;
+    let range = KeyRange::new(start_key, end_key).map_err(|_| "its range is empty")?;
+
+    let mut names = BTreeSet::new();
+    let mut files = Vec::with_capacity(meta.files.len());
+    for file in meta.files {
+        let file = check_file(file, cf, &range)?;
+        if !names.insert(file.name.clone()) {
+            return Err(format!("it names file {} twice", file.name));
+        }
+        files.push(file);
+    }
+    files.sort_by(|a, b| a.range.start().cmp(b.range.start()));
+    for pair in files.windows(2) {
+        if pair[0].range.intersection(&pair[1].range).is_some() {
+            return Err(format!("files {} and {} overlap", pair[0].name, pair[1].name));
+        }
+    }
+    let proto::BackupMeta { cluster_id, cluster_version, br_version, .. } = meta;
+    Ok(BackupMeta { cluster_id, cluster_version, br_version, api_version, cf, range, files })
+}
+
+fn check_file(file: proto::File, cf: ColumnFamily, whole: &KeyRange) -> Result<BackupFile, String> {
+    let name = file.name;
+    // The name becomes a path: it must not lead out of the backup.
+    if name.is_empty() || !Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(format!("'{name}' is no name of a file"));
+    }
+    let own_cf = file.cf.parse::<ColumnFamily>().map_err(|error| format!("file {name}: {error}"))?;
+    if own_cf != cf {
+        return Err(format!("file {name} is of column family {own_cf}, and its range of {cf}"));
+    }
+    let sha256 = file.sha256.try_into().map(Sha256).map_err(|_| format!("file {name} has no SHA-256"))?;
+    let range =
+        KeyRange::new(file.start_key, file.end_key).map_err(|_| format!("the range of file {name} is empty"))?;
+    if !whole.covers(&range) {
+        return Err(format!("file {name} covers {range}, which is not all in {whole}"));
+    }
+    let checksum = Checksum { crc64xor: file.crc64xor, total_kvs: file.total_kvs, total_bytes: file.total_bytes };
+    Ok(BackupFile { name, size: file.size, sha256, range, checksum })
+}

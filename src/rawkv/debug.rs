@@ -1,0 +1,175 @@
+//! What `br debug` does with a directory, without a server.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value, json};
+
+use super::backupmeta::{BackupFile, BackupMeta, decode_proto, proto};
+use super::checksum::Checksum;
+use super::layout::{META, META_JSON};
+use super::value::ApiVersion;
+use super::verify::verify_file;
+use crate::error::{Error, Result};
+
+/// The directory that BR's `--storage` names.
+pub fn local_directory(storage: &str) -> Result<PathBuf> {
+    let invalid = |message: String| {
+        let code = "[BR:ExternalStorage:ErrStorageInvalidConfig]invalid external storage config";
+        Err(Error::Config(format!("{message}: {code}")))
+    };
+    if storage.is_empty() {
+        return invalid("empty store is not allowed".into());
+    }
+    let Some((scheme, rest)) = storage.split_once("://") else { return Ok(storage.into()) };
+    if !matches!(scheme, "local" | "file") {
+        return invalid(format!("storage {scheme} not support yet, only local directories are read"));
+    }
+    let path = rest.split('?').next().unwrap_or_default();
+    if !path.starts_with('/') {
+        return invalid(format!("'{storage}' names a host; write {scheme}:///DIR, or the directory alone"));
+    }
+    match percent_encoding::percent_decode_str(path).decode_utf8() {
+        Ok(path) => Ok(path.into_owned().into()),
+        Err(_) => invalid(format!("'{storage}' is not UTF-8")),
+    }
+}
+
+/// Writes `backupmeta.json` beside `backupmeta`, and returns what to print.
+pub fn decode(directory: &Path) -> Result<String> {
+    let bytes = read_meta(directory)?;
+    let path = directory.join(META_JSON);
+    fs::write(&path, to_json(&bytes, &directory.display().to_string())?).map_err(Error::io("write", &path))?;
+    Ok(format!("backupmeta decoded at {}\n", path.display()))
+}
+
+/// A `backupmeta` of any kind in BR's JSON: hashes and keys in hex, other bytes in base64, and nothing that is empty.
+pub fn to_json(bytes: &[u8], uri: &str) -> Result<String> {
+    let meta = decode_proto(bytes, uri)?;
+    let ddls: Value = serde_json::from_slice(&meta.ddls).unwrap_or(Value::Null);
+    let mut object = filled([
+        ("cluster_id", meta.cluster_id.into()),
+        ("cluster_version", meta.cluster_version.into()),
+        ("files", meta.files.iter().map(file_to_json).collect()),
+        ("start_version", meta.start_version.into()),
+        ("end_version", meta.end_version.into()),
+        ("is_raw_kv", meta.is_raw_kv.into()),
+        ("raw_ranges", meta.raw_ranges.iter().map(range_to_json).collect()),
+        ("br_version", meta.br_version.into()),
+        ("version", meta.version.into()),
+        ("file_index", index_to_json(meta.file_index)),
+        ("raw_range_index", index_to_json(meta.raw_range_index)),
+        ("api_version", meta.api_version.into()),
+        ("is_txn_kv", meta.is_txn_kv.into()),
+        ("mode", meta.mode.into()),
+        ("backup_size", meta.backup_size.into()),
+    ]);
+    // Go's rule leaves an empty list of this type in.
+    if ddls != Value::Null {
+        object.insert("ddls".into(), ddls);
+    }
+    Ok(Value::Object(object).to_string())
+}
+
+fn file_to_json(file: &proto::File) -> Value {
+    Value::Object(filled([
+        ("name", file.name.clone().into()),
+        ("sha256", hex::encode(&file.sha256).into()),
+        ("start_key", hex::encode(&file.start_key).into()),
+        ("end_key", hex::encode(&file.end_key).into()),
+        ("start_version", file.start_version.into()),
+        ("end_version", file.end_version.into()),
+        ("crc64xor", file.crc64xor.into()),
+        ("total_kvs", file.total_kvs.into()),
+        ("total_bytes", file.total_bytes.into()),
+        ("cf", file.cf.clone().into()),
+        ("size", file.size.into()),
+        ("cipher_iv", BASE64_STANDARD.encode(&file.cipher_iv).into()),
+    ]))
+}
+
+fn range_to_json(range: &proto::RawRange) -> Value {
+    Value::Object(filled([
+        ("start_key", hex::encode(&range.start_key).into()),
+        ("end_key", hex::encode(&range.end_key).into()),
+        ("cf", range.cf.clone().into()),
+    ]))
+}
+
+fn index_to_json(index: Option<proto::MetaFile>) -> Value {
+    let files = |index: proto::MetaFile| index.meta_files.iter().map(file_to_json).collect::<Value>();
+    index.map_or(Value::Null, |index| Value::Object(filled([("meta_files", files(index))])))
+}
+
+/// Go's `omitempty`.
+fn filled<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    let empty = [json!(0), json!(""), json!(false), json!([]), Value::Null];
+    let fields = fields.into_iter().filter(|(_, value)| !empty.contains(value));
+    fields.map(|(name, value)| (name.into(), value)).collect()
+}
+
+/// What became of each file of a backup.
+#[derive(Debug)]
+pub struct ChecksumReport(pub Vec<(BackupFile, Result<Checksum>)>);
+
+/// Reads all files of a backup and checks them. `api_version` overrides what the backup says of itself. Fails if there
+/// is no backup that can be read; what is wrong with a file is in the report.
+pub fn checksum(directory: &Path, api_version: Option<ApiVersion>) -> Result<ChecksumReport> {
+    let meta = BackupMeta::decode(&read_meta(directory)?, &directory.display().to_string())?;
+    let api_version = api_version.unwrap_or(meta.api_version);
+    let verify = |file: &BackupFile| {
+        let path = directory.join(&file.name);
+        verify_file(&File::open(&path).map_err(Error::io("open", &path))?, file, api_version)
+    };
+    let verified = meta.files.into_iter().map(|file| {
+        let result = verify(&file);
+        (file, result)
+    });
+    Ok(ChecksumReport(verified.collect()))
+}
+
+impl ChecksumReport {
+    /// Whether nothing is wrong.
+    pub fn is_ok(&self) -> bool {
+        self.0.iter().all(|(_, result)| result.is_ok())
+    }
+}
+
+impl fmt::Display for ChecksumReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut whole = Checksum::default();
+        for (file, result) in &self.0 {
+            match result {
+                Ok(sum) => {
+                    whole.merge(*sum);
+                    writeln!(f, "{}: ok, {}", file.name, Sums(*sum))?;
+                }
+                Err(error) => writeln!(f, "{}: FAILED: {}", file.name, error.report())?,
+            }
+        }
+        if self.is_ok() {
+            writeln!(f, "{} files, {}", self.0.len(), Sums(whole))?;
+            writeln!(f, "backup data checksum succeed!")
+        } else {
+            let failed = self.0.iter().filter(|(_, result)| result.is_err()).count();
+            writeln!(f, "backup data checksum failed: {failed} of {} files may be changed", self.0.len())
+        }
+    }
+}
+
+struct Sums(Checksum);
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Checksum { crc64xor, total_kvs, total_bytes } = self.0;
+        write!(f, "total-kvs={total_kvs} total-bytes={total_bytes} crc64xor={crc64xor}")
+    }
+}
+
+fn read_meta(directory: &Path) -> Result<Vec<u8>> {
+    let path = directory.join(META);
+    fs::read(&path).map_err(Error::io("read", &path))
+}

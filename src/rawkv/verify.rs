@@ -1,0 +1,65 @@
+//! Whether a file is what its backup says.
+
+use sha2::Digest;
+
+use super::backupmeta::BackupFile;
+use super::checksum::Checksum;
+use super::key::escape;
+use super::sst::{ReadAt, SstReader};
+use super::value::ApiVersion;
+use crate::error::{Error, Result};
+use crate::types::Sha256;
+
+/// What is hashed at a time.
+const CHUNK: u64 = 1 << 20;
+
+/// Reads a file twice and checks all that is known of it: length, SHA-256, block checksums, order and range of the keys,
+/// their number, and CRC-64 where the backup has one. Returns what its entries sum up to.
+pub fn verify_file(source: &impl ReadAt, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+    verify_content(source, file)?;
+    let mut sum = Checksum::default();
+    SstReader::open(source, &file.name)?.verify(|key, stored| {
+        if !file.range.contains(key) {
+            return Err(corrupt(file, format!("key '{}' is outside of its range {}", escape(key), file.range)));
+        }
+        sum.add(key, user_value(file, api_version, key, stored)?);
+        Ok(())
+    })?;
+    let Checksum { crc64xor, total_kvs, total_bytes: _ } = file.checksum;
+    if sum.total_kvs != total_kvs {
+        return Err(corrupt(file, format!("it has {} entries and should have {total_kvs}", sum.total_kvs)));
+    }
+    if crc64xor != 0 && sum.crc64xor != crc64xor {
+        return Err(corrupt(file, format!("its CRC-64 is {} and should be {crc64xor}", sum.crc64xor)));
+    }
+    Ok(sum)
+}
+
+/// Checks length and SHA-256.
+fn verify_content(source: &impl ReadAt, file: &BackupFile) -> Result<()> {
+    let size = source.size().map_err(Error::io("read", &file.name))?;
+    if size != file.size {
+        return Err(corrupt(file, format!("it has {size} bytes and should have {}", file.size)));
+    }
+    let mut hash = sha2::Sha256::new();
+    let mut chunk = vec![0; CHUNK.min(size) as usize];
+    for offset in (0..size).step_by(CHUNK as usize) {
+        let chunk = &mut chunk[..CHUNK.min(size - offset) as usize];
+        source.read_exact_at(chunk, offset).map_err(Error::io("read", &file.name))?;
+        hash.update(chunk);
+    }
+    let sha256 = Sha256(hash.finalize().into());
+    if sha256 != file.sha256 {
+        return Err(corrupt(file, format!("calculated sha256 is {sha256}, origin sha256 is {}", file.sha256)));
+    }
+    Ok(())
+}
+
+fn user_value<'a>(file: &BackupFile, api: ApiVersion, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8]> {
+    api.user_value(stored)
+        .ok_or_else(|| corrupt(file, format!("the value of key '{}' is too short for {api}", escape(key))))
+}
+
+fn corrupt(file: &BackupFile, message: String) -> Error {
+    Error::Corrupt { what: "backup file", path: file.name.clone(), message }
+}
