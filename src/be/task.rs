@@ -18,8 +18,11 @@ use crate::types::{FileId, RowsetFile, Schema, Sha256, TableId, TabletId, WriteI
 /// Files of one task that may be at work together, before the workers of the whole BE limit them.
 const AT_ONCE: usize = 32;
 
-/// Bytes of files that are read with one request into memory.
+/// Bytes that one request reads for several files.
 const MAX_RUN: u64 = 8 << 20;
+
+/// Files that one request reads, all open at once.
+const RUN_FILES: usize = 64;
 
 /// Bytes between two files that are rather read than skipped by another request.
 const MAX_GAP: u64 = 64 << 10;
@@ -218,6 +221,7 @@ fn runs(files: Vec<DownloadFile>) -> Vec<Vec<(usize, DownloadFile)>> {
             let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return false };
             let end = last.offset.saturating_add(last.size);
             last.object == file.object
+                && run.len() < RUN_FILES
                 && (end..=end.saturating_add(MAX_GAP)).contains(&file.offset)
                 && file.offset.saturating_add(file.size) - first.offset <= MAX_RUN
         };

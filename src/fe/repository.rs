@@ -89,7 +89,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
     let location = create.location.trim_end_matches('/');
     let location = if location.ends_with(':') { create.location.as_str() } else { location };
     let properties = StoreProperties(create.properties.iter().cloned().collect());
-    let (repository, properties, warnings) = open(&create.name, location, properties).await?;
+    let (repository, properties, mut warnings) = open(&create.name, location, properties).await?;
     if let Some(path) = repository.local_path() {
         check_local(fe, &path).await?;
     }
@@ -104,7 +104,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
         uuid: info.id,
         properties,
     };
-    ask_backends(fe, &known).await?;
+    warnings.extend(ask_backends(fe, &known).await?);
     fe.catalog
         .commit(|draft| {
             if draft.image().repositories.contains_key(&known.name) {
@@ -121,7 +121,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
 pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Properties) -> Result<Outcome> {
     let known = fe.catalog.image().repository(name)?.clone();
     let merged = store::merge(&known.properties, changes.iter());
-    let (repository, properties, warnings) = open(name, &known.location, merged).await?;
+    let (repository, properties, mut warnings) = open(name, &known.location, merged).await?;
     let check = async {
         repository.check(&known.uuid).await?;
         if !known.read_only {
@@ -131,7 +131,7 @@ pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Proper
     };
     check.await.map_err(|err| from_here(&err))?;
     let changed = catalog::Repository { properties, ..(*known).clone() };
-    ask_backends(fe, &changed).await?;
+    warnings.extend(ask_backends(fe, &changed).await?);
     fe.catalog
         .commit(|draft| {
             let now = draft.image().repository(name)?;
@@ -167,18 +167,27 @@ fn from_here(err: &Error) -> Error {
 }
 
 /// Every BE must see the same repository: a directory that is not shared, or a network without a way to the store, shows
-/// here, not in a backup.
-async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<()> {
-    for backend in fe.fleet.alive() {
+/// here, not in a backup. Returns which could not be asked.
+async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    // Another statement about the same repository must not take this one's place.
+    let write = fe.catalog.commit(|draft| Ok(WriteId(draft.fresh_id()))).await?;
+    for backend in fe.catalog.image().backends.keys().copied() {
+        if !fe.fleet.is_alive(backend) {
+            let address = fe.fleet.address(backend);
+            warnings
+                .push(format!("backend {address} is not alive, so it was not asked whether it sees the repository"));
+            continue;
+        }
         let work = Work::Probe { repository: reference(known), writable: !known.read_only };
-        let task = Task { owner: TaskOwner::Write(WriteId(known.id.0)), number: backend.0, work };
+        let task = Task { owner: TaskOwner::Write(write), number: backend.0, work };
         let probe = async {
             let events = fe.fleet.backend(backend)?.run("open the repository", &task).await?;
             events.try_for_each(|_| async { Ok(()) }).await
         };
         probe.await.map_err(|err: Error| failed(err.report()))?;
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Checks where a local repository would lie, links resolved as far as the path exists.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hdfs_native::client::{ClientBuilder, ListStatusIterator};
-use hdfs_native::file::{FileReader, FileWriter};
+use hdfs_native::file::FileReader;
 use hdfs_native::{Client, HdfsError, WriteOptions};
 use opendal::raw::{
     OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpStat, OpWrite, RpCreateDir, RpPresign,
@@ -132,8 +132,7 @@ impl Service for Hdfs {
             client: self.client.clone(),
             path: absolute(path),
             overwrite: !args.if_not_exists(),
-            file: None,
-            written: 0,
+            content: Vec::new(),
         })
     }
 
@@ -181,47 +180,45 @@ impl oio::PositionRead for Reader {
     }
 }
 
-/// A file is visible while it is written, and whole once it is closed. One that is never closed is cut off where the
-/// NameNode sees that its writer is gone; no commit names it.
+/// Writes a file at its end, each time it is asked to as a whole: one that broke off cannot be continued. A file is
+/// visible while it is written. One that is never closed is cut off where the NameNode sees that its writer is gone; no
+/// commit names it.
 struct Writer {
     client: Arc<Client>,
     path: String,
     overwrite: bool,
-    file: Option<FileWriter>,
-    written: u64,
-}
-
-impl Writer {
-    async fn file(&mut self) -> Result<&mut FileWriter> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let options = WriteOptions::default().overwrite(self.overwrite).create_parent(true);
-                self.client.create(&self.path, options).await.map_err(lifted)?
-            }
-        };
-        Ok(self.file.insert(file))
-    }
+    content: Vec<Buffer>,
 }
 
 impl oio::Write for Writer {
     async fn write(&mut self, content: Buffer) -> Result<()> {
-        self.written += content.len() as u64;
-        let file = self.file().await?;
-        for part in content {
-            file.write_bytes(part).await.map_err(lifted)?;
-        }
+        self.content.push(content);
         Ok(())
     }
 
     async fn close(&mut self) -> Result<Metadata> {
-        self.file().await?.close().await.map_err(lifted)?;
-        Ok(MetadataBuilder::file(self.written).build())
+        let options = WriteOptions::default().overwrite(self.overwrite).create_parent(true);
+        let mut file = self.client.create(&self.path, options).await.map_err(|err| match &err {
+            // Another client is writing it now.
+            HdfsError::RPCError(class, _) if class.ends_with("AlreadyBeingCreatedException") => {
+                let kind = if self.overwrite { ErrorKind::Unexpected } else { ErrorKind::AlreadyExists };
+                Error::new(kind, err.to_string()).with_temporary(self.overwrite)
+            }
+            _ => lifted(err),
+        })?;
+        let mut written = 0;
+        for part in self.content.iter().flat_map(|content| content.clone()) {
+            written += part.len() as u64;
+            file.write_bytes(part).await.map_err(lifted)?;
+        }
+        // On the DataNodes' disks, not only in their memory.
+        file.hsync().await.map_err(lifted)?;
+        file.close().await.map_err(lifted)?;
+        Ok(MetadataBuilder::file(written).build())
     }
 
     async fn abort(&mut self) -> Result<()> {
-        // The file that is left is not whole, and its name is never used again.
-        self.file = None;
+        self.content.clear();
         Ok(())
     }
 }

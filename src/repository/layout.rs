@@ -11,6 +11,9 @@
 //!     __objects/<2 hex>/<sha256>-<job>      content of rowset files, shared by all snapshots
 //! ```
 //!
+//! The hash in an object's name is that of its content; an object that several small files share, one after another
+//! without gaps, is named by the hash of their hashes, in order. The file list says where each content is.
+//!
 //! `<job>` in an object's name is the first 12 hex digits of the cluster id, and the numbers of the job, its attempt and
 //! the task, each after a `.`: so no two writers ever use one name, and a task that was given up on and goes on all the
 //! same cannot touch what took its place. The two hex digits are the hash's first. Names and labels are percent-encoded but for

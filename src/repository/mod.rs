@@ -12,7 +12,7 @@
 //! changed.
 //!
 //! **Object stores.** [`store`] knows their properties. An object is one PUT of its whole content, which the store
-//! shows wholly or not at all. Requests that may pass are repeated a few times with growing pauses; then the job decides.
+//! shows wholly or not at all; on HDFS a file shows while it is written, and counts no sooner. Requests that may pass are repeated a few times with growing pauses; then the job decides.
 
 mod hdfs;
 pub mod layout;
@@ -150,13 +150,9 @@ impl Repository {
         };
         let path = layout::repo_info();
         let content = manifest::seal(&info)?;
+        // Another server may have just created it: whose id is there counts.
         if conditional_put {
-            match self.put_new(&path, content).await {
-                // Another server has just created it.
-                Ok(false) => {}
-                Ok(true) => return Ok(info),
-                Err(err) => return Err(err),
-            }
+            self.put_new(&path, content).await?;
         } else {
             self.put(&path, content).await?;
         }
@@ -182,7 +178,12 @@ impl Repository {
             return Err(self.error("read back", &path, "it holds other bytes than were written", false));
         }
         let conditional = if self.operator.info().capability().write_with_if_not_exists {
-            !self.put_new(&path, token.into_bytes()).await?
+            match self.put_new(&path, token.into_bytes()).await {
+                Ok(written) => !written,
+                // It knows no conditions: a put without one has just succeeded.
+                Err(err) if !err.is_retryable() => false,
+                Err(err) => return Err(err),
+            }
         } else {
             false
         };
@@ -291,7 +292,11 @@ impl Repository {
                 ["", "__objects/", &layout::label_folder(&info.label)].map(|folder| disk.join(self.full(folder)));
             self.sync_folders(folders.into_iter().filter(|folder| folder.exists()).collect()).await?;
         }
-        self.put(&path, manifest::seal(info)?).await?;
+        // Repetitions included: what lands later than the lock is respected would be a second snapshot of the label.
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.put(&path, manifest::seal(info)?)).await {
+            Ok(put) => put?,
+            Err(_) => return Err(self.error("commit", &path, "no answer in time", true)),
+        }
         let written: Option<Info> = self.find_document(&path).await?;
         if written.as_ref() != Some(info) {
             return Err(self.error("commit", &path, "it does not read back as it was written", true));

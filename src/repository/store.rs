@@ -4,9 +4,9 @@
 //! setting may both be given if they agree. Keys that other systems need and Holdfast does not are answered with a
 //! warning; unknown ones are an error that names the nearest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{LazyLock, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -371,8 +371,31 @@ pub fn merge<'a>(old: &StoreProperties, changes: impl Iterator<Item = &'a (Strin
     merged
 }
 
+/// Places that are open: they keep connections, and credentials that were asked for.
+static OPEN: LazyLock<Mutex<HashMap<(String, StoreProperties), Place>>> = LazyLock::new(Mutex::default);
+
+/// Places kept open.
+const MOST_OPEN: usize = 64;
+
 /// Opens a location without asking anybody. Errors are about its form and that of its properties.
 pub fn open(location: &str, properties: &StoreProperties) -> Result<Place> {
+    let key = (location.to_owned(), properties.clone());
+    let opened = OPEN.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    if let Some(place) = opened {
+        return Ok(place);
+    }
+    let place = open_new(location, properties)?;
+    if place.disk.is_none() {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= MOST_OPEN {
+            open.clear();
+        }
+        open.insert(key, place.clone());
+    }
+    Ok(place)
+}
+
+fn open_new(location: &str, properties: &StoreProperties) -> Result<Place> {
     let parsed = Location::parse(location)?;
     let family = parsed.family()?;
     let (settings, _) = Settings::read(&parsed, family, properties)?;
@@ -443,7 +466,15 @@ fn s3(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     let google = host.ends_with("storage.googleapis.com");
     let region = settings.get(Region).map(str::to_owned).or_else(|| region_of(host));
     // A cloud's own hosts want the bucket in the host's name; a server of one's own seldom has such names.
-    let cloud = [".amazonaws.com", ".amazonaws.com.cn", ".aliyuncs.com", ".myqcloud.com", ".volces.com"];
+    let cloud = [
+        ".amazonaws.com",
+        ".amazonaws.com.cn",
+        ".aliyuncs.com",
+        ".ksyuncs.com",
+        ".myhuaweicloud.com",
+        ".myqcloud.com",
+        ".volces.com",
+    ];
     let path_style = settings
         .is(PathStyle)
         .unwrap_or_else(|| bucket.contains('.') || !cloud.iter().any(|suffix| host.ends_with(suffix)));
@@ -458,10 +489,10 @@ fn s3(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     if !path_style {
         builder = builder.enable_virtual_host_style();
     }
-    // The store checks what arrives, which buckets with object lock insist on. Google's S3 interface refuses it.
-    if !google {
-        builder = builder.checksum_algorithm("crc32c");
-    }
+    // The store checks what arrives, which buckets with object lock insist on. All know MD5; AWS and servers of one's own
+    // know what costs less.
+    let foreign = google || cloud.iter().any(|suffix| host.ends_with(suffix) && !suffix.starts_with(".amazonaws."));
+    builder = builder.checksum_algorithm(if foreign { "md5" } else { "crc32c" });
     let keys = settings.both(AccessKey, SecretKey)?;
     let (machine, any) = (settings.is(InstanceProfile) == Some(true), settings.is(DefaultCredentials) == Some(true));
     match (keys, machine || any) {
@@ -482,6 +513,10 @@ fn s3(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
         (None, false) => {
             return Err(location.missing("aws.s3.access_key and aws.s3.secret_key, or aws.s3.use_instance_profile"));
         }
+    }
+    if settings.get(SessionToken).is_some() && keys.is_none() {
+        let token = settings.key(SessionToken);
+        return Err(Error::Analysis(format!("property '{token}' belongs to an access key and a secret key")));
     }
     if let Some(role) = settings.get(Role) {
         builder = builder.role_arn(role).role_session_name("holdfast");
@@ -729,55 +764,75 @@ const STEPS: &[(&str, &[&str])] = &[
         "permission",
         &["accessdenied", "authorizationpermissionmismatch", "permissiondenied", "accesscontrolexception", "forbidden"],
     ),
+    (
+        "request",
+        &["notimplemented", "invalidargument", "invalidrequest", "methodnotallowed", "malformedxml", "badrequest"],
+    ),
     ("store is busy", &["slowdown", "ratelimited", "too many requests"]),
 ];
 
+/// What an error says, without the rest of OpenDAL's words.
+struct Said {
+    /// The store's own code, if it gave one.
+    code: Option<String>,
+    /// Its own words, or those of the network.
+    text: String,
+    /// The step that left its signs.
+    step: Option<&'static str>,
+}
+
+impl Said {
+    fn of(err: &opendal::Error) -> Self {
+        let mut detail = err.message().to_owned();
+        let mut source = std::error::Error::source(err);
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !detail.ends_with(&text) {
+                detail = format!("{detail}: {text}");
+            }
+            source = cause.source();
+        }
+        // `S3Error { code: "NoSuchBucket", message: "…", … }`, and the like of other stores.
+        let field = |name: &str| {
+            let (_, rest) = detail.split_once(&format!("{name}: \""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned()).filter(|value| !value.is_empty())
+        };
+        let code = field("code").or_else(|| field("exception"));
+        let text = match field("message") {
+            Some(message) => message,
+            None if code.is_some() => String::new(),
+            None if detail.is_empty() => err.kind().to_string(),
+            None => detail.clone(),
+        };
+        // Where there is a code, words with a path in them say no more: names are signs of nothing.
+        let words = if code.is_some() && text.contains('/') { "" } else { &text };
+        let signs = format!("{} {} {words}", err.kind(), code.as_deref().unwrap_or_default()).to_lowercase();
+        let step = STEPS.iter().find(|(_, known)| known.iter().any(|sign| signs.contains(sign))).map(|(step, _)| *step);
+        Self { code, text, step }
+    }
+}
+
 /// Whether an object is not there, in a bucket that is.
 pub fn is_absent(err: &opendal::Error) -> bool {
-    err.kind() == ErrorKind::NotFound && step(err.message()) != Some("bucket")
+    err.kind() == ErrorKind::NotFound && Said::of(err).step != Some("bucket")
 }
 
 /// Whether a request may succeed later. OpenDAL's repetitions give back every error they have seen, passing or not, as
 /// one that lasts; then what is known to last tells them apart.
 pub fn may_pass(err: &opendal::Error) -> bool {
     use ErrorKind::{RateLimited, Unexpected};
-    let lasts = || matches!(step(&explain(err)), Some("TLS" | "clock" | "credentials" | "bucket" | "permission"));
+    let lasts = || {
+        let lasting = ["TLS", "clock", "credentials", "bucket", "permission", "request"];
+        Said::of(err).step.is_some_and(|step| lasting.contains(&step))
+    };
     err.is_temporary() || err.is_persistent() && matches!(err.kind(), Unexpected | RateLimited) && !lasts()
 }
 
-/// The step that left its sign in a text.
-fn step(text: &str) -> Option<&'static str> {
-    let text = text.to_lowercase();
-    STEPS.iter().find(|(_, known)| known.iter().any(|sign| text.contains(sign))).map(|(step, _)| *step)
-}
-
-/// What went wrong, for people: the step that failed and the store's own code and words, without the rest of OpenDAL's.
+/// What went wrong, for people: the step that failed, and the store's own code and words.
 pub fn explain(err: &opendal::Error) -> String {
-    let mut detail = err.message().to_owned();
-    let mut source = std::error::Error::source(err);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !detail.ends_with(&text) {
-            detail = format!("{detail}: {text}");
-        }
-        source = cause.source();
-    }
-    let step = step(&format!("{} {detail}", err.kind()));
-    // `S3Error { code: "NoSuchBucket", message: "…", … }`, and the like of other stores.
-    let field = |name: &str| {
-        let (_, rest) = detail.split_once(&format!("{name}: \""))?;
-        rest.split_once('"').map(|(value, _)| value.to_owned()).filter(|value| !value.is_empty())
-    };
-    let said = match (field("code").or_else(|| field("exception")), field("message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(one), None) | (None, Some(one)) => one,
-        _ if detail.is_empty() => err.kind().to_string(),
-        _ => detail,
-    };
+    let Said { code, text, step } = Said::of(err);
     // HDFS adds where in its program that was.
-    let said = said.split(['\n', '\t']).next().unwrap_or_default().split("\\n").next().unwrap_or_default();
-    match step {
-        Some(step) => format!("{step}: {said}"),
-        None => said.to_owned(),
-    }
+    let text = text.split(['\n', '\t']).next().unwrap_or_default().split("\\n").next().unwrap_or_default();
+    let parts = [step, code.as_deref(), Some(text)];
+    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }

@@ -146,8 +146,7 @@ impl Repository {
     }
 
     /// Copies parts of an object to new local files, synced, hashing what arrives: any other content, or none, is an
-    /// error that names the object. Several parts, in order, are brought by one request and are small enough for
-    /// memory. May run twice on fresh files. `moved` hears of bytes.
+    /// error that names the object. Several parts, in order, are brought by one request. May run twice on fresh files. `moved` hears of bytes.
     pub async fn download(
         &self,
         object: &str,

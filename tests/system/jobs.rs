@@ -42,8 +42,8 @@ async fn owe_downloads(client: &mut Client) {
             rows.join(",")
         ))
         .await;
-    client.run("BACKUP SNAPSHOT large.l TO r PROPERTIES ('wait' = 'true')").await;
-    client.run(format!("RESTORE SNAPSHOT owed.l FROM r {LATEST}")).await;
+    client.run("BACKUP SNAPSHOT large.large TO r PROPERTIES ('wait' = 'true')").await;
+    client.run(format!("RESTORE SNAPSHOT owed.large FROM r {LATEST}")).await;
 }
 
 /// The client's statement, running while the test goes on.
