@@ -1,6 +1,8 @@
 //! Repositories on every store: the same tests for each.
 
 mod faults;
+mod native;
+mod scripts;
 mod store;
 
 use std::process::Command;
