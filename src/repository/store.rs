@@ -712,6 +712,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "signaturedoesnotmatch",
             "authenticationfailed",
             "failed to authenticate",
+            "private key",
             "authorizationheadermalformed",
             "invalidtoken",
             "expiredtoken",
