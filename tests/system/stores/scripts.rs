@@ -138,6 +138,25 @@ async fn cos() {
 }
 
 #[tokio::test]
+async fn an_account_that_google_does_not_know_is_named() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Gcs, &scratch) else { return };
+    let google = cloud::google_tokens("known@project.iam.gserviceaccount.com", "token");
+    let server = behind(&google, &scratch).start();
+    let (endpoint, key) = (property(&store, "gcp.gcs.endpoint"), cloud::private_key());
+    for key in [key.as_str(), "no key"] {
+        let properties = format!(
+            "'gcp.gcs.endpoint' = '{endpoint}', 'gcp.gcs.service_account_private_key' = '{key}',
+             'gcp.gcs.service_account_email' = 'stranger@project.iam.gserviceaccount.com'"
+        );
+        let location = &store.location;
+        let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION '{location}' PROPERTIES ({properties})");
+        let refusal = server.connect().await.refused(create, 5064, "credentials: ").await;
+        assert!(key.lines().all(|line| !refusal.text.contains(line)), "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_secret_of_oss_or_cos_is_named() {
     let cases = [
         (
