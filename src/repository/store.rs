@@ -747,6 +747,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "signaturedoesnotmatch",
             "authenticationfailed",
             "failed to authenticate",
+            "private key",
             "authorizationheadermalformed",
             "invalidtoken",
             "expiredtoken",
