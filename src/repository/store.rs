@@ -740,6 +740,8 @@ const STEPS: &[(&str, &[&str])] = &[
     ("TLS", &["certificate", "tls handshake", "invalid peer", "received corrupt message"]),
     ("connection", &["connection refused", "tcp connect error", "network is unreachable", "no route to host"]),
     ("clock", &["requesttimetooskewed", "requesttimeskewed", "requestexpired", "request has expired"]),
+    // The metadata service or STS, which may be asked again.
+    ("loading credentials", &["failed to load"]),
     (
         "credentials",
         &[
@@ -753,7 +755,6 @@ const STEPS: &[(&str, &[&str])] = &[
             "expiredtoken",
             "invalid_grant",
             "notsignedup",
-            "failed to load credential",
             "unauthorized",
         ],
     ),

@@ -1,5 +1,6 @@
 //! Repositories on every store: the same tests for each.
 
+mod aws;
 mod faults;
 mod native;
 mod scripts;
