@@ -9,11 +9,10 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, HttpBody, HttpTransport, HttpTransporter, Operator, services};
 use opendal_http_transport_reqwest::ReqwestTransport;
+use reqsign_google::{ServiceAccount, ServiceAccountTokenCredentialProvider};
 
 use self::Family::*;
 use self::Setting::*;
@@ -62,7 +61,6 @@ enum Setting {
     Container,
     SasToken,
     Email,
-    KeyId,
     PrivateKey,
     User,
     /// simple, or refused.
@@ -98,7 +96,7 @@ const KEYS: &[(&str, Family, Setting)] = &[
     ("fs.s3a.impl.disable.cache", S3, Nothing),
     ("gcp.gcs.endpoint", Gcs, Endpoint),
     ("gcp.gcs.service_account_email", Gcs, Email),
-    ("gcp.gcs.service_account_private_key_id", Gcs, KeyId),
+    ("gcp.gcs.service_account_private_key_id", Gcs, Nothing),
     ("gcp.gcs.service_account_private_key", Gcs, PrivateKey),
     ("gcp.gcs.use_compute_engine_service_account", Gcs, InstanceProfile),
     ("gcp.gcs.impersonation_service_account", Gcs, Refused),
@@ -581,15 +579,15 @@ fn gcs(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
             )));
         }
         (Some((email, key)), false) => {
-            // As it stands in Google's JSON files, a line's end is two characters.
-            let account = serde_json::json!({
-                "type": "service_account",
-                "client_email": email,
-                "private_key_id": settings.get(KeyId).unwrap_or_default(),
-                "private_key": key.replace("\\n", "\n"),
-                "token_uri": "https://oauth2.googleapis.com/token",
-            });
-            builder = builder.credential(&STANDARD.encode(account.to_string())).disable_vm_metadata();
+            let account = ServiceAccount {
+                client_email: email.to_owned(),
+                // As it stands in Google's JSON files, a line's end is two characters.
+                private_key: key.replace("\\n", "\n"),
+            };
+            // OpenDAL's own provider would ask for a token for each request.
+            let provider = ServiceAccountTokenCredentialProvider::new(account)
+                .with_scope("https://www.googleapis.com/auth/devstorage.read_write");
+            builder = builder.credential_provider(provider).disable_vm_metadata();
         }
         (None, true) => {}
         // An emulator takes requests that nobody has signed.

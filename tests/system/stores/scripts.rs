@@ -75,6 +75,8 @@ async fn gcs() {
     ];
     let launch = behind(&google, &scratch);
     run("gcs", &launch, &values, &[("gcp.gcs.endpoint", property(&store, "gcp.gcs.endpoint"))]).await;
+    // FE and BE share what they have opened, and a token for as long as it lives.
+    assert_eq!(google.requests().len(), 1);
     let secret = key.lines().nth(5).unwrap().to_owned();
     assert_hidden(&[secret], &scratch);
 }
