@@ -44,8 +44,7 @@
 //! 7. `UPLOAD_SNAPSHOT` reads the file lists of known snapshots: content that is in the repository already, by SHA-256,
 //!    is named and not sent again.
 //! 8. `UPLOADING`: the BEs copy the rest to `__objects`, hashing as they read; small files share objects. Each finished
-//!    file is a record, so that a
-//!    restart repeats at most the files under way.
+//!    file is a record, so that a restart repeats at most the objects under way.
 //! 9. `SAVE_META` writes the definitions and the file list. They count for nothing yet.
 //! 10. `UPLOAD_INFO` writes `__info_<timestamp>`, which names those two by hash. That object is the commit: before it
 //!     there is no snapshot, after it the snapshot is complete by itself. If the answer is lost, it is read back; from
