@@ -95,6 +95,8 @@ config! {
         live compaction_min_files: u32 = "8" in 2..=1000;
         /// How often the FE looks for tablets to merge and for garbage to collect, in milliseconds.
         live compaction_interval_ms: u64 = "10000" in 10..=86_400_000;
+        /// The size from which regions of raw keys are split, in bytes.
+        live raw_region_split_size: u64 = "100663296" in 1024..=1_073_741_824;
         /// How often the FE looks whether repositories answer, for SHOW REPOSITORIES, in milliseconds.
         live repository_ping_interval_ms: u64 = "60000" in 10..=86_400_000;
         /// The directories, separated by ';', whose files FILES() may read; empty means all but the data directories.

@@ -274,6 +274,7 @@ fn unknown(entity: &Entity) -> String {
         | Kind::Label
         | Kind::Partition
         | Kind::PreparedStatement
+        | Kind::Region
         | Kind::Snapshot
         | Kind::User => format!("{entity} does not exist"),
     }

@@ -27,6 +27,7 @@ use self::workers::Workers;
 use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
 use crate::error::{Error, Result};
+use crate::rawkv::store::RawStore;
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::proto::backend_server::BackendServer;
@@ -38,6 +39,9 @@ const KB: u64 = 1024;
 
 /// A caller that answers no ping for so long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The folder of the raw keys.
+const RAW: &str = "raw";
 
 /// How often the trash folder is looked through.
 const TRASH_INTERVAL: Duration = Duration::from_secs(600);
@@ -53,6 +57,7 @@ pub struct Backend {
 pub struct Shared {
     dir: PathBuf,
     store: Arc<Store>,
+    raw: tokio::sync::OnceCell<Arc<RawStore>>,
     members: Members,
     config: BeConfig,
     clock: Clock,
@@ -76,9 +81,11 @@ impl Backend {
         let listener = TcpListener::bind(at).await.map_err(Error::io("listen on BE port", at.to_string()))?;
         let address = listener.local_addr().map_err(Error::io("listen on BE port", at.to_string()))?;
         let owned = dir.to_owned();
-        let (store, members) = blocking(move || {
+        let (store, members, raw) = blocking(move || {
             std::fs::create_dir_all(&owned).map_err(Error::io("create", &owned))?;
-            Ok((Store::open(&owned)?, Members::open(&owned)?))
+            let raw = owned.join(RAW);
+            let raw = raw.exists().then(|| RawStore::open(&raw).map(Arc::new)).transpose()?;
+            Ok((Store::open(&owned)?, Members::open(&owned)?, raw))
         })
         .await?;
         let workers = |config: &BeConfig, count: fn(&BeValues) -> u32| {
@@ -91,6 +98,7 @@ impl Backend {
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             store: Arc::new(store),
+            raw: tokio::sync::OnceCell::new_with(raw),
             members,
             started: clock.now(),
             clock,
@@ -184,6 +192,12 @@ impl Shared {
         let caller = Credentials::of(metadata)?;
         self.members.check(&caller)?;
         Ok(caller)
+    }
+
+    /// The raw keys of this BE, which are there from their first use on.
+    async fn raw(&self) -> Result<Arc<RawStore>> {
+        let path = self.dir.join(RAW);
+        self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()
     }
 
     fn http_port(&self) -> u16 {

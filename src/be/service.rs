@@ -9,9 +9,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Shared, blocking, task};
 use crate::be::membership::Credentials;
+use crate::clock::crash_point;
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, Setting, Task, body, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawRange, RawSplit,
+    RawWrite, Setting, Task, body, unpack,
 };
 use crate::rpc::proto::backend_server::Backend;
 use crate::rpc::proto::{Body, Chunk};
@@ -22,6 +24,9 @@ const INVENTORY_PART: usize = 10_000;
 
 /// Bytes of a fetched file in one message.
 const CHUNK: usize = 1 << 20;
+
+/// Bytes of raw keys and values in one message, but for one entry that has more.
+const RAW_PART: usize = 1 << 20;
 
 /// Events on their way to an FE that reads slowly.
 const EVENTS: usize = 256;
@@ -41,6 +46,7 @@ impl Backend for Service {
     type RunStream = Answers<Body>;
     type FetchStream = Answers<Chunk>;
     type InventoryStream = Answers<Body>;
+    type RawScanStream = Answers<Body>;
 
     async fn heartbeat(&self, request: Request<Body>) -> Answer<Body> {
         let alive = async {
@@ -150,5 +156,65 @@ impl Backend for Service {
             Ok(Configuration { settings: self.0.config.list().into_iter().map(setting).collect() })
         };
         answer(configure())
+    }
+
+    async fn raw_write(&self, request: Request<Body>) -> Answer<Body> {
+        let write = async {
+            self.0.check(request.metadata())?;
+            let RawWrite { cf, changes } = unpack(&request.get_ref().content)?;
+            let store = self.0.raw().await?;
+            blocking(move || {
+                crash_point("be.raw-write.before");
+                store.write(cf, changes)?;
+                crash_point("be.raw-write.after");
+                Ok(())
+            })
+            .await
+        };
+        answer(write.await)
+    }
+
+    async fn raw_scan(&self, request: Request<Body>) -> Answer<Self::RawScanStream> {
+        let open = async {
+            self.0.check(request.metadata())?;
+            let range: RawRange = unpack(&request.get_ref().content)?;
+            Ok((self.0.raw().await?, range))
+        };
+        let (store, RawRange { cf, range }) = open.await.map_err(|err| of_error(&err))?;
+        let (parts, received) = mpsc::channel(2);
+        // On a thread of its own: a reader that is slow must not keep writers from the shared ones.
+        let read = move || {
+            let mut entries = store.scan(cf, &range);
+            let mut next_part = || {
+                let (mut part, mut bytes) = (RawEntries::default(), 0);
+                while bytes < RAW_PART {
+                    let Some(entry) = entries.next() else { break };
+                    let (key, value) = entry?;
+                    bytes += key.len() + value.len() + 16;
+                    part.entries.push((key.into(), value.into()));
+                }
+                if part.entries.is_empty() { Ok(None) } else { body(&part).map(Some) }
+            };
+            while let Some(part) = next_part().map_err(|err| of_error(&err)).transpose() {
+                let last = part.is_err();
+                if parts.blocking_send(part).is_err() || last {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("raw-scan".into()).spawn(read);
+        thread.map_err(|err| of_error(&Error::io("start a thread to read", &self.0.dir)(err)))?;
+        Ok(Response::new(ReceiverStream::new(received).boxed()))
+    }
+
+    async fn raw_split(&self, request: Request<Body>) -> Answer<Body> {
+        let split = async {
+            self.0.check(request.metadata())?;
+            let RawSplit { of: RawRange { cf, range }, bytes } = unpack(&request.get_ref().content)?;
+            let store = self.0.raw().await?;
+            let keys = blocking(move || store.split_keys(cf, &range, bytes)).await?;
+            Ok(keys.into_iter().map(serde_bytes::ByteBuf::from).collect::<Vec<_>>())
+        };
+        answer(split.await)
     }
 }

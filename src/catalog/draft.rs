@@ -9,8 +9,12 @@ use crate::catalog::store::Batch;
 use crate::catalog::vault::Vault;
 use crate::error::{Error, Result};
 use crate::types::{
-    BackendId, DatabaseId, Entity, JobId, Kind, Name, PartitionId, RowsetFile, TableId, TabletId, Timestamp, WriteId,
+    BackendId, ColumnFamily, DatabaseId, Entity, JobId, KeyRange, Kind, Name, PartitionId, Region, RegionId,
+    RowsetFile, TableId, TabletId, Timestamp, WriteId,
 };
+
+/// The longest bound of a region, so that one fits into a catalog record.
+const MAX_BOUND: usize = 1024;
 
 /// A commit in the making: a copy of the image and the records that make it so. It sees its own changes.
 #[derive(Debug)]
@@ -94,6 +98,7 @@ impl Draft {
             distribution: table.distribution.clone(),
             replication: table.replication,
             created: table.created,
+            raw: table.raw,
         };
         self.put(Key::new("tb").number(id), &row)?;
         for (position, column) in table.schema.columns.iter().enumerate() {
@@ -201,6 +206,50 @@ impl Draft {
     pub fn drop_backend(&mut self, id: BackendId) {
         self.delete(Key::new("be").number(id.0));
         self.image.backends.remove(&id);
+    }
+
+    /// Divides the keys of a family among BEs, by their first byte, if they are not divided yet.
+    pub fn create_regions(&mut self, cf: ColumnFamily, owners: &[BackendId]) -> Result<()> {
+        if self.image.regions_in(cf, &KeyRange::default()).next().is_some() {
+            return Ok(());
+        }
+        let count = owners.len().min(256);
+        let bound = |n: usize| if n == 0 || n == count { Vec::new() } else { vec![(256 * n / count) as u8] };
+        for (n, owner) in owners.iter().take(count).enumerate() {
+            let range = KeyRange::new(bound(n), bound(n + 1)).map_err(Error::internal)?;
+            let region = Region { id: RegionId(self.fresh_id()), cf, range, version: 1, owner: *owner };
+            self.put_region(region)?;
+        }
+        Ok(())
+    }
+
+    /// Splits a region before each of these keys, which are shortened where they are long: a region's size matters
+    /// less than that of its record. Fails if the region has changed since.
+    pub fn split_region(&mut self, region: &Region, keys: &[Vec<u8>]) -> Result<()> {
+        let known = self.image.regions.get(&(region.cf, region.range.start().to_vec()));
+        if known.is_none_or(|known| **known != *region) {
+            return Err(Error::Conflict(Entity::new(Kind::Region, region.id)));
+        }
+        let mut bounds: Vec<&[u8]> = keys.iter().map(|key| &key[..key.len().min(MAX_BOUND)]).collect();
+        bounds.dedup();
+        bounds.retain(|bound| *bound > region.range.start() && !region.range.ends_before(bound));
+        let (mut rest, version) = (region.clone(), region.version + bounds.len() as u64);
+        let ends = bounds.iter().map(|bound| bound.to_vec()).chain([region.range.end().to_vec()]);
+        let mut start = region.range.start().to_vec();
+        for end in ends {
+            rest.range = KeyRange::new(start, end.clone()).map_err(Error::internal)?;
+            rest.version = version;
+            self.put_region(rest.clone())?;
+            rest.id = RegionId(self.fresh_id());
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn put_region(&mut self, region: Region) -> Result<()> {
+        self.put(Key::new("rg").number(region.id.0), &region)?;
+        self.image.regions.insert((region.cf, region.range.start().to_vec()), Arc::new(region));
+        Ok(())
     }
 
     /// Adds or changes a repository.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::job::{Job, JobKind};
 use crate::error::{Error, Result};
 use crate::types::{
-    BackendId, ClusterId, DatabaseId, Entity, JobId, Kind, Name, PartitionId, PartitionRange, RepositoryId, RowsetFile,
-    Schema, StoreProperties, TableId, TabletId, Timestamp, WriteId,
+    BackendId, ClusterId, ColumnFamily, DatabaseId, Entity, JobId, KeyRange, Kind, Name, PartitionId, PartitionRange,
+    Region, RepositoryId, RowsetFile, Schema, StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
 /// Everything the FE knows, at one instant. It never changes: readers keep one as long as they like and take no lock.
@@ -25,6 +25,8 @@ pub struct Image {
     pub tables: OrdMap<TableId, Arc<Table>>,
     /// BEs, dead or alive.
     pub backends: OrdMap<BackendId, Arc<Backend>>,
+    /// Ranges of raw keys, by family and first key. Those of a family cover all keys, or there are none.
+    pub regions: OrdMap<(ColumnFamily, Vec<u8>), Arc<Region>>,
     /// Repositories by name.
     pub repositories: OrdMap<Name, Arc<Repository>>,
     /// User accounts by name.
@@ -82,6 +84,8 @@ pub struct Table {
     pub replication: u32,
     /// When it was created.
     pub created: Timestamp,
+    /// The column family that has its rows; then there are no partitions.
+    pub raw: Option<ColumnFamily>,
     /// Its partitions by name.
     pub partitions: OrdMap<Name, Arc<Partition>>,
 }
@@ -199,6 +203,14 @@ impl Image {
     /// The database that a table is in.
     pub fn database_of(&self, table: &Table) -> Option<&Arc<Database>> {
         self.databases.values().find(|database| database.id == table.database)
+    }
+
+    /// The regions that have keys of a range, in order.
+    pub fn regions_in(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = &Arc<Region>> {
+        let before = self.regions.range(..=(cf, range.start().to_vec())).next_back();
+        let first = before.map_or_else(Vec::new, |((_, start), _)| start.clone());
+        let regions = self.regions.range((cf, first)..).take_while(move |((family, _), _)| *family == cf);
+        regions.map(|(_, region)| region).take_while(|region| region.range.intersection(range).is_some())
     }
 
     /// The repository of a name.

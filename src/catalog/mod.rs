@@ -31,7 +31,7 @@ use crate::catalog::store::{Batch, Store};
 use crate::catalog::vault::Vault;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::types::{ClusterId, DatabaseId, JobId, Name, PartitionId, RowsetFile, Schema, TableId, WriteId};
+use crate::types::{ClusterId, DatabaseId, JobId, Name, PartitionId, Region, RowsetFile, Schema, TableId, WriteId};
 
 /// Ids of this catalog begin above it, as StarRocks' do.
 const FIRST_ID: u64 = 10_000;
@@ -197,6 +197,7 @@ fn empty(identity: Identity, next_id: u64, sequence: u64) -> Image {
         databases: OrdMap::new(),
         tables: OrdMap::new(),
         backends: OrdMap::new(),
+        regions: OrdMap::new(),
         repositories: OrdMap::new(),
         users: OrdMap::new(),
         writes: OrdMap::new(),
@@ -230,6 +231,10 @@ fn load(store: &Store, vault: &Vault, identity: Identity) -> Result<Image> {
     for entry in scan::<Backend>(store, "be") {
         let backend = entry?;
         image.backends.insert(backend.id, Arc::new(backend));
+    }
+    for entry in scan::<Region>(store, "rg") {
+        let region = entry?;
+        image.regions.insert((region.cf, region.range.start().to_vec()), Arc::new(region));
     }
     for entry in scan::<Repository>(store, "re") {
         let mut repository = entry?;
@@ -304,6 +309,7 @@ fn load_table(store: &Store, id: TableId, row: TableRow) -> Result<Table> {
         distribution: row.distribution,
         replication: row.replication,
         created: row.created,
+        raw: row.raw,
         partitions,
     })
 }

@@ -10,6 +10,7 @@
 //! ta <partition> <bucket>     TabletRow
 //! fi <tablet> <write> <n>     RowsetFile
 //! be <backend>                Backend
+//! rg <region>                 Region
 //! re <repository>             Repository, but for its properties
 //! se <repository>             StoreProperties, encrypted (`vault`)
 //! us <name>                   User
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::image::Distribution;
 use crate::error::{Error, Result};
-use crate::types::{BackendId, DatabaseId, JobId, Name, PartitionRange, TabletId, Timestamp};
+use crate::types::{BackendId, ColumnFamily, DatabaseId, JobId, Name, PartitionRange, TabletId, Timestamp};
 
 /// Builds a key: a table's two letters, then its parts.
 #[derive(Debug, Clone)]
@@ -134,6 +135,8 @@ pub(super) struct TableRow {
     pub distribution: Distribution,
     pub replication: u32,
     pub created: Timestamp,
+    #[serde(default)]
+    pub raw: Option<ColumnFamily>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::types::{
-    Attempt, BackendId, Column, ColumnType, FileId, FileKind, Label, PartitionRange, RepositoryId, Sha256, TabletId,
-    Timestamp,
+    Attempt, BackendId, Column, ColumnFamily, ColumnType, FileId, FileKind, KeyRange, Label, PartitionRange,
+    RepositoryId, Sha256, TabletId, Timestamp,
 };
 
 fn name(text: &str) -> Name {
@@ -52,6 +52,7 @@ fn table(draft: &mut Draft, database: DatabaseId, table: &str) -> Table {
         distribution: Distribution { columns: vec![name("c0")], buckets: 2 },
         replication: 1,
         created: Timestamp(5),
+        raw: None,
         partitions: OrdMap::unit(name("p1"), Arc::new(partition)),
     }
 }
@@ -210,4 +211,45 @@ async fn an_id_is_drawn_once_even_by_a_commit_without_records() {
     drop(catalog);
     let third = reopened(dir.path()).await.commit(|draft| Ok(draft.fresh_id())).await.unwrap();
     assert_ne!(second, third);
+}
+
+#[tokio::test]
+async fn regions_divide_a_family_and_are_split() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    let all = KeyRange::default();
+    let shown = |catalog: &Catalog, range: &KeyRange| {
+        let image = catalog.image();
+        let regions = image.regions_in(ColumnFamily::Write, range);
+        regions.map(|region| format!("{} {} v{}", region.owner, region.range, region.version)).collect::<Vec<_>>()
+    };
+    let owners = [1, 2, 3].map(BackendId);
+    catalog.commit(|draft| draft.create_regions(ColumnFamily::Write, &owners)).await.unwrap();
+    let three = ["1 [, 55) v1", "2 [55, AA) v1", "3 [AA, ) v1"];
+    assert_eq!(shown(&catalog, &all), three);
+    // Whoever comes second finds them made.
+    catalog.commit(|draft| draft.create_regions(ColumnFamily::Write, &owners[..1])).await.unwrap();
+    assert_eq!(shown(&catalog, &all), three);
+    assert_eq!(catalog.image().regions_in(ColumnFamily::Default, &all).count(), 0);
+
+    let second = catalog.image().regions_in(ColumnFamily::Write, &all).nth(1).unwrap().clone();
+    let long = vec![0x99; 5000];
+    let keys = [vec![0x55], vec![0x60], vec![0x60], long, vec![0x99; 6000], vec![0xBB]];
+    catalog.commit(|draft| draft.split_region(&second, &keys)).await.unwrap();
+    let stale = catalog.commit(|draft| draft.split_region(&second, &keys)).await;
+    assert!(matches!(stale, Err(Error::Conflict(_))));
+    drop(catalog);
+
+    let catalog = reopened(dir.path()).await;
+    let bound = "99".repeat(1024);
+    let five =
+        ["1 [, 55) v1", "2 [55, 60) v3", &format!("2 [60, {bound}) v3"), &format!("2 [{bound}, AA) v3"), three[2]];
+    assert_eq!(shown(&catalog, &all), five);
+    let ids: std::collections::HashSet<_> = catalog.image().regions.values().map(|region| region.id).collect();
+    assert!(ids.len() == 5 && ids.contains(&second.id));
+
+    let part = |start: &[u8], end: &[u8]| shown(&catalog, &KeyRange::new(start.to_vec(), end.to_vec()).unwrap());
+    assert_eq!(part(&[0x54, 0xFF], &[0x60]), five[..2]);
+    assert_eq!(part(&[0x55], &[0x55, 0]), five[1..2]);
+    assert_eq!(part(&[0xAA], &[]), five[4..]);
 }

@@ -55,6 +55,12 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
                     tablets.filter(|tablet| tablet.replicas.contains(&id)).count()
                 };
                 let used: usize = draft.image().tables.values().map(|table| uses(table)).sum();
+                let regions = draft.image().regions.values().filter(|region| region.owner == id).count();
+                if regions > 0 {
+                    return Err(Error::Refused(format!(
+                        "backend '{address}' has the only copy of {regions} regions of raw keys, and cannot be dropped"
+                    )));
+                }
                 if used > 0 && !force {
                     return Err(Error::Refused(format!(
                         "backend '{address}' has replicas of {used} tablets; drop or restore their tables elsewhere, \

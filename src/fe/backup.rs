@@ -1,6 +1,6 @@
 use super::frontend::{Frontend, database_of};
 use super::reading::INFORMATION_SCHEMA;
-use super::{Outcome, StatementContext};
+use super::{Outcome, StatementContext, rawkv};
 use crate::catalog::{JobKind, Selection};
 use crate::error::{Error, Result};
 use crate::job::{BackupRequest, RestoreRequest, Target};
@@ -17,6 +17,7 @@ pub(super) async fn backup(fe: &Frontend, context: &StatementContext, backup: &s
             "'{database}' is a system database: its views are the server's own, and cannot be backed up"
         )));
     }
+    rawkv::refuse(&database, "BACKUP SNAPSHOT")?;
     let image = fe.catalog.image();
     if !image.repositories.contains_key(&backup.repository) {
         return Err(Error::NotFound(Entity::new(Kind::Repository, &backup.repository)));
@@ -46,6 +47,9 @@ pub(super) async fn restore(fe: &Frontend, context: &StatementContext, restore: 
             Target::Renamed { source: source.clone(), target: target.clone() }
         }
     };
+    if let Target::Into(database) | Target::Renamed { target: database, .. } = &target {
+        rawkv::refuse(database, "RESTORE SNAPSHOT")?;
+    }
     let timestamp = match &restore.options.backup_timestamp {
         BackupTimestamp::At(timestamp) => Some(timestamp.clone()),
         BackupTimestamp::Latest => None,

@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
 use super::frontend::{Frontend, writable};
+use super::rawkv::{self, is_rawkv};
 use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext};
 use crate::catalog::{Distribution, Draft, Partition, Table, Tablet};
 use crate::error::{Error, Result};
 use crate::sql::{ColumnDef, CreateTable, Properties, TableName};
 use crate::types::{
-    BackendId, Column, Entity, Kind, Name, PartitionId, PartitionRange, Schema, TableId, TabletId, Timestamp,
+    BackendId, Column, ColumnFamily, Entity, Kind, Name, PartitionId, PartitionRange, Schema, TableId, TabletId,
+    Timestamp,
 };
 
 /// Bytes of a comment or a default: a column with both fits into one catalog record.
@@ -38,7 +40,14 @@ pub(super) async fn create_database(fe: &Frontend, name: &Name, if_not_exists: b
             }
             // A RESTORE may be about to create it.
             draft.image().check_unlocked(name)?;
-            draft.create_database(name, now).map(drop)
+            let database = draft.create_database(name, now)?;
+            if is_rawkv(name) {
+                for cf in [ColumnFamily::Default, ColumnFamily::Write] {
+                    let id = TableId(draft.fresh_id());
+                    draft.add_table(rawkv::table(id, database, cf, now)?)?;
+                }
+            }
+            Ok(())
         })
         .await?;
     Ok(Outcome::done())
@@ -48,6 +57,7 @@ pub(super) async fn drop_database(fe: &Frontend, name: &Name, if_exists: bool) -
     if name.eq_ignore_ascii_case(INFORMATION_SCHEMA) {
         return Err(Error::AccessDenied(format!("database '{name}' is part of the server and cannot be dropped")));
     }
+    rawkv::refuse(name, "DROP DATABASE")?;
     fe.catalog
         .commit(|draft| {
             if if_exists && !draft.image().databases.contains_key(name) {
@@ -63,6 +73,7 @@ pub(super) async fn drop_database(fe: &Frontend, name: &Name, if_exists: bool) -
 
 pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, create: &CreateTable) -> Result<Outcome> {
     let (database, name) = writable(context, &create.table)?;
+    rawkv::refuse(database, "CREATE TABLE")?;
     let replication = replication(fe, &create.properties)?;
     let warnings = compression(&create.properties)?.into_iter().collect();
     let schema = schema(create)?;
@@ -102,6 +113,7 @@ pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, crea
                 distribution,
                 replication,
                 created: now,
+                raw: None,
                 partitions: imbl::OrdMap::new(),
             };
             for (name, range) in partitions {
@@ -247,6 +259,7 @@ pub(super) async fn drop_tables(
     fe.catalog
         .commit(|draft| {
             for (database, name) in names {
+                rawkv::refuse(database, "DROP TABLE")?;
                 let image = draft.image();
                 image.check_not_restoring(database, name)?;
                 let found = match image.table(database, name) {
@@ -268,6 +281,7 @@ pub(super) async fn truncate(
     partitions: &[Name],
 ) -> Result<Outcome> {
     let (database, name) = writable(context, table)?;
+    rawkv::refuse(database, "TRUNCATE")?;
     let now = fe.clock.now();
     fe.catalog
         .commit(|draft| {

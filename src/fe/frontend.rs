@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use sqlparser::ast::Query;
 
 use super::repository::Health;
-use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, reading, repository, show};
+use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, rawkv, reading, repository, show};
 use crate::catalog::{Catalog, Image};
 use crate::clock::Clock;
 use crate::config::FeConfig;
@@ -32,6 +32,8 @@ pub struct Frontend {
     data_dirs: Vec<PathBuf>,
     /// Images that queries are reading: files that these name are no garbage.
     reading: Mutex<Vec<Weak<Image>>>,
+    /// Regions of raw keys to be looked at.
+    pub(super) grown_regions: rawkv::GrownRegions,
 }
 
 impl Frontend {
@@ -64,6 +66,7 @@ impl Frontend {
             ports: OnceLock::new(),
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),
+            grown_regions: rawkv::GrownRegions::default(),
         }))
     }
 
@@ -137,6 +140,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
     match &parsed.statement {
         Statement::Query(query) => reading::query(fe, context, query, &parsed.text).await,
         Statement::Insert(insert) => load::insert(fe, context, insert, &parsed.text).await,
+        Statement::Delete(delete) => rawkv::delete(fe, context, delete, &parsed.text).await,
         Statement::Show(statement) => show::show(fe, context, statement).await,
 
         Statement::CreateDatabase { name, if_not_exists } => ddl::create_database(fe, name, *if_not_exists).await,

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::query::VirtualTable;
 use crate::rpc::message::Configure;
 use crate::sql;
-use crate::types::{Column, ColumnType, Datum, Name, Schema, Timestamp};
+use crate::types::{Column, ColumnType, Datum, Name, Region, Schema, Timestamp};
 
 /// The only catalog, as MySQL calls it.
 const CATALOG: &str = "def";
@@ -362,6 +362,14 @@ fn be_configs(fe: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+fn raw_regions(_: &Arc<Frontend>, image: &Arc<Image>) -> Result<Vec<Row>> {
+    let row = |region: &Arc<Region>| {
+        let [start, end] = [region.range.start(), region.range.end()].map(hex::encode_upper);
+        row![region.id.0, region.cf.to_string(), start, end, region.version, region.owner.0]
+    };
+    Ok(image.regions.values().map(row).collect())
+}
+
 fn repositories(_: &Arc<Frontend>, image: &Arc<Image>) -> Result<Vec<Row>> {
     let row = |repository: &Arc<crate::catalog::Repository>| {
         row![
@@ -652,6 +660,18 @@ static VIEWS: &[View] = &[
             ("TABLESPACE_NAME", TEXT),
         ],
         rows: partitions,
+    },
+    View {
+        name: "raw_regions",
+        columns: &[
+            ("REGION_ID", INT),
+            ("CF", TEXT),
+            ("START_KEY", TEXT),
+            ("END_KEY", TEXT),
+            ("EPOCH_VERSION", INT),
+            ("BACKEND_ID", INT),
+        ],
+        rows: raw_regions,
     },
     View {
         name: "referential_constraints",

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::frontend::{Frontend, writable};
-use super::{Outcome, StatementContext, reading};
+use super::{Outcome, StatementContext, rawkv, reading};
 use crate::catalog::{Partition, Table};
 use crate::clock::crash_point;
 use crate::error::{Error, Misfit, Result};
@@ -73,6 +73,9 @@ pub(super) async fn insert(
             targets.len(),
             rows.columns.len()
         )));
+    }
+    if let Some(cf) = table.raw {
+        return rawkv::insert(fe, context, cf, &table, &targets, rows).await;
     }
     let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
     let seconds = fe.config.get().insert_load_default_timeout_second;
@@ -151,6 +154,9 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
         Expr::Value(value) => match &value.value {
             Value::Null => Some(Datum::Null),
             Value::Boolean(value) => Datum::parse(if *value { "1" } else { "0" }, column.ty).ok(),
+            Value::HexStringLiteral(text) if column.ty == ColumnType::Varbinary => {
+                hex::decode(text).ok().map(Datum::Bytes)
+            }
             Value::Number(text, _) | Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
                 Datum::parse(text, column.ty).ok()
             }
@@ -439,12 +445,15 @@ impl Shape {
 }
 
 /// An array as a column holds it; a value that does not fit is an error that shows it.
-fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
+pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     let (from, target) = (array.data_type(), column.ty.arrow());
     let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(Error::internal);
     // What has no value of the type becomes NULL here.
     let converted = if *from == target {
         array.clone()
+    } else if target == DataType::Binary {
+        let array = if from.is_binary() { array.clone() } else { cast(array, &DataType::Utf8)? };
+        cast(&array, &target)?
     } else if *from == DataType::Utf8 || (target.is_temporal() && !from.is_temporal()) {
         // Our own reading of texts is the one of bounds and defaults. A number may be a date's digits.
         let texts = cast(array, &DataType::Utf8)?;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frontend::Frontend;
 use super::load::copy_files;
+use super::rawkv;
 use crate::catalog::{Image, Partition, Table, Tablet};
 use crate::error::{Error, Result};
 use crate::job::pinned;
@@ -37,6 +38,7 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
         loop {
             fe.clock.sleep(Duration::from_millis(fe.config.get().compaction_interval_ms)).await;
             merge_all(&fe).await;
+            rawkv::split_grown(&fe).await;
             // One BE that fails, or does not answer, keeps no other from being cleaned.
             for backend in fe.fleet.alive() {
                 let cleaned = tokio::time::timeout(PATIENCE, collect(&fe, backend, &mut state)).await;

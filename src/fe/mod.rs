@@ -11,6 +11,7 @@ mod load;
 mod maintenance;
 mod outcome;
 mod processlist;
+mod rawkv;
 mod reading;
 mod repository;
 mod session;

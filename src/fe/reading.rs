@@ -9,14 +9,16 @@ use sqlparser::ast::Query;
 
 use super::frontend::Frontend;
 use super::variables::SERVER_VERSION;
-use super::{Outcome, StatementContext, information_schema};
+use super::{Outcome, StatementContext, information_schema, rawkv};
 use crate::catalog::{self, Image};
 use crate::error::{Error, Result};
 use crate::query::{
-    PartitionView, QueryContext, ResultColumn, RowSet, ScanRequest, Table, TableView, Tables, TabletView, VariableScope,
+    PartitionView, QueryContext, RawView, ResultColumn, RowSet, ScanRequest, Table, TableView, Tables, TabletView,
+    VariableScope,
 };
 use crate::rpc::fleet::Fleet;
 use crate::rpc::message::ScanTicket;
+use crate::types::{ColumnFamily, KeyRange};
 
 /// The database of views on the catalog.
 pub(super) const INFORMATION_SCHEMA: &str = "information_schema";
@@ -90,6 +92,11 @@ impl Tables for Reading {
             });
         }
         let found = self.image.table(database, table)?;
+        if let Some(cf) = found.raw {
+            let database = crate::types::Name::new(database).map_err(Error::internal)?;
+            let view = RawView { database, name: found.name.clone(), schema: (*found.schema).clone(), cf };
+            return Ok(Table::Raw(Arc::new(view)));
+        }
         table_view(database, found).map(|view| Table::Stored(Arc::new(view)))
     }
 
@@ -106,6 +113,10 @@ impl Tables for Reading {
             Ok(rows.map(keep).boxed())
         }
         .boxed()
+    }
+
+    fn raw_scan(&self, cf: ColumnFamily, ranges: Vec<KeyRange>) -> BoxStream<'static, Result<RecordBatch>> {
+        rawkv::scan(self.fe.clone(), cf, ranges)
     }
 
     fn may_read(&self, path: &Path) -> Result<()> {

@@ -438,6 +438,7 @@ impl Session {
             }
             Statement::Query(_)
             | Statement::Insert(_)
+            | Statement::Delete(_)
             | Statement::CreateDatabase { .. }
             | Statement::DropDatabase { .. }
             | Statement::CreateTable(_)
@@ -500,6 +501,7 @@ impl Session {
             | Statement::Set(_)
             | Statement::Kill { .. } => Ok(()),
             Statement::Insert(insert) => self.need_root("INSERT", &format!("TABLE {}", insert.table)),
+            Statement::Delete(delete) => self.need_root("DELETE", &format!("TABLE {}", delete.table)),
             Statement::CreateDatabase { .. } => self.need_root("CREATE DATABASE", "CATALOG default_catalog"),
             Statement::DropDatabase { name, .. } => self.need_root("DROP", &format!("DATABASE {name}")),
             Statement::CreateTable(create) => self.need_root("CREATE TABLE", &format!("TABLE {}", create.table)),
@@ -816,6 +818,7 @@ fn changes_data(statement: &Statement) -> bool {
     matches!(
         statement,
         Statement::Insert(_)
+            | Statement::Delete(_)
             | Statement::CreateDatabase { .. }
             | Statement::DropDatabase { .. }
             | Statement::CreateTable(_)
@@ -924,6 +927,7 @@ fn first_value(batch: &RecordBatch, ty: ColumnType) -> Datum {
         }
         ColumnType::Date => Datum::Date(array.as_primitive::<Date32Type>().value(0)),
         ColumnType::DateTime => Datum::DateTime(array.as_primitive::<TimestampMicrosecondType>().value(0)),
+        ColumnType::Varbinary => Datum::Bytes(array.as_binary::<i32>().value(0).to_owned()),
         ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => {
             Datum::Text(array.as_string::<i32>().value(0).to_owned())
         }

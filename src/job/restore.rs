@@ -664,6 +664,7 @@ fn install(
         distribution: Distribution { columns: meta.distribution.clone(), buckets: meta.buckets },
         replication: plan.replication,
         created: now,
+        raw: None,
         partitions: partitions.into_iter().map(|partition| (partition.name.clone(), Arc::new(partition))).collect(),
     })
 }

@@ -133,6 +133,7 @@ impl Form {
             ColumnType::Char(bytes) => text(MYSQL_TYPE_STRING, bytes),
             ColumnType::Varchar(bytes) => text(MYSQL_TYPE_VAR_STRING, bytes),
             ColumnType::String => text(MYSQL_TYPE_VAR_STRING, 65533),
+            ColumnType::Varbinary => plain(MYSQL_TYPE_VAR_STRING, 1 << 20),
         }
     }
 }
@@ -193,6 +194,7 @@ impl Cell<'_> {
             ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => {
                 put_lenenc_bytes(out, array.as_string::<i32>().value(row).as_bytes());
             }
+            ColumnType::Varbinary => put_lenenc_bytes(out, array.as_binary::<i32>().value(row)),
             ColumnType::Decimal { .. } => {
                 let value = Datum::Decimal(array.as_primitive::<Decimal128Type>().value(row));
                 put_lenenc_bytes(out, value.text(ty).unwrap_or_default().as_bytes());
@@ -256,9 +258,11 @@ impl ToMysqlValue for Cell<'_> {
                 }
                 Ok(())
             }
-            ColumnType::Decimal { .. } | ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => {
-                self.to_mysql_text(w)
-            }
+            ColumnType::Decimal { .. }
+            | ColumnType::Char(_)
+            | ColumnType::Varchar(_)
+            | ColumnType::String
+            | ColumnType::Varbinary => self.to_mysql_text(w),
         }
     }
 

@@ -104,6 +104,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Job
             | Kind::Label
             | Kind::Partition
+            | Kind::Region
             | Kind::Repository
             | Kind::Snapshot => COMMON,
         },
@@ -119,6 +120,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Job
             | Kind::Label
             | Kind::PreparedStatement
+            | Kind::Region
             | Kind::Repository
             | Kind::Snapshot
             | Kind::Variable => COMMON,
@@ -134,6 +136,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Job
             | Kind::Partition
             | Kind::PreparedStatement
+            | Kind::Region
             | Kind::Repository
             | Kind::Snapshot
             | Kind::User

@@ -345,6 +345,7 @@ pub(super) fn scalar(value: Datum) -> ScalarValue {
         Datum::Date(value) => ScalarValue::Date32(Some(value)),
         Datum::DateTime(value) => ScalarValue::TimestampMicrosecond(Some(value), None),
         Datum::Text(value) => ScalarValue::Utf8(Some(value)),
+        Datum::Bytes(value) => ScalarValue::Binary(Some(value)),
     }
 }
 
@@ -544,6 +545,7 @@ fn hex_of(args: &[Datum]) -> Result<Datum, String> {
     match &args[0] {
         Datum::Int(value) => Ok(Datum::Text(format!("{value:X}"))),
         Datum::Text(value) => Ok(Datum::Text(hex::encode_upper(value))),
+        Datum::Bytes(value) => Ok(Datum::Text(hex::encode_upper(value))),
         other => Err(format!("{other} is neither an integer nor text")),
     }
 }

@@ -7,6 +7,7 @@
 mod files;
 mod functions;
 mod planner;
+mod raw;
 mod result;
 mod rewrite;
 mod rows;
@@ -34,13 +35,14 @@ use sqlparser::ast::{Query, Statement};
 use tokio::runtime::Handle;
 
 pub use rows::{Origin, ResultColumn, RowSet};
-pub use tables::{PartitionView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
+pub use tables::{PartitionView, RawView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
 
 use crate::error::{Error, Result};
 use crate::sql;
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
 use planner::{Functions, Names, common_types};
+use raw::RawTable;
 use result::translate;
 use rewrite::{MARK, Rewritten, rewrite};
 use stored::StoredTable;
@@ -92,6 +94,8 @@ pub struct Engine {
 /// What planning needs, and no query changes.
 struct Planner {
     state: SessionState,
+    /// The same for queries of raw keys, which stay in order where nobody divides them among threads.
+    ordered: SessionState,
     functions: Functions,
     memory: usize,
 }
@@ -107,7 +111,9 @@ impl Engine {
         let state =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         let functions = Functions::new(&state);
-        Ok(Self { planner: Arc::new(Planner { state, functions, memory }) })
+        let config = state.config().clone().with_target_partitions(1);
+        let ordered = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+        Ok(Self { planner: Arc::new(Planner { state, ordered, functions, memory }) })
     }
 
     /// Plans a query and begins to run it. Spans in it count from the beginning of `text`, from which headers come.
@@ -197,8 +203,9 @@ impl Planner {
     fn run(&self, planned: Planned) -> Result<RowSet> {
         let Planned { plan, columns, types } = planned;
         let failed = |err| self.failed(err);
-        let physical = Handle::current().block_on(self.state.create_physical_plan(&plan)).map_err(failed)?;
-        let stream = datafusion::physical_plan::execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
+        let state = if raw::is_read_by(&plan).map_err(failed)? { &self.ordered } else { &self.state };
+        let physical = Handle::current().block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+        let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx()).map_err(failed)?;
         Ok(RowSet { columns, batches: result::convert(stream, types, self.memory) })
     }
 }
@@ -231,6 +238,7 @@ fn source(
     }
     let database = name.schema().or(selected).ok_or(Error::NoDatabase)?;
     match tables.table(database, table)? {
+        Table::Raw(view) => Ok(provider_as_source(Arc::new(RawTable::new(view, tables.clone())))),
         Table::Virtual(made) => Ok(provider_as_source(Arc::new(MadeTable::new(made)))),
         Table::Stored(view) => {
             let view = if marks.is_empty() { view } else { Arc::new(restricted(&view, &marks)?) };

@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use std::sync::Arc;
 
 use super::files::FilesTable;
+use super::raw::RawTable;
 use super::rewrite::{Header, MARK};
 use super::rows::{Origin, ResultColumn};
 use super::stored::StoredTable;
@@ -67,6 +68,8 @@ fn base_column(plan: &LogicalPlan, at: usize) -> Option<Base> {
             let at = scan.projection.as_ref().map_or(Some(at), |kept| kept.get(at).copied())?;
             let provider = source_as_provider(&scan.source).ok()?;
             let (database, table, schema) = if let Some(table) = provider.downcast_ref::<StoredTable>() {
+                (table.view.database.to_string(), table.view.name.to_string(), &table.view.schema)
+            } else if let Some(table) = provider.downcast_ref::<RawTable>() {
                 (table.view.database.to_string(), table.view.name.to_string(), &table.view.schema)
             } else if let Some(made) = provider.downcast_ref::<MadeTable>() {
                 (made.table.database.clone(), made.table.name.clone(), &made.table.schema)

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 
 use crate::error::Result;
 use crate::tablet::ScanSpec;
-use crate::types::{BackendId, Name, PartitionRange, RowsetFile, Schema, TabletId};
+use crate::types::{BackendId, ColumnFamily, KeyRange, Name, PartitionRange, RowsetFile, Schema, TabletId};
 
 /// What a query reads: names, and rows behind them. One value serves one statement and shows one image of the catalog;
 /// it lives until the last row of the result has been read, so it may hold what keeps files from being thrown away.
@@ -19,6 +19,9 @@ pub trait Tables: Send + Sync + 'static {
     /// Reads one tablet from one of its replicas. The batches have the columns of the request's projection.
     fn scan(&self, request: ScanRequest) -> BoxFuture<'static, Result<BoxStream<'static, Result<RecordBatch>>>>;
 
+    /// Reads ranges of raw keys, which ascend: keys and values in key order.
+    fn raw_scan(&self, cf: ColumnFamily, ranges: Vec<KeyRange>) -> BoxStream<'static, Result<RecordBatch>>;
+
     /// Whether `FILES` may read a local file; the path has no links in it. The error says why not.
     fn may_read(&self, path: &Path) -> Result<()>;
 }
@@ -28,6 +31,8 @@ pub trait Tables: Send + Sync + 'static {
 pub enum Table {
     /// Rows in tablets.
     Stored(Arc<TableView>),
+    /// A column family.
+    Raw(Arc<RawView>),
     /// Rows made on demand.
     Virtual(Arc<VirtualTable>),
 }
@@ -47,6 +52,19 @@ pub struct TableView {
     pub partition_column: Option<usize>,
     /// All partitions.
     pub partitions: Vec<PartitionView>,
+}
+
+/// A column family of raw keys, as a table.
+#[derive(Debug, Clone)]
+pub struct RawView {
+    /// The database's name.
+    pub database: Name,
+    /// The table's name.
+    pub name: Name,
+    /// Its columns, key and value.
+    pub schema: Schema,
+    /// The family.
+    pub cf: ColumnFamily,
 }
 
 /// A partition with its tablets.

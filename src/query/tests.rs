@@ -12,7 +12,8 @@ use super::*;
 use crate::sql::Statement as Parsed;
 use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
 use crate::types::{
-    BackendId, Column, ColumnType, Name, PartitionRange, RowsetFile, Schema, TableId, TabletId, WriteId, bucket_of,
+    BackendId, Column, ColumnFamily, ColumnType, KeyRange, Name, PartitionRange, RowsetFile, Schema, TableId, TabletId,
+    WriteId, bucket_of,
 };
 
 /// A service in one process: tables in a real tablet store, scans without a network.
@@ -28,6 +29,7 @@ impl Tables for Memory {
     fn table(&self, database: &str, table: &str) -> Result<Table> {
         let found = self.tables.iter().find(|found| match found {
             Table::Stored(view) => *view.database == *database && *view.name == *table,
+            Table::Raw(view) => *view.database == *database && *view.name == *table,
             Table::Virtual(made) => made.database == database && made.name.eq_ignore_ascii_case(table),
         });
         let absent = || Error::NotFound(Entity::new(Kind::Table, format!("{database}.{table}")));
@@ -38,6 +40,10 @@ impl Tables for Memory {
         self.requests.lock().unwrap().push(request.clone());
         let scan = Scan::new(self.store.clone(), request.files.to_vec(), request.spec);
         async move { Ok(scan?.into_stream().boxed()) }.boxed()
+    }
+
+    fn raw_scan(&self, _: ColumnFamily, _: Vec<KeyRange>) -> BoxStream<'static, Result<RecordBatch>> {
+        futures::stream::empty().boxed()
     }
 
     fn may_read(&self, path: &Path) -> Result<()> {

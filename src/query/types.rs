@@ -27,6 +27,9 @@ pub(super) fn column_type(ty: &DataType) -> Result<ColumnType, DataFusionError> 
         DataType::Date32 => ColumnType::Date,
         DataType::Date64 | DataType::Timestamp(_, _) => ColumnType::DateTime,
         DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => ColumnType::String,
+        DataType::Binary | DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            ColumnType::Varbinary
+        }
         DataType::Dictionary(_, values) => column_type(values)?,
         other => return not_impl_err!("a value of type {other}"),
     })

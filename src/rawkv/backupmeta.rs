@@ -6,11 +6,10 @@ use std::path::{Component, Path};
 use prost::Message;
 
 use super::checksum::Checksum;
-use super::key::KeyRange;
-use super::layout::{ColumnFamily, META};
+use super::layout::META;
 use super::value::ApiVersion;
 use crate::error::{Error, Result};
-use crate::types::Sha256;
+use crate::types::{ColumnFamily, Invalid, KeyRange, Sha256};
 
 /// What `backup.proto` compiles to.
 #[allow(missing_docs, clippy::all)]
@@ -111,7 +110,7 @@ fn check(meta: proto::BackupMeta) -> Result<BackupMeta, String> {
     };
     let [raw_range] = meta.raw_ranges.try_into().map_err(|_| "it names no range")?;
     let proto::RawRange { start_key, end_key, cf } = raw_range;
-    let cf: ColumnFamily = cf.parse().map_err(|error: Error| error.to_string())?;
+    let cf: ColumnFamily = cf.parse().map_err(|Invalid(message)| message)?;
     let range = KeyRange::new(start_key, end_key).map_err(|_| "its range is empty")?;
 
     let mut names = BTreeSet::new();

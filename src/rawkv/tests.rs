@@ -12,14 +12,13 @@ use sha2::Digest;
 use super::backupmeta::{BackupFile, BackupMeta, proto};
 use super::checksum::Checksum;
 use super::debug;
-use super::key::KeyRange;
-use super::layout::{ColumnFamily, META, META_JSON};
+use super::layout::{META, META_JSON};
 use super::sst::SstReader;
 use super::sst::writer::{Compression, SstOptions, SstSummary, SstWriter};
 use super::value::ApiVersion;
 use super::verify::verify_file;
 use crate::error::{Error, Result};
-use crate::types::Sha256;
+use crate::types::{ColumnFamily, KeyRange, Sha256};
 
 const COMPRESSIONS: [Compression; 4] = [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 

@@ -20,8 +20,8 @@ use tonic::{Request, Status};
 
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, ScanTicket, Task, WriteCommand,
-    Written, body, pack, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawRange, RawSplit,
+    RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
 use crate::rpc::{CLUSTER, MAX_MESSAGE, SEQUENCE, TOKEN, status};
@@ -160,6 +160,27 @@ impl Backend {
         let answer = tokio::time::timeout(CALL_TIMEOUT, call(self.client(), request)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         unpack(&answer.map_err(self.failed(operation))?.into_inner().content)
+    }
+
+    /// Changes raw keys. On return the changes are durable; after an error they may be, or not.
+    pub async fn raw_write(&self, write: &RawWrite) -> Result<()> {
+        let answer = self.client().raw_write(body(write)?).await.map_err(self.failed("write raw keys"))?;
+        unpack(&answer.into_inner().content)
+    }
+
+    /// Raw keys and values, in order, in parts.
+    pub async fn raw_scan(&self, range: &RawRange) -> Result<BoxStream<'static, Result<RawEntries>>> {
+        let failed = self.failed("read raw keys");
+        let parts = self.client().raw_scan(body(range)?).await.map_err(&failed)?.into_inner();
+        let part = move |message: Result<crate::rpc::proto::Body, Status>| unpack(&message.map_err(&failed)?.content);
+        Ok(parts.map(part).boxed())
+    }
+
+    /// Keys that divide a range of raw keys.
+    pub async fn raw_split(&self, split: &RawSplit) -> Result<Vec<Vec<u8>>> {
+        let answer = self.client().raw_split(body(split)?).await.map_err(self.failed("split raw keys"))?;
+        let keys: Vec<serde_bytes::ByteBuf> = unpack(&answer.into_inner().content)?;
+        Ok(keys.into_iter().map(serde_bytes::ByteBuf::into_vec).collect())
     }
 
     /// Does a task. The events end after the last file is done; dropping them ends the task.

@@ -3,13 +3,15 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::error::{Error, Result};
+use crate::rawkv::store::Change;
 use crate::rpc::proto;
 use crate::tablet::ScanSpec;
 use crate::types::{
-    Attempt, BackendId, ClusterId, FileId, JobId, Name, RowsetFile, Schema, Sha256, StoreProperties, TableId, TabletId,
-    Timestamp, WriteId,
+    Attempt, BackendId, ClusterId, ColumnFamily, FileId, JobId, KeyRange, Name, RowsetFile, Schema, Sha256,
+    StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
 /// `Heartbeat`, from an FE.
@@ -230,6 +232,40 @@ pub struct Setting {
     pub mutable: bool,
     /// What it means.
     pub comment: String,
+}
+
+/// `RawWrite`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RawWrite {
+    /// The family.
+    pub cf: ColumnFamily,
+    /// What happens to its keys.
+    pub changes: Vec<Change>,
+}
+
+/// `RawScan`, which answers with parts of [`RawEntries`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RawRange {
+    /// The family.
+    pub cf: ColumnFamily,
+    /// Its keys.
+    pub range: KeyRange,
+}
+
+/// Keys and values, in order.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RawEntries {
+    /// Key and value.
+    pub entries: Vec<(ByteBuf, ByteBuf)>,
+}
+
+/// `RawSplit`; the answer is a list of keys.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RawSplit {
+    /// What to split.
+    pub of: RawRange,
+    /// How large the parts shall be.
+    pub bytes: u64,
 }
 
 /// Flight ticket of a scan: files of one tablet, in order.

@@ -552,7 +552,7 @@ fn default_keys(columns: &[ColumnDef]) -> Result<u32> {
             ColumnType::BigInt | ColumnType::DateTime | ColumnType::Double => 8,
             ColumnType::Decimal { .. } => 16,
             ColumnType::Char(n) | ColumnType::Varchar(n) => n,
-            ColumnType::String => u32::MAX / 2,
+            ColumnType::String | ColumnType::Varbinary => u32::MAX / 2,
         };
         if keys > 0 && (keys == most || length > bytes || !column.ty.is_key_type()) {
             break;

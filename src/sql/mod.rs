@@ -22,7 +22,7 @@ pub use mask::{is_secret_key, mask_secrets, mask_uri};
 pub use parser::{aside, parse, parse_each};
 pub use query::{bind, files_call, placeholders, projection_names};
 pub use statement::{
-    Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable,
+    Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable, Delete,
     Distribution, Filter, Identified, Insert, ObjectRef, Objects, Page, Parsed, PartitionBy, PrepareSource, Properties,
     Restore, RestoreDatabase, RestoreOptions, Scope, Secret, SetValue, Show, Statement, TableName, UserName,
 };

@@ -135,7 +135,6 @@ const REFUSED: &[&str] = &[
     "CREATE TRIGGER",
     "CREATE UNIQUE INDEX",
     "CREATE VIEW",
-    "DELETE",
     "DO",
     "DROP ANALYZE",
     "DROP CATALOG",
@@ -256,10 +255,12 @@ impl P<'_> {
         self.unexpected("a statement")
     }
 
-    /// INSERT and USE.
+    /// INSERT, DELETE and USE.
     fn dml(&mut self) -> Result<Option<Statement>> {
         Ok(Some(if self.words("INSERT") {
             self.insert()?
+        } else if self.words("DELETE FROM") {
+            self.delete()?
         } else if self.words("USE") {
             Statement::Use(self.database_name()?)
         } else {
@@ -381,8 +382,18 @@ impl P<'_> {
         let Token::Word(word) = self.peek(0) else {
             return self.unexpected(what);
         };
-        let reserved = RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&word.value));
-        if word.quote_style.is_none() && (reserved || word.value.contains('@')) {
+        if word.quote_style.is_none() && RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(&word.value)) {
+            return self.unexpected(what);
+        }
+        self.qualified_ident(what)
+    }
+
+    /// The same behind a period, where no word is reserved, as in MySQL.
+    fn qualified_ident(&mut self, what: &str) -> Result<String> {
+        let Token::Word(word) = self.peek(0) else {
+            return self.unexpected(what);
+        };
+        if word.quote_style.is_none() && word.value.contains('@') {
             return self.unexpected(what);
         }
         let value = word.value.clone();
@@ -410,7 +421,7 @@ impl P<'_> {
     pub fn table_name(&mut self) -> Result<TableName> {
         let mut parts = vec![self.ident("a table name")?];
         while parts.len() < 3 && self.token(&Token::Period) {
-            parts.push(self.ident("a table name")?);
+            parts.push(self.qualified_ident("a table name")?);
         }
         if parts.len() == 3 {
             check_catalog(&parts.remove(0))?;
@@ -493,6 +504,12 @@ impl P<'_> {
             0 => Ok(Box::new(expr)),
             _ => Err(Error::Unsupported("placeholders outside of SELECT and INSERT".into())),
         }
+    }
+
+    /// A condition, which may have placeholders.
+    pub fn condition(&mut self) -> Result<Expr> {
+        let parsed = self.inner.parse_expr();
+        self.lift(parsed)
     }
 
     /// Takes over what sqlparser says, with the place in the whole text and without the text of strings.

@@ -20,6 +20,7 @@ use sqlparser::tokenizer::Span;
 use sqlparser::tokenizer::Token;
 use sqlparser::tokenizer::TokenWithSpan;
 
+use super::Delete;
 use super::Insert;
 use super::Statement;
 use super::lex;
@@ -79,6 +80,24 @@ impl P<'_> {
             return Err(Error::Unsupported("INSERT … ON DUPLICATE KEY UPDATE".into()));
         }
         Ok(Statement::Insert(Insert { table, columns, label, source }))
+    }
+
+    /// What follows DELETE FROM.
+    pub fn delete(&mut self) -> Result<Statement> {
+        let table = self.table_name()?;
+        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
+        let database = table.database.as_ref().map(|name| quoted(name) + ".").unwrap_or_default();
+        let mut rows = super::parse(&format!("SELECT * FROM {database}{}", quoted(&table.table)))?;
+        let Some(Statement::Query(mut rows)) = rows.pop().map(|parsed| parsed.statement) else {
+            return Err(Error::internal("SELECT is no query"));
+        };
+        if self.words("WHERE")
+            && let SetExpr::Select(select) = &mut *rows.body
+        {
+            select.selection = Some(self.condition()?);
+        }
+        check(&rows)?;
+        Ok(Statement::Delete(Delete { table, rows }))
     }
 
     fn query_in_parens(&self) -> bool {
@@ -144,6 +163,7 @@ fn source(statement: &Statement) -> Option<&Query> {
     match statement {
         Statement::Query(query) => Some(query),
         Statement::Insert(insert) => Some(&insert.source),
+        Statement::Delete(delete) => Some(&delete.rows),
         _ => None,
     }
 }
@@ -176,6 +196,7 @@ pub fn bind(statement: &Statement, values: &[Datum]) -> Result<Statement> {
     let query = match &mut bound {
         Statement::Query(query) => query,
         Statement::Insert(insert) => &mut insert.source,
+        Statement::Delete(delete) => &mut delete.rows,
         _ => return Ok(bound),
     };
     let _ = query.visit(&mut Replace(literals.into()));
@@ -209,6 +230,7 @@ fn literal(value: &Datum) -> Result<Value> {
         Datum::Date(_) => Value::SingleQuotedString(value.text(ColumnType::Date).unwrap_or_default()),
         Datum::DateTime(_) => Value::SingleQuotedString(value.text(ColumnType::DateTime).unwrap_or_default()),
         Datum::Text(text) => Value::SingleQuotedString(text.clone()),
+        Datum::Bytes(bytes) => Value::HexStringLiteral(hex::encode(bytes)),
     })
 }
 

@@ -23,6 +23,8 @@ pub enum Statement {
     Query(Box<Query>),
     /// `INSERT INTO`.
     Insert(Insert),
+    /// `DELETE FROM`.
+    Delete(Delete),
 
     /// `CREATE DATABASE`.
     CreateDatabase {
@@ -286,6 +288,15 @@ pub struct Insert {
     pub label: Option<Label>,
     /// The rows; `VALUES` is a query too. A bare `DEFAULT` in `VALUES` is an identifier of that name.
     pub source: Box<Query>,
+}
+
+/// `DELETE FROM`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delete {
+    /// The table.
+    pub table: TableName,
+    /// `SELECT *` of the rows to delete.
+    pub rows: Box<Query>,
 }
 
 /// `CREATE TABLE`, checked in itself: no name twice, keys lead, values fit their types, ranges do not overlap.

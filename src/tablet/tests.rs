@@ -106,6 +106,7 @@ fn datum(random: &mut StdRng, ty: ColumnType) -> Datum {
             let long = "x".repeat(if random.random_ratio(1, 50) { 100 } else { 0 });
             Datum::Text(format!("{long}é{}", random.random_range(0..300)))
         }
+        ColumnType::Varbinary => Datum::Bytes(vec![random.random(); random.random_range(0..5)]),
     }
 }
 

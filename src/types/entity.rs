@@ -21,6 +21,8 @@ pub enum Kind {
     Partition,
     /// A prepared statement.
     PreparedStatement,
+    /// A range of raw keys.
+    Region,
     /// A repository.
     Repository,
     /// A snapshot in a repository.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Label => "label",
             Kind::Partition => "partition",
             Kind::PreparedStatement => "prepared statement",
+            Kind::Region => "region",
             Kind::Repository => "repository",
             Kind::Snapshot => "snapshot",
             Kind::Table => "table",

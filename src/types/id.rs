@@ -27,6 +27,8 @@ ids! {
     JobId
     /// One incarnation of a partition. A restore that overwrites makes a new one.
     PartitionId
+    /// A range of raw keys on one BE.
+    RegionId
     /// A repository, as one catalog knows it.
     RepositoryId
     /// One incarnation of a table.

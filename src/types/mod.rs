@@ -8,15 +8,19 @@ mod file;
 mod id;
 mod name;
 mod properties;
+mod raw;
 mod schema;
 mod time;
 mod value;
 
 pub use entity::{Entity, Kind};
 pub use file::{FileId, FileKind, KeyBounds, RowsetFile, Sha256};
-pub use id::{Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, RepositoryId, TableId, TabletId, WriteId};
+pub use id::{
+    Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId, WriteId,
+};
 pub use name::{Label, Name};
 pub use properties::StoreProperties;
+pub use raw::{ColumnFamily, KeyRange, Region};
 pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};
 pub use time::{Timestamp, Zone};
 pub use value::Datum;

@@ -47,6 +47,8 @@ pub enum ColumnType {
     Varchar(u32),
     /// STRING.
     String,
+    /// VARBINARY.
+    Varbinary,
 }
 
 impl ColumnType {
@@ -63,12 +65,13 @@ impl ColumnType {
             Self::Date => DataType::Date32,
             Self::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::Char(_) | Self::Varchar(_) | Self::String => DataType::Utf8,
+            Self::Varbinary => DataType::Binary,
         }
     }
 
     /// Whether it can be a key column, a hash column or a range partition column.
     pub fn is_key_type(self) -> bool {
-        !matches!(self, Self::Double)
+        !matches!(self, Self::Double | Self::Varbinary)
     }
 
     /// Whether a table can be range partitioned by it.
@@ -93,6 +96,7 @@ impl fmt::Display for ColumnType {
             Self::Char(n) => write!(f, "char({n})"),
             Self::Varchar(n) => write!(f, "varchar({n})"),
             Self::String => f.write_str("string"),
+            Self::Varbinary => f.write_str("varbinary"),
         }
     }
 }

@@ -3,8 +3,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    StringArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
@@ -36,6 +36,8 @@ pub enum Datum {
     DateTime(i64),
     /// CHAR, VARCHAR, STRING.
     Text(String),
+    /// VARBINARY.
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 impl Datum {
@@ -71,10 +73,11 @@ impl Datum {
                 Ok(Self::Text(text.to_owned()))
             }
             ColumnType::String => Ok(Self::Text(text.to_owned())),
+            ColumnType::Varbinary => Ok(Self::Bytes(text.into())),
         }
     }
 
-    /// The value as text that [`Datum::parse`] reads back; `None` for NULL.
+    /// The value as text that [`Datum::parse`] reads back, but for bytes that are no text; `None` for NULL.
     pub fn text(&self, ty: ColumnType) -> Option<String> {
         Some(match self {
             Self::Null => return None,
@@ -91,6 +94,7 @@ impl Datum {
                 time.format("%Y-%m-%d %H:%M:%S%.f").to_string()
             }
             Self::Text(value) => value.clone(),
+            Self::Bytes(value) => String::from_utf8_lossy(value).into_owned(),
         })
     }
 
@@ -128,6 +132,7 @@ impl Datum {
             ColumnType::Date => Arc::new(collect!(Date32Array, Date)),
             ColumnType::DateTime => Arc::new(collect!(TimestampMicrosecondArray, DateTime)),
             ColumnType::Char(_) | ColumnType::Varchar(_) | ColumnType::String => Arc::new(collect!(StringArray, Text)),
+            ColumnType::Varbinary => Arc::new(collect!(BinaryArray, Bytes)),
         };
         Ok(array)
     }
@@ -150,6 +155,7 @@ impl Datum {
                 Self::DateTime(array.as_primitive::<TimestampMicrosecondType>().value(row))
             }
             DataType::Utf8 => Self::Text(array.as_string::<i32>().value(row).to_owned()),
+            DataType::Binary => Self::Bytes(array.as_binary::<i32>().value(row).to_owned()),
             _ => return None,
         })
     }
@@ -167,6 +173,7 @@ impl Datum {
             (Self::Date(a), Self::Date(b)) => Some(a.cmp(b)),
             (Self::DateTime(a), Self::DateTime(b)) => Some(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
+            (Self::Bytes(a), Self::Bytes(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }

@@ -159,6 +159,7 @@ mod tests {
             },
             replication: 3,
             created: Timestamp(0),
+            raw: None,
             partitions: partitions.collect::<OrdMap<_, _>>(),
         }
     }

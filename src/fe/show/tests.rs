@@ -104,6 +104,7 @@ impl Server {
                     distribution: Distribution { columns: vec![name("k")], buckets: 1 },
                     replication: 1,
                     created: Timestamp(0),
+                    raw: None,
                     partitions: OrdMap::unit(name("t"), Arc::new(partition)),
                 })
             })

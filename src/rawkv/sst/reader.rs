@@ -6,7 +6,8 @@ use super::blocks::Blocks;
 use super::codec::{Handle, take_varint};
 use super::{BYTEWISE, PREFIX, PUT, ReadAt, TRAILER, name};
 use crate::error::{Error, Result};
-use crate::rawkv::key::{KeyRange, escape};
+use crate::rawkv::key::escape;
+use crate::types::KeyRange;
 
 /// Reads a file. Every block is checked against its checksum before it is used; holds the index and one data block.
 pub struct SstReader<S> {

@@ -1,0 +1,250 @@
+//! Raw keys as tables: the database `rawkv` has one for each column family, of keys and values.
+//!
+//! Keys are divided among BEs in regions, when the first is written. Each part of an INSERT or DELETE that a BE has
+//! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+
+use super::frontend::{Frontend, writable};
+use super::load::convert;
+use super::{Outcome, StatementContext, reading};
+use crate::catalog::{Distribution, Table};
+use crate::error::{Error, Misfit, Result};
+use crate::query::RowSet;
+use crate::rawkv::store::Change;
+use crate::rpc::message::{RawEntries, RawRange, RawSplit, RawWrite};
+use crate::sql::Delete;
+use crate::types::{
+    Column, ColumnFamily, ColumnType, DatabaseId, KeyRange, Name, Region, RegionId, Schema, TableId, Timestamp,
+};
+
+/// The database of the column families.
+const RAWKV: &str = "rawkv";
+
+/// Keys and values sent to a BE at a time have about so many bytes.
+const WRITE_BYTES: usize = 2 << 20;
+
+pub(super) fn is_rawkv(database: &str) -> bool {
+    database == RAWKV
+}
+
+/// Refuses a statement that takes the database for one of tablets.
+pub(super) fn refuse(database: &str, statement: &str) -> Result<()> {
+    if !is_rawkv(database) {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "{statement} in database '{database}', whose tables are the column families of raw keys; INSERT, DELETE and \
+         SELECT change and read them"
+    )))
+}
+
+/// The table of a column family.
+pub(super) fn table(id: TableId, database: DatabaseId, cf: ColumnFamily, now: Timestamp) -> Result<Table> {
+    let name = |text: &str| Name::new(text).map_err(Error::internal);
+    let column = |field: u32, text: &str| {
+        let (name, ty, comment) = (name(text)?, ColumnType::Varbinary, String::new());
+        Ok(Column { name, field, ty, nullable: false, default: None, comment })
+    };
+    Ok(Table {
+        id,
+        database,
+        name: name(&cf.to_string())?,
+        schema: Arc::new(Schema { version: 1, keys: 1, columns: vec![column(1, "k")?, column(2, "v")?] }),
+        comment: String::new(),
+        partition_column: None,
+        distribution: Distribution { columns: vec![name("k")?], buckets: 0 },
+        replication: 1,
+        created: now,
+        raw: Some(cf),
+        partitions: imbl::OrdMap::new(),
+    })
+}
+
+/// Answers an INSERT. `targets` are the positions of the columns that the rows have.
+pub(super) async fn insert(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    cf: ColumnFamily,
+    table: &Table,
+    targets: &[usize],
+    rows: RowSet,
+) -> Result<Outcome> {
+    let [key, value] = [0, 1].map(|column| targets.iter().position(|target| *target == column));
+    let (Some(key), Some(value)) = (key, value) else {
+        return Err(Error::internal("an INSERT without all columns that need a value"));
+    };
+    let columns = [0, 1].map(|column| table.schema.columns[column].clone());
+    let changes = move |batch: &RecordBatch| {
+        let binary = |at: usize, column: &Column| -> Result<ArrayRef> {
+            let array = convert(batch.column(at), column)?;
+            match array.null_count() {
+                0 => Ok(array),
+                _ => Err(Misfit::Null.error(format!("Column '{}' cannot be null", column.name))),
+            }
+        };
+        let (keys, values) = (binary(key, &columns[0])?, binary(value, &columns[1])?);
+        let (keys, values): (&BinaryArray, &BinaryArray) = (keys.as_binary(), values.as_binary());
+        let change = |row| Change { key: keys.value(row).to_vec(), value: Some(values.value(row).to_vec()) };
+        Ok((0..batch.num_rows()).map(change).collect())
+    };
+    change(fe, context, cf, rows, changes).await
+}
+
+/// Answers a DELETE: reads the keys of the rows, and deletes them.
+pub(super) async fn delete(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    delete: &Delete,
+    text: &str,
+) -> Result<Outcome> {
+    let (database, name) = writable(context, &delete.table)?;
+    let table = fe.catalog.image().table(database, name)?.clone();
+    let Some(cf) = table.raw else {
+        return Err(Error::Unsupported(format!("DELETE from tables that are not in database {RAWKV}")));
+    };
+    let rows = reading::rows(fe, context, &delete.rows, text).await?;
+    let changes = |batch: &RecordBatch| {
+        let keys: &BinaryArray = batch.column(0).as_binary();
+        Ok(keys.iter().flatten().map(|key| Change { key: key.to_vec(), value: None }).collect())
+    };
+    change(fe, context, cf, rows, changes).await
+}
+
+/// Sends changes to the BEs until there are no more rows, or the statement is killed.
+async fn change(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    cf: ColumnFamily,
+    mut rows: RowSet,
+    changes: impl Fn(&RecordBatch) -> Result<Vec<Change>>,
+) -> Result<Outcome> {
+    create_regions(fe, cf).await?;
+    let mut affected = 0;
+    let work = async {
+        while let Some(batch) = rows.batches.try_next().await? {
+            let changes = changes(&batch)?;
+            let count = changes.len() as u64;
+            write(fe, cf, changes).await?;
+            affected += count;
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = context.cancel.cancelled() => Err(Error::Cancelled("Query execution was interrupted".into())),
+    };
+    match ended {
+        Ok(()) => Ok(Outcome::Done { affected, info: String::new(), warnings: Vec::new() }),
+        Err(err) if affected == 0 => Err(err),
+        Err(err) => {
+            tracing::warn!(affected, "a change of raw keys ended in its midst: {}", err.report());
+            Err(err)
+        }
+    }
+}
+
+/// Divides the keys of a family among the BEs that live, if that has not been done.
+async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()> {
+    if fe.catalog.image().regions_in(cf, &KeyRange::default()).next().is_some() {
+        return Ok(());
+    }
+    let owners = fe.fleet.alive();
+    if owners.is_empty() {
+        return Err(Error::Refused("there is no available BE node to keep raw keys".into()));
+    }
+    fe.catalog.commit(|draft| draft.create_regions(cf, &owners)).await
+}
+
+/// Makes changes, those of one key in their order. On return they are durable.
+async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<()> {
+    let image = fe.catalog.image();
+    let regions: BTreeMap<&[u8], &Arc<Region>> =
+        image.regions_in(cf, &KeyRange::default()).map(|region| (region.range.start(), region)).collect();
+    let mut of_owner: BTreeMap<_, Vec<(usize, Vec<Change>)>> = BTreeMap::new();
+    let mut touched = HashSet::new();
+    for change in changes {
+        let (_, region) = regions
+            .range(..=change.key.as_slice())
+            .next_back()
+            .ok_or_else(|| Error::internal("a raw key is in no region"))?;
+        touched.insert(region.id);
+        let parts = of_owner.entry(region.owner).or_default();
+        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        match parts.last_mut() {
+            Some((bytes, part)) if *bytes < WRITE_BYTES => {
+                *bytes += length;
+                part.push(change);
+            }
+            _ => parts.push((length, vec![change])),
+        }
+    }
+    let to_owner = async |(owner, parts)| {
+        let backend = fe.fleet.backend(owner)?;
+        for (_, changes) in parts {
+            backend.raw_write(&RawWrite { cf, changes }).await?;
+        }
+        Ok(())
+    };
+    let written = futures::future::join_all(of_owner.into_iter().map(to_owner)).await;
+    fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner).extend(touched);
+    written.into_iter().collect()
+}
+
+/// Keys and values of ranges that ascend, in order.
+pub(super) fn scan(
+    fe: Arc<Frontend>,
+    cf: ColumnFamily,
+    ranges: Vec<KeyRange>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let image = fe.catalog.image();
+    let part = |region: &Arc<Region>, range: &KeyRange| {
+        region.range.intersection(range).map(|range| (region.owner, RawRange { cf, range }))
+    };
+    let parts: Vec<_> = ranges
+        .iter()
+        .flat_map(|range| image.regions_in(cf, range).filter_map(move |region| part(region, range)))
+        .collect();
+    let read = move |(owner, range)| {
+        let fe = fe.clone();
+        async move { fe.fleet.backend(owner)?.raw_scan(&range).await }
+    };
+    stream::iter(parts).then(read).try_flatten().and_then(async |entries| batch(entries)).boxed()
+}
+
+fn batch(RawEntries { entries }: RawEntries) -> Result<RecordBatch> {
+    let keys = BinaryArray::from_iter_values(entries.iter().map(|(key, _)| key));
+    let values = BinaryArray::from_iter_values(entries.iter().map(|(_, value)| value));
+    let columns: [(&str, ArrayRef); 2] = [("k", Arc::new(keys)), ("v", Arc::new(values))];
+    RecordBatch::try_from_iter(columns).map_err(Error::internal)
+}
+
+/// Regions that were written since they were last looked at, or since the start.
+pub(super) type GrownRegions = Mutex<HashSet<RegionId>>;
+
+/// Splits the regions that have grown larger than `raw_region_split_size`.
+pub(super) async fn split_grown(fe: &Frontend) {
+    let grown = std::mem::take(&mut *fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner));
+    let image = fe.catalog.image();
+    for region in image.regions.values().filter(|region| grown.contains(&region.id)) {
+        if let Err(err) = split(fe, region).await {
+            tracing::warn!(region = %region.id, "splitting a region: {}", err.report());
+            fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner).insert(region.id);
+        }
+    }
+}
+
+async fn split(fe: &Frontend, region: &Region) -> Result<()> {
+    let bytes = fe.config.get().raw_region_split_size;
+    let of = RawRange { cf: region.cf, range: region.range.clone() };
+    let keys = fe.fleet.backend(region.owner)?.raw_split(&RawSplit { of, bytes }).await?;
+    if keys.is_empty() {
+        return Ok(());
+    }
+    fe.catalog.commit(|draft| draft.split_region(region, &keys)).await
+}

@@ -1,0 +1,384 @@
+//! The raw keys and values of a BE, in fjall: one of its keyspaces for each column family.
+//!
+//! What [`RawStore::write`] has returned from is on disk, and nothing can be read before it is. One thread commits: it
+//! takes all writes that wait, makes one batch of them, and syncs once. A scan sees the store as it was when it began.
+//!
+//! Stored keys begin with TiKV's prefix, because fjall takes no empty key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::types::{ColumnFamily, KeyRange};
+
+/// The longest key: fjall's limit, less the prefix.
+pub const MAX_KEY: usize = 65_534;
+/// The longest value: what a message between FE and BE, and a block of a backup's file, surely hold.
+pub const MAX_VALUE: usize = 64 << 20;
+
+const PREFIX: u8 = b'z';
+
+/// Writes that are committed together have at most so many bytes, but for one that has more by itself.
+const GROUP_BYTES: usize = 16 << 20;
+/// Writes that wait for the committing thread.
+const WAITING: usize = 1024;
+
+/// What happens to a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The key.
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// Its new value; `None` deletes it.
+    #[serde(with = "serde_bytes")]
+    pub value: Option<Vec<u8>>,
+}
+
+/// The open store. Its methods block.
+pub struct RawStore {
+    database: Database,
+    families: [Keyspace; 2],
+    path: PathBuf,
+    committer: Committer,
+}
+
+/// The thread that commits. It ends before the store is closed, which another may open then.
+struct Committer {
+    writes: Option<mpsc::SyncSender<Write>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.writes = None;
+        // A panic is in the log.
+        self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+struct Write {
+    cf: ColumnFamily,
+    changes: Vec<Change>,
+    done: mpsc::SyncSender<Result<(), String>>,
+}
+
+impl RawStore {
+    /// Opens or creates the store in a directory that no other process uses.
+    pub fn open(path: &Path) -> Result<Self> {
+        let database = Database::builder(path).open().map_err(failed("open", path))?;
+        let family = |cf: ColumnFamily| {
+            let family = database.keyspace(&cf.to_string(), KeyspaceCreateOptions::default);
+            family.map_err(failed("open", path))
+        };
+        let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
+        let (writes, waiting) = mpsc::sync_channel(WAITING);
+        let (committed, to) = (database.clone(), families.clone());
+        let thread = std::thread::Builder::new()
+            .name("raw-commit".into())
+            .spawn(move || commit(&committed, &to, &waiting))
+            .map_err(Error::io("start the thread that commits to", path))?;
+        let committer = Committer { writes: Some(writes), thread: Some(thread) };
+        Ok(Self { database, families, path: path.to_owned(), committer })
+    }
+
+    /// Makes changes, all or none, the later of two of one key being the one that counts. On return they are durable;
+    /// after an error they may be, or not.
+    pub fn write(&self, cf: ColumnFamily, changes: Vec<Change>) -> Result<()> {
+        for Change { key, value } in &changes {
+            let value = value.as_ref().map_or(0, Vec::len);
+            if key.len() > MAX_KEY || value > MAX_VALUE {
+                return Err(Error::Analysis(format!(
+                    "the key has {} bytes and the value {value}; at most {MAX_KEY} and {MAX_VALUE} can be stored",
+                    key.len()
+                )));
+            }
+        }
+        let ended = || Error::Cancelled("the raw store is closed".into());
+        let (done, outcome) = mpsc::sync_channel(1);
+        let writes = self.committer.writes.as_ref().ok_or_else(ended)?;
+        writes.send(Write { cf, changes, done }).map_err(|_| ended())?;
+        let outcome = outcome.recv().map_err(|_| ended())?;
+        outcome.map_err(|message| Error::io("write", &self.path)(std::io::Error::other(message)))
+    }
+
+    /// The entries of a range in key order, as they are now. Ends with the first error.
+    pub fn scan(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
+        let stored = |key: &[u8]| [&[PREFIX], key].concat();
+        let end = if range.end().is_empty() { vec![PREFIX + 1] } else { stored(range.end()) };
+        let entries = self.database.snapshot().range(self.family(cf), stored(range.start())..end);
+        let path = self.path.clone();
+        let mut ended = false;
+        entries.map_while(move |entry| {
+            let entry = (!ended).then(|| entry.into_inner())?;
+            ended = entry.is_err();
+            Some(entry.map(|(key, value)| (key[1..].to_vec(), value.to_vec())).map_err(failed("read", &path)))
+        })
+    }
+
+    /// Keys that divide a range into parts of about so many bytes each; none if it has no more.
+    pub fn split_keys(&self, cf: ColumnFamily, range: &KeyRange, bytes: u64) -> Result<Vec<Vec<u8>>> {
+        let mut keys = Vec::new();
+        let mut size = 0;
+        for entry in self.scan(cf, range) {
+            let (key, value) = entry?;
+            let length = (key.len() + value.len()) as u64;
+            if size > 0 && size + length > bytes {
+                keys.push(key);
+                size = 0;
+            }
+            size += length;
+        }
+        Ok(keys)
+    }
+
+    fn family(&self, cf: ColumnFamily) -> &Keyspace {
+        &self.families[cf as usize]
+    }
+}
+
+impl std::fmt::Debug for RawStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RawStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Commits until the store is dropped. After a failed sync fjall refuses all further writes until it is opened again,
+/// and so nothing is acknowledged that stands behind what may be lost.
+fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receiver<Write>) {
+    while let Ok(first) = waiting.recv() {
+        let mut group = BTreeMap::new();
+        let (mut bytes, mut done) = (0, Vec::new());
+        for write in std::iter::once(first).chain(waiting.try_iter()) {
+            for Change { key, value } in write.changes {
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                group.insert((write.cf, key), value);
+            }
+            done.push(write.done);
+            if bytes >= GROUP_BYTES {
+                break;
+            }
+        }
+        // fjall would not know which of two changes of one key in a batch is the later.
+        let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+        for ((cf, key), value) in group {
+            let (family, key) = (&families[cf as usize], [&[PREFIX], key.as_slice()].concat());
+            match value {
+                Some(value) => batch.insert(family, key, value),
+                None => batch.remove(family, key),
+            }
+        }
+        let outcome = batch.commit().map_err(|error| error.to_string());
+        // Whoever has stopped waiting does not know, which is right.
+        done.into_iter().for_each(|done| _ = done.send(outcome.clone()));
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(fjall::Error) -> Error {
+    let path = path.to_owned();
+    move |error| match error {
+        fjall::Error::Io(error) => Error::io(operation, &path)(error),
+        other => Error::Corrupt { what: "raw store", path: path.display().to_string(), message: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rawkv::key::escape;
+
+    const CF: ColumnFamily = ColumnFamily::Default;
+
+    fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Change {
+        Change { key: key.into(), value: Some(value.into()) }
+    }
+
+    fn delete(key: impl Into<Vec<u8>>) -> Change {
+        Change { key: key.into(), value: None }
+    }
+
+    fn range(start: &[u8], end: &[u8]) -> KeyRange {
+        KeyRange::new(start.to_vec(), end.to_vec()).unwrap()
+    }
+
+    fn all(store: &RawStore, cf: ColumnFamily) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        store.scan(cf, &KeyRange::default()).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn families_are_apart_and_the_later_change_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        let odd: [&[u8]; 5] = [b"", b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"z", b"{"];
+        store.write(CF, odd.iter().map(|key| put(*key, *key)).collect()).unwrap();
+        store.write(ColumnFamily::Write, vec![put("a", "1"), put("a", "2"), put("b", ""), delete("b")]).unwrap();
+        assert_eq!(all(&store, CF), odd.iter().map(|key| (key.to_vec(), key.to_vec())).collect());
+        assert_eq!(all(&store, ColumnFamily::Write), [(b"a".to_vec(), b"2".to_vec())].into());
+
+        assert!(matches!(store.write(CF, vec![put(vec![0; MAX_KEY + 1], "")]), Err(Error::Analysis(_))));
+        store.write(CF, vec![put(vec![b'k'; MAX_KEY], "long")]).unwrap();
+        let read: Vec<_> = store.scan(CF, &range(b"k", b"l")).map(Result::unwrap).collect();
+        assert_eq!(read, [(vec![b'k'; MAX_KEY], b"long".to_vec())]);
+    }
+
+    #[test]
+    fn a_scan_sees_what_was_there_when_it_began() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        let keys = || (0..5000).map(|n| format!("{n:04}"));
+        store.write(CF, keys().map(|key| put(key, "old")).collect()).unwrap();
+        let mut scan = store.scan(CF, &range(b"1000", b"3000"));
+        assert_eq!(scan.next().unwrap().unwrap(), (b"1000".to_vec(), b"old".to_vec()));
+        store.write(CF, keys().skip(2000).map(delete).collect()).unwrap();
+        store.write(CF, vec![put("1500", "new"), put("15005", "new")]).unwrap();
+        let rest: Vec<_> = scan.map(Result::unwrap).collect();
+        assert!(rest.len() == 1999 && rest.iter().all(|(_, value)| value == b"old"));
+        assert_eq!(all(&store, CF).len(), 2001);
+    }
+
+    #[test]
+    fn a_range_is_divided_by_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        store.write(CF, (0..10).map(|n| put(format!("{n}"), vec![0; 9])).collect()).unwrap();
+        let split = |range: KeyRange, bytes| store.split_keys(CF, &range, bytes).unwrap();
+        assert_eq!(split(KeyRange::default(), 30), [b"3", b"6", b"9"]);
+        assert_eq!(split(range(b"1", b"4"), 10), [b"2", b"3"]);
+        assert!(split(KeyRange::default(), 100).is_empty() && split(range(b"a", b"b"), 1).is_empty());
+    }
+
+    #[test]
+    fn writers_at_once_are_all_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..16 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..50 {
+                        let key = format!("{writer}-{n}");
+                        store.write(CF, vec![put(key.clone(), "")]).unwrap();
+                        assert_eq!(
+                            store.scan(CF, &range(key.as_bytes(), b"")).next().unwrap().unwrap().0,
+                            key.as_bytes()
+                        );
+                    }
+                });
+            }
+        });
+        drop(store);
+        assert_eq!(all(&RawStore::open(directory.path()).unwrap(), CF).len(), 800);
+    }
+
+    fn key() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop_oneof![Just(0), Just(b'z'), Just(0xFF)], 0..4)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(20) })]
+
+        /// The store is an ordered map, and is one when opened again.
+        #[test]
+        fn it_is_an_ordered_map(
+            writes in prop::collection::vec(prop::collection::vec((key(), prop::option::of(key())), 1..8), 1..12),
+            (a, b) in (key(), key()),
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut model = BTreeMap::new();
+            {
+                let store = RawStore::open(directory.path()).unwrap();
+                for write in writes {
+                    store.write(CF, write.iter().cloned().map(|(key, value)| Change { key, value }).collect()).unwrap();
+                    for (key, value) in write {
+                        match value {
+                            Some(value) => model.insert(key, value),
+                            None => model.remove(&key),
+                        };
+                    }
+                    prop_assert_eq!(&all(&store, CF), &model);
+                }
+            }
+            let store = RawStore::open(directory.path()).unwrap();
+            prop_assert_eq!(&all(&store, CF), &model);
+            if let Ok(range) = KeyRange::new(a, b) {
+                let inside: Vec<_> = model.into_iter().filter(|(key, _)| range.contains(key)).collect();
+                prop_assert_eq!(store.scan(CF, &range).map(Result::unwrap).collect::<Vec<_>>(), inside);
+            }
+        }
+    }
+
+    const KILLED: &str = "HOLDFAST_TEST_RAW_STORE";
+
+    /// The process that [`what_was_acknowledged_survives_a_kill`] kills: four writers, each of which says every number
+    /// that is acknowledged.
+    #[test]
+    fn writer_to_be_killed() {
+        let Some(directory) = std::env::var_os(KILLED) else { return };
+        let store = RawStore::open(Path::new(&directory)).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let changes = [0, 1].map(|half| put(format!("{writer}-{n}-{half}"), vec![writer; 300]));
+                        store.write(CF, changes.into()).unwrap();
+                        println!("acknowledged {writer}-{n}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_was_acknowledged_survives_a_kill() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut acknowledged = Vec::new();
+        for _ in 0..3 {
+            let mut writer = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "rawkv::store::tests::writer_to_be_killed", "--nocapture"])
+                .env(KILLED, directory.path())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+            let mut said = 0;
+            while said < 400 {
+                let line = lines.next().unwrap().unwrap();
+                if let Some((_, name)) = line.split_once("acknowledged ") {
+                    acknowledged.push(name.to_owned());
+                    said += 1;
+                }
+            }
+            writer.kill().unwrap();
+            acknowledged.extend(
+                lines
+                    .map_while(Result::ok)
+                    .filter_map(|line| line.split_once("acknowledged ").map(|(_, name)| name.to_owned())),
+            );
+            writer.wait().unwrap();
+            // The last line may be cut short.
+            acknowledged.pop();
+
+            let kept = all(&RawStore::open(directory.path()).unwrap(), CF);
+            for name in &acknowledged {
+                for half in ["-0", "-1"] {
+                    assert!(kept.contains_key(format!("{name}{half}").as_bytes()), "{name} is lost");
+                }
+            }
+            // Each write is there as a whole or not at all.
+            for key in kept.keys() {
+                let mut other = key.clone();
+                *other.last_mut().unwrap() ^= 1;
+                assert!(kept.contains_key(&other), "half of {} is lost", escape(key));
+            }
+        }
+    }
+}
