@@ -17,13 +17,6 @@ pub fn escape(key: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn message(error: Error) -> String {
-        match error {
-            Error::Analysis(message) => message,
-            other => panic!("{other}"),
-        }
-    }
-
     #[test]
     fn a_key_is_shown_as_br_would_read_it() {
         assert_eq!(escape(b"a\\\x00\xff"), r"a\\\x00\xff");
