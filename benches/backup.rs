@@ -16,24 +16,18 @@
 //!
 //! Times depend on what else the machine does; compare ratios, and the spread between rounds.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use clap::Parser;
+use common::{Lineitem, Server, Times, count, load_lineitem, run, settle_disk, settled, shell, write_parquet};
 use holdfast::types::bucket_of;
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
-use tpchgen::generators::LineItemGenerator;
-use tpchgen_arrow::LineItemArrow;
 
 /// Buckets of a partition of the table with many tablets.
 const BUCKETS: i32 = 100;
@@ -80,120 +74,12 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// A running server with a data directory of its own. Dropped, it is killed.
-struct Server {
-    process: Child,
-    port: u16,
-    data: PathBuf,
-}
-
-impl Server {
-    fn start(binary: &Path, data: PathBuf) -> Result<Self> {
-        let mut process = Command::new(binary)
-            .args(["--mysql-port", "0", "--http-port", "0", "--data-dir"])
-            .arg(&data)
-            .env("HOLDFAST_LOG", std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| "warn".into()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
-        let mut ready = String::new();
-        BufReader::new(process.stdout.take().context("no output")?).read_line(&mut ready)?;
-        let port = ready.split_once("mysql 127.0.0.1:").map(|(_, rest)| rest);
-        let port = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-        let port = port.and_then(|port| port.parse().ok()).with_context(|| format!("not ready: {ready}"))?;
-        Ok(Self { process, port, data })
-    }
-
-    async fn connect(&self) -> Result<Conn> {
-        let options = OptsBuilder::default().ip_or_hostname("127.0.0.1").tcp_port(self.port).user(Some("root"));
-        Ok(Conn::new(options.prefer_socket(false)).await?)
-    }
-
-    /// Forgets the peak of resident memory.
-    fn reset_peak(&self) -> Result<()> {
-        let path = format!("/proc/{}/clear_refs", self.process.id());
-        std::fs::write(&path, "5").with_context(|| path)
-    }
-
-    /// The peak of resident memory since then, in MB.
-    fn peak(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        let kb: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kb / 1024)
-    }
-
-    fn rowset_files(&self) -> PathBuf {
-        self.data.join("storage/files")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Seconds of a step in each round.
-#[derive(Default)]
-struct Times(Vec<f64>);
-
-impl Times {
-    async fn add(&mut self, work: impl Future<Output = Result<()>>) -> Result<()> {
-        let start = Instant::now();
-        work.await?;
-        self.0.push(start.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    /// The value that a share of all is not above.
-    fn quantile(&self, share: f64) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let at = (sorted.len() as f64 * share) as usize;
-        sorted.get(at).or(sorted.last()).copied().unwrap_or(f64::NAN)
-    }
-
-    fn median(&self) -> f64 {
-        self.quantile(0.5)
-    }
-
-    fn all(&self) -> String {
-        self.0.iter().map(|seconds| format!("{seconds:.2}")).collect::<Vec<_>>().join(" ")
-    }
-}
-
 async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
     let source = dir.join("lineitem");
-    let rows = make_lineitem(arguments.scale, &source)?;
     let server = Server::start(&arguments.server, dir.join("data"))?;
     let mut client = server.connect().await?;
-    client.query_drop("CREATE DATABASE tpch").await?;
-    client.query_drop(LINEITEM).await?;
-
-    let mut load = Times::default();
-    server.reset_peak()?;
-    let insert = format!(
-        "INSERT INTO tpch.lineitem SELECT * FROM FILES('path' = '{}/*.parquet', 'format' = 'parquet')",
-        source.display()
-    );
-    client.query_drop("SET query_timeout = 7200").await.ok();
-    load.add(run(&mut client, &insert)).await?;
-    let load_peak = server.peak()?;
-    // Merging begins some seconds later.
-    let (written, _) = content(&server.rowset_files())?;
+    let Lineitem { rows, files, .. } = load_lineitem(&server, &mut client, arguments.scale, &source).await?;
     std::fs::remove_dir_all(&source)?;
-    ensure!(count(&mut client, "tpch").await? == rows, "rows were lost in the load");
-    server.reset_peak()?;
-    let (files, bytes) = settled(&server.rowset_files()).await?;
-    let merge_peak = server.peak()?;
-    println!(
-        "lineitem, scale {}: {rows} rows in {files} files of {:.1} MB together, merged from {written}",
-        arguments.scale,
-        bytes as f64 / 1e6
-    );
-    println!("load: {:.1} s, peak {load_peak} MB; merging and SELECT after it: peak {merge_peak} MB", load.median());
 
     // What the load has left in memory is not of the steps that follow.
     drop(server);
@@ -348,92 +234,6 @@ async fn tablets(arguments: &Arguments, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn run(client: &mut Conn, statement: &str) -> Result<()> {
-    client.query_drop(statement).await.with_context(|| statement.chars().take(80).collect::<String>())
-}
-
-async fn count(client: &mut Conn, database: &str) -> Result<u64> {
-    let rows = client.query_first(format!("SELECT COUNT(*) FROM {database}.lineitem")).await?;
-    rows.context("no row")
-}
-
-/// Runs a line of shell with `$1`, `$2`; its output is dropped.
-fn shell(line: &str, arguments: &[&Path]) -> Result<()> {
-    let status =
-        Command::new("sh").args(["-c", line, "sh"]).args(arguments).stdout(Stdio::null()).status().context("sh")?;
-    ensure!(status.success(), "{line}: {status}");
-    Ok(())
-}
-
-/// Waits until nothing is to be written, so that a step does not pay for the one before.
-fn settle_disk() -> Result<()> {
-    shell("sync", &[])
-}
-
-/// Waits until merging and garbage collection leave a directory as it is for two of their rounds.
-/// Returns the number of files and their bytes.
-async fn settled(dir: &Path) -> Result<(u64, u64)> {
-    let mut last = content(dir)?;
-    let mut since = Instant::now();
-    while since.elapsed() < Duration::from_secs(25) {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = content(dir)?;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    Ok(last)
-}
-
-fn content(dir: &Path) -> Result<(u64, u64)> {
-    let mut content = (0, 0);
-    for entry in walkdir::WalkDir::new(dir) {
-        // Files may go while they are listed.
-        let Some(metadata) = entry.ok().and_then(|entry| entry.metadata().ok()) else { continue };
-        if metadata.is_file() {
-            content = (content.0 + 1, content.1 + metadata.len());
-        }
-    }
-    Ok(content)
-}
-
-const LINEITEM: &str = "CREATE TABLE tpch.lineitem (
-    l_orderkey BIGINT NOT NULL,
-    l_partkey BIGINT NOT NULL,
-    l_suppkey BIGINT NOT NULL,
-    l_linenumber INT NOT NULL,
-    l_quantity DECIMAL(15, 2) NOT NULL,
-    l_extendedprice DECIMAL(15, 2) NOT NULL,
-    l_discount DECIMAL(15, 2) NOT NULL,
-    l_tax DECIMAL(15, 2) NOT NULL,
-    l_returnflag VARCHAR(1) NOT NULL,
-    l_linestatus VARCHAR(1) NOT NULL,
-    l_shipdate DATE NOT NULL,
-    l_commitdate DATE NOT NULL,
-    l_receiptdate DATE NOT NULL,
-    l_shipinstruct VARCHAR(25) NOT NULL,
-    l_shipmode VARCHAR(10) NOT NULL,
-    l_comment VARCHAR(44) NOT NULL
-) DUPLICATE KEY(l_orderkey) DISTRIBUTED BY HASH(l_orderkey) BUCKETS 8 PROPERTIES('replication_num' = '1')";
-
-/// Writes lineitem as Parquet files, at least one for each unit of scale. Returns the number of rows.
-fn make_lineitem(scale: f64, dir: &Path) -> Result<u64> {
-    std::fs::create_dir_all(dir)?;
-    let threads = std::thread::available_parallelism()?.get();
-    let parts = (scale.ceil() as usize).next_multiple_of(threads) as i32;
-    let make = |part: i32| {
-        let batches = LineItemArrow::new(LineItemGenerator::new(scale, part, parts));
-        write_parquet(&dir.join(format!("{part:04}.parquet")), batches.map(|batch| batch.expect("generated rows fit")))
-    };
-    let make = &make;
-    std::thread::scope(|scope| {
-        let strides: Vec<_> = (1..=threads as i32)
-            .map(|first| scope.spawn(move || (first..=parts).step_by(threads).map(make).sum::<Result<u64>>()))
-            .collect();
-        strides.into_iter().map(|stride| stride.join().expect("no panic in it")).sum()
-    })
-}
-
 /// Writes a row for each bucket of each partition.
 fn make_tablets(partitions: i32, path: &Path) -> Result<u64> {
     // The smallest number of each bucket.
@@ -450,18 +250,4 @@ fn make_tablets(partitions: i32, path: &Path) -> Result<u64> {
             RecordBatch::try_from_iter([("p", p), ("k", k)]).expect("columns of one length")
         }),
     )
-}
-
-fn write_parquet(path: &Path, batches: impl Iterator<Item = RecordBatch>) -> Result<u64> {
-    let mut batches = batches.peekable();
-    let schema = batches.peek().context("no rows")?.schema();
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut writer = ArrowWriter::try_new(File::create(path)?, schema, Some(properties))?;
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch.num_rows() as u64;
-        writer.write(&batch)?;
-    }
-    writer.close()?;
-    Ok(rows)
 }
