@@ -78,7 +78,7 @@ async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
     let source = dir.join("lineitem");
     let server = Server::start(&arguments.server, dir.join("data"))?;
     let mut client = server.connect().await?;
-    let Lineitem { rows, files, .. } = load_lineitem(&server, &mut client, arguments.scale, &source).await?;
+    let Lineitem { rows, files } = load_lineitem(&server, &mut client, arguments.scale, &source).await?;
     std::fs::remove_dir_all(&source)?;
 
     // What the load has left in memory is not of the steps that follow.

@@ -147,7 +147,7 @@ impl Step {
 
 impl Bench<'_> {
     async fn measure(&mut self, store: &Store, mut chdb: Option<Chdb>) -> Result<()> {
-        let Self { dir, files, lineitem: Lineitem { rows, files: number, bytes }, server, client, .. } = self;
+        let Self { dir, files, lineitem: Lineitem { rows, files: number }, server, client, .. } = self;
         let [mut backup, mut restore, mut there, mut back, mut sync, mut chdb_backup, mut chdb_restore] =
             [(); 7].map(|()| Step::default());
         let mut peaks = [0; 2];
@@ -197,7 +197,7 @@ impl Bench<'_> {
         let mut synced = Step { times: Times::default(), ..back };
         synced.times.0.extend(back.times.0.iter().zip(&sync.times.0).map(|(copy, sync)| copy + sync));
 
-        let megabytes = *bytes as f64 / 1e6;
+        let megabytes = content(files)?.1 as f64 / 1e6;
         println!("{}: {number} files of {megabytes:.1} MB together", store.name);
         println!(
             "{:<24} {:>8} {:>8} {:>9} {:>9}  seconds of each round",

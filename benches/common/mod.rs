@@ -105,7 +105,6 @@ pub struct Lineitem {
     pub rows: u64,
     /// Its rowset files.
     pub files: u64,
-    pub bytes: u64,
 }
 
 /// Makes TPC-H lineitem as Parquet files in `source`, loads it as `tpch.lineitem`, waits until its small files are
@@ -134,7 +133,7 @@ pub async fn load_lineitem(server: &Server, client: &mut Conn, scale: f64, sourc
         bytes as f64 / 1e6
     );
     println!("load: {:.1} s, peak {load_peak} MB; merging and SELECT after it: peak {merge_peak} MB", load.median());
-    Ok(Lineitem { rows, files, bytes })
+    Ok(Lineitem { rows, files })
 }
 
 pub async fn run(client: &mut Conn, statement: &str) -> Result<()> {
