@@ -1,7 +1,8 @@
 //! Raw keys as tables: the database `rawkv` has one for each column family, of keys and values.
 //!
 //! Keys are divided among BEs in regions, when the first is written. Each part of an INSERT or DELETE that a BE has
-//! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV.
+//! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV. A
+//! query reads each region as it is when the query comes to it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -224,7 +225,7 @@ fn batch(RawEntries { entries }: RawEntries) -> Result<RecordBatch> {
     RecordBatch::try_from_iter(columns).map_err(Error::internal)
 }
 
-/// Regions that were written since they were last looked at, or since the start.
+/// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
 pub(super) type GrownRegions = Mutex<HashSet<RegionId>>;
 
 /// Splits the regions that have grown larger than `raw_region_split_size`.
