@@ -283,7 +283,8 @@ impl Session {
 
     /// Keeps the error that a client was told, for SHOW WARNINGS.
     pub fn set_last_error(&mut self, number: u16, message: &str) {
-        self.diagnostics.push(Diagnostic { level: "Error", number, message: message.to_owned() });
+        // A statement that could not be parsed has not cleared those of the one before.
+        self.diagnostics = vec![Diagnostic { level: "Error", number, message: message.to_owned() }];
     }
 
     /// Prepares a statement; returns its id and how many values it takes.

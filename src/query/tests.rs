@@ -490,7 +490,7 @@ async fn what_cannot_be_planned_is_named() {
 
 #[tokio::test]
 async fn only_what_a_query_needs_is_scanned() {
-    let fixture = Fixture::new();
+    let mut fixture = Fixture::new();
     // How many tablets, which columns, how many filters, which limit.
     for (text, tablets, columns, filters, limit) in [
         ("SELECT id FROM sales", 4, vec![0], 0, None),
@@ -530,6 +530,10 @@ async fn only_what_a_query_needs_is_scanned() {
                 "{text}: {:?}",
                 request.spec
             );
+        }
+        // A scan that a LIMIT has made needless may still come, after its query has ended.
+        if limit.is_some() {
+            fixture = Fixture::new();
         }
     }
 }
