@@ -173,7 +173,7 @@ const RESTORE: [(&str, &str); 6] = [
 ];
 
 /// How long a job stays where it is cancelled.
-const STAY_MS: u64 = 1000;
+const STAY_MS: u64 = 3000;
 
 #[tokio::test]
 async fn a_backup_can_be_cancelled_until_its_commit() {
