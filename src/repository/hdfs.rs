@@ -11,7 +11,7 @@ use hdfs_native::file::FileReader;
 use hdfs_native::{Client, HdfsError, WriteOptions};
 use opendal::raw::{
     OpCopy, OpCreateDir, OpDelete, OpList, OpPresign, OpRead, OpRename, OpStat, OpWrite, RpCreateDir, RpPresign,
-    RpRename, RpStat, Service, ServiceInfo, oio,
+    RpRename, RpStat, Service, ServiceInfo, Timestamp, oio,
 };
 use opendal::{Buffer, Capability, Error, ErrorKind, Metadata, MetadataBuilder, OperationContext, Operator, Result};
 
@@ -119,7 +119,11 @@ impl Service for Hdfs {
 
     async fn stat(&self, _: &OperationContext, path: &str, _: OpStat) -> Result<RpStat> {
         let found = self.client.get_file_info(&absolute(path)).await.map_err(lifted)?;
-        let metadata = if found.isdir { MetadataBuilder::dir() } else { MetadataBuilder::file(found.length as u64) };
+        let mut metadata =
+            if found.isdir { MetadataBuilder::dir() } else { MetadataBuilder::file(found.length as u64) };
+        if let Ok(modified) = Timestamp::from_millisecond(found.modification_time as i64) {
+            metadata.last_modified(modified);
+        }
         Ok(RpStat::new(metadata.build()))
     }
 

@@ -42,9 +42,12 @@ pub fn repo_info() -> String {
     "__repo_info".into()
 }
 
+/// What the names of probes begin with.
+pub const PROBE: &str = "__probe_";
+
 /// Where CREATE REPOSITORY tries out what the store can do.
 pub fn probe(token: &str) -> String {
-    format!("__probe_{token}")
+    format!("{PROBE}{token}")
 }
 
 /// The folder of a label, with a slash at its end as OpenDAL wants folders.

@@ -1,7 +1,8 @@
 //! A place to keep snapshots, over an OpenDAL operator.
 //!
 //! [`layout`] draws the tree, [`manifest`] holds its documents. A snapshot exists once its `__info` does: everything it
-//! names is stored before. Nothing is renamed or copied, and nothing but locks and probes is deleted to write one.
+//! names is stored before. Nothing is renamed or copied, and nothing but locks and probes is deleted to write one. (On a
+//! disk, `__repo_info` gets its name when it is whole.)
 //!
 //! **Two writers of one label.** A writer puts its lock under a name of its own, then lists the label's folder, and
 //! yields if it finds another live lock or a committed snapshot. Every store in use lists what was put before, so of
@@ -20,7 +21,10 @@ pub mod manifest;
 pub mod store;
 mod transfer;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use opendal::{ErrorKind, Operator};
@@ -35,6 +39,10 @@ use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties};
 
 /// How long after its deadline another cluster's lock is still respected.
 pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
+
+/// How long, and how often, a repository's creation waits for another server that creates it.
+const CREATE_WAIT: Duration = Duration::from_millis(200);
+const CREATE_WAITS: u32 = 50;
 
 /// The largest document or file list segment that is read into memory.
 const MAX_PART: u64 = 256 << 20;
@@ -138,7 +146,7 @@ impl Repository {
             return Err(self.error("open", &layout::repo_info(), message, false));
         }
         let conditional_put = self.probe(clock).await?;
-        self.clear_unfinished().await?;
+        self.clear_abandoned(clock).await?;
         let info = RepoInfo {
             format: FORMAT,
             least_reader: FORMAT,
@@ -150,22 +158,41 @@ impl Repository {
         };
         let path = layout::repo_info();
         let content = manifest::seal(&info)?;
-        // Another server may have just created it: whose id is there counts.
-        if conditional_put {
-            self.put_new(&path, content).await?;
-        } else {
-            self.put(&path, content).await?;
+        // Another server may be creating it: whose id is there counts.
+        for wait in 0..=CREATE_WAITS {
+            if conditional_put {
+                self.put_new(&path, content.clone()).await?;
+            } else {
+                self.put(&path, content.clone()).await?;
+            }
+            if let Some(info) = self.info().await? {
+                return Ok(info);
+            }
+            // It shows while it is written. A live writer must not lose its file to a second.
+            if wait < CREATE_WAITS {
+                clock.sleep(CREATE_WAIT).await;
+            }
         }
-        self.info().await?.ok_or_else(|| self.error("read", &path, "it was written but is not there", true))
+        let message = "another server is writing it, or has died over it; try again in a minute";
+        Err(self.error("create", &path, message, true))
     }
 
-    /// On a disk a process that dies while it creates the repository leaves an empty `__repo_info`.
-    async fn clear_unfinished(&self) -> Result<()> {
+    /// Removes a `__repo_info` that is empty for so long that its writer must have died. By the store's own clock.
+    async fn clear_abandoned(&self, clock: &Clock) -> Result<()> {
         let path = layout::repo_info();
-        match self.operator.stat(&self.full(&path)).await {
-            Ok(found) if found.content_length() == 0 => self.remove(&path).await,
-            _ => Ok(()),
+        let Ok(found) = self.operator.stat(&self.full(&path)).await else { return Ok(()) };
+        if found.content_length() > 0 {
+            return Ok(());
         }
+        let now = layout::probe(&clock.uuid().simple().to_string());
+        self.put(&now, b"now".to_vec()).await?;
+        let made = self.operator.stat(&self.full(&now)).await.map_err(|err| self.store_error("read", &now, err))?;
+        self.remove(&now).await?;
+        let (Some(then), Some(now)) = (found.last_modified(), made.last_modified()) else { return Ok(()) };
+        if now.into_inner().duration_since(then.into_inner()).as_millis() > REQUEST_TIMEOUT.as_millis() as i128 {
+            self.remove(&path).await?;
+        }
+        Ok(())
     }
 
     /// Makes a round trip: write, read back, list, delete. Returns whether a second conditional put is refused.
@@ -409,6 +436,15 @@ impl Repository {
     /// Writes an object, durably, unless it exists; says whether it wrote.
     async fn put_new(&self, path: &str, content: Vec<u8>) -> Result<bool> {
         let folders = self.folders_to_sync(path).await;
+        if let Some(disk) = &self.disk {
+            let target = disk.join(self.full(path));
+            let link = {
+                let target = target.clone();
+                tokio::task::spawn_blocking(move || create_file(&target, &content))
+            };
+            let created = link.await.map_err(Error::internal)?.map_err(Error::io("create", &target))?;
+            return self.sync_folders(folders).await.map(|()| created);
+        }
         match self.operator.write_with(&self.full(path), content).if_not_exists(true).await {
             Ok(_) => self.sync_folders(folders).await.map(|()| true),
             Err(err) if matches!(err.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => Ok(false),
@@ -520,6 +556,24 @@ async fn close_file(mut writer: opendal::Writer) -> opendal::Result<()> {
         Ok(Ok(closed)) => closed,
         Ok(Err(err)) => Err(opendal::Error::new(ErrorKind::Unexpected, format!("completing it ended badly: {err}"))),
         Err(_) => Err(opendal::Error::new(ErrorKind::Unexpected, "completing it took too long").set_temporary()),
+    }
+}
+
+/// Creates a file on a disk unless it exists; says whether it did. It shows with its whole content, or not at all, and is
+/// synced, but its folder is not.
+fn create_file(path: &Path, content: &[u8]) -> std::io::Result<bool> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let mut options = tempfile::Builder::new();
+    // For all whom the umask lets, as other files of the repository.
+    options.prefix(layout::PROBE).permissions(std::fs::Permissions::from_mode(0o666));
+    let mut file = options.tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(err) if err.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(err) => Err(err.error),
     }
 }
 

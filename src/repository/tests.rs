@@ -55,7 +55,10 @@ async fn creating_twice_finds_the_first_and_read_only_writes_nothing() {
     let created = repository.create(false, &clock).await.unwrap();
     assert!(created.conditional_put);
     // A process died while it created the repository.
-    std::fs::write(repository.local_path().unwrap().join(layout::repo_info()), "").unwrap();
+    let empty = repository.local_path().unwrap().join(layout::repo_info());
+    std::fs::write(&empty, "").unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::open(&empty).unwrap().set_modified(long_ago).unwrap();
     assert!(repository.check(&created.id).await.unwrap_err().report().contains("is not there"));
     let created = repository.create(false, &clock).await.unwrap();
     assert_eq!(repository.create(true, &clock).await.unwrap().id, created.id);
@@ -63,6 +66,21 @@ async fn creating_twice_finds_the_first_and_read_only_writes_nothing() {
     assert!(repository.check("another").await.is_err());
     let left: Vec<_> = std::fs::read_dir(repository.local_path().unwrap()).unwrap().collect();
     assert_eq!(left.len(), 1, "the probes are gone");
+}
+
+/// Of servers that create it at once, one took the other's file, which was empty while it was written, for what a dead
+/// one had left, and removed it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_who_create_it_at_once_find_one() {
+    for _ in 0..50 {
+        let dir = tempfile::tempdir().unwrap();
+        let creations = (0..4).map(|_| {
+            let repository = repository(dir.path());
+            tokio::spawn(async move { repository.create(false, &Clock::system()).await.unwrap().id })
+        });
+        let ids = futures::future::try_join_all(creations).await.unwrap();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
 }
 
 #[test]
