@@ -104,10 +104,10 @@ pub enum Error {
         retryable: bool,
     },
     /// The object store failed an operation.
-    #[error("{operation} {path} in repository {repository}")]
+    #[error("{operation} {path} in {place}")]
     Repository {
-        /// The repository's name.
-        repository: Name,
+        /// What it is of: "repository r", "raw backup".
+        place: String,
         /// A verb phrase: "upload".
         operation: String,
         /// The object's path.
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_report_is_one_line_with_all_causes() {
         let error = Error::Repository {
-            repository: Name::new("r1").unwrap(),
+            place: "repository r1".into(),
             operation: "upload".into(),
             path: "__objects/ab/abcd-7".into(),
             source: "permission\ndenied".into(),

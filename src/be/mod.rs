@@ -4,6 +4,7 @@
 //! once at a time ([`task`]), and limits speed and workers over all tasks together; changed limits act at once.
 
 mod membership;
+mod raw;
 mod rows;
 mod service;
 mod task;
@@ -43,6 +44,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The folder of the raw keys.
 const RAW: &str = "raw";
 
+/// The directory of what raw jobs bring, in the storage directory. Empty when the process starts.
+const RAW_STAGING: &str = "raw-staging";
+
 /// How often the trash folder is looked through.
 const TRASH_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -58,6 +62,7 @@ pub struct Shared {
     dir: PathBuf,
     store: Arc<Store>,
     raw: tokio::sync::OnceCell<Arc<RawStore>>,
+    raw_sessions: raw::Sessions,
     members: Members,
     config: BeConfig,
     clock: Clock,
@@ -85,6 +90,7 @@ impl Backend {
             std::fs::create_dir_all(&owned).map_err(Error::io("create", &owned))?;
             let raw = owned.join(RAW);
             let raw = raw.exists().then(|| RawStore::open(&raw).map(Arc::new)).transpose()?;
+            raw::clean(&owned.join(RAW_STAGING))?;
             Ok((Store::open(&owned)?, Members::open(&owned)?, raw))
         })
         .await?;
@@ -99,6 +105,7 @@ impl Backend {
             dir: dir.to_owned(),
             store: Arc::new(store),
             raw: tokio::sync::OnceCell::new_with(raw),
+            raw_sessions: raw::Sessions::default(),
             members,
             started: clock.now(),
             clock,
@@ -198,6 +205,10 @@ impl Shared {
     async fn raw(&self) -> Result<Arc<RawStore>> {
         let path = self.dir.join(RAW);
         self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()
+    }
+
+    fn raw_staging(&self) -> PathBuf {
+        self.dir.join(RAW_STAGING)
     }
 
     fn http_port(&self) -> u16 {

@@ -7,7 +7,7 @@ use sha2::Digest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, blocking};
+use super::{Shared, blocking, raw};
 use crate::clock::crash_point;
 use crate::error::{Error, Result};
 use crate::repository::{Content, LocalFile, Repository};
@@ -72,7 +72,7 @@ pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>
     let key = (task.owner, task.number);
     let work = async {
         tokio::select! {
-            done = perform(&be, task.work, &events) => done,
+            done = perform(&be, task.owner, task.work, &events) => done,
             () = events.closed() => Err(Error::Cancelled("the caller has gone".into())),
         }
     };
@@ -81,7 +81,7 @@ pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>
     let _ = events.send(ended).await;
 }
 
-async fn perform(be: &Arc<Shared>, work: Work, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
+async fn perform(be: &Arc<Shared>, owner: TaskOwner, work: Work, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
     match work {
         Work::Confirm { files } => confirm(be, files, events).await,
         Work::Probe { repository, writable } => probe(be, &repository, writable).await,
@@ -91,10 +91,25 @@ async fn perform(be: &Arc<Shared>, work: Work, events: &mpsc::Sender<Result<Even
         Work::Compact { table, tablet, schema, write, files } => {
             compact_files(be, (table, tablet, write), schema, files, events).await
         }
+        Work::RawSession { cut, speed } => raw::session(be, owner, cut, speed, events).await,
+        Work::RawBackup { storage, of, region, version, options } => {
+            let again = matches!(owner, TaskOwner::Job(_, attempt) if attempt.0 > 1);
+            let part = raw::Part { of, region, version, again };
+            raw::backup(be, be.raw_sessions.of(owner)?, storage, part, options, events).await
+        }
+        Work::RawFetch { storage, number, file, api_version } => {
+            let fetched = raw::Fetched { number, file, api_version };
+            raw::fetch(be, be.raw_sessions.of(owner)?, storage, fetched, events).await
+        }
+        Work::RawIngest { number, file, api_version, now, cf, ranges } => {
+            let (fetched, target) = (raw::Fetched { number, file, api_version }, raw::Target { cf, ranges, now });
+            raw::ingest(be, be.raw_sessions.of(owner)?, fetched, target, events).await
+        }
+        Work::RawClear { cf, ranges } => raw::clear(be, cf, ranges, events).await,
     }
 }
 
-async fn report(events: &mpsc::Sender<Result<Event>>, event: Event) -> Result<()> {
+pub(super) async fn report(events: &mpsc::Sender<Result<Event>>, event: Event) -> Result<()> {
     events.send(Ok(event)).await.map_err(|_| Error::Cancelled("the caller has gone".into()))
 }
 

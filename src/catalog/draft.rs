@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::catalog::image::{Backend, Database, Image, Partition, Repository, Table, Tablet, User};
 use crate::catalog::job::Job;
-use crate::catalog::record::{DatabaseRow, Key, PartitionRow, StateRow, TableRow, TabletRow, encode};
-use crate::catalog::store::Batch;
+use crate::catalog::record::{DatabaseRow, Key, PartitionRow, SECRET, StateRow, TableRow, TabletRow, encode};
+use crate::catalog::store::{Batch, MAX_RECORD};
 use crate::catalog::vault::Vault;
 use crate::error::{Error, Result};
 use crate::types::{
@@ -325,6 +325,14 @@ impl Draft {
         }
         self.image.jobs.insert(job.id, Arc::new(job));
         Ok(())
+    }
+
+    /// Keeps something encrypted as long as a job is unfinished.
+    pub fn put_job_secret(&mut self, job: JobId, secret: &impl Serialize) -> Result<()> {
+        let name = Key::job_rows(job, SECRET).bytes();
+        let locked = self.vault.lock(&name, &encode(secret)?)?;
+        let pieces = locked.chunks(MAX_RECORD / 2).zip(0..);
+        pieces.map(|(piece, n)| self.put_row(Key::job_row(job, SECRET, n), &serde_bytes::Bytes::new(piece))).collect()
     }
 
     /// Takes back a job whose statement is answered with an error.

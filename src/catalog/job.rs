@@ -2,8 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::image::Repository;
-use crate::types::{Attempt, JobId, Label, Name, RepositoryId, Timestamp, WriteId};
+use crate::types::{Attempt, ColumnFamily, JobId, Label, Name, RepositoryId, Sha256, Timestamp, WriteId};
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,9 +26,11 @@ impl fmt::Display for JobKind {
 /// How far a job is. StarRocks' states and spelling; what each does is told in the module `job`.
 ///
 /// ```text
-/// BACKUP   PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META → UPLOAD_INFO → FINISHED
-/// RESTORE  PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED
-/// both     any unfinished state → CANCELLED
+/// BACKUP       PENDING → SNAPSHOTING → UPLOAD_SNAPSHOT → UPLOADING → SAVE_META → UPLOAD_INFO → FINISHED
+/// RESTORE      PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED
+/// BACKUP RAW   PENDING → SNAPSHOTING ⇄ UPLOADING → UPLOAD_INFO → FINISHED
+/// RESTORE RAW  PENDING → DOWNLOADING → COMMITTING → FINISHED
+/// all          any unfinished state → CANCELLED
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -64,16 +65,6 @@ impl JobState {
     /// Whether the job has ended.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Finished | Self::Cancelled)
-    }
-
-    /// Whether the diagram has an arrow from this state to another.
-    pub fn leads_to(self, kind: JobKind, next: Self) -> bool {
-        use JobState::*;
-        let path: &[JobState] = match kind {
-            JobKind::Backup => &[Pending, Snapshoting, UploadSnapshot, Uploading, SaveMeta, UploadInfo, Finished],
-            JobKind::Restore => &[Pending, Snapshoting, Download, Downloading, Commit, Committing, Finished],
-        };
-        path.windows(2).any(|step| step == [self, next]) || (next == Cancelled && !self.is_terminal())
     }
 }
 
@@ -182,6 +173,9 @@ pub struct Job {
     /// BACKUP: `__meta` and the file list, once they are in the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestHashes>,
+    /// BACKUP RAW and RESTORE RAW: what they are about. They have no repository; its id is 0 and its name `rawkv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawJob>,
     /// RESTORE: what its downloads are written under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write: Option<WriteId>,
@@ -219,7 +213,7 @@ impl Job {
         kind: JobKind,
         database: Name,
         label: Label,
-        repository: &Repository,
+        repository: (RepositoryId, Name),
         created: Timestamp,
         timeout_ms: i64,
     ) -> Self {
@@ -230,14 +224,15 @@ impl Job {
             attempt: Attempt(1),
             database,
             label,
-            repository: repository.id,
-            repository_name: repository.name.clone(),
+            repository: repository.0,
+            repository_name: repository.1,
             timestamp: String::new(),
             source_database: None,
             replication: None,
             all_tables: false,
             allow_load: false,
             manifest: None,
+            raw: None,
             write: None,
             created,
             meta_prepared: None,
@@ -251,10 +246,41 @@ impl Job {
         }
     }
 
+    /// Whether the diagram has an arrow from the job's state to another.
+    pub fn leads_to(&self, next: JobState) -> bool {
+        use JobState::*;
+        let path: &[JobState] = match (self.kind, &self.raw) {
+            (JobKind::Backup, None) => {
+                &[Pending, Snapshoting, UploadSnapshot, Uploading, SaveMeta, UploadInfo, Finished]
+            }
+            (JobKind::Restore, None) => &[Pending, Snapshoting, Download, Downloading, Commit, Committing, Finished],
+            // What is lost while it is uploaded is only in another cut.
+            (JobKind::Backup, Some(_)) => {
+                &[Pending, Snapshoting, Uploading, Snapshoting, Uploading, UploadInfo, Finished]
+            }
+            (JobKind::Restore, Some(_)) => &[Pending, Downloading, Committing, Finished],
+        };
+        path.windows(2).any(|step| step == [self.state, next]) || (next == Cancelled && !self.state.is_terminal())
+    }
+
     /// When it is given up.
     pub fn deadline(&self) -> Timestamp {
         self.created.plus_ms(self.timeout_ms)
     }
+}
+
+/// What a job on raw keys is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RawJob {
+    /// The family.
+    pub cf: ColumnFamily,
+    /// The storage's URI for people, without secrets.
+    pub storage: String,
+    /// The range for people; a long one is cut.
+    pub range: String,
+    /// The hash of `backupmeta`: that a BACKUP writes, once that is decided, or that a RESTORE has read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Sha256>,
 }
 
 /// Where a backup's definitions and file list are, by hash.

@@ -24,9 +24,11 @@ pub use self::draft::Draft;
 pub use self::image::{
     Backend, Database, Distribution, Identity, Image, Partition, PasswordHash, Repository, Table, Tablet, User,
 };
-pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, Selection};
+pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, RawJob, Selection};
 pub use self::record::Key;
-use crate::catalog::record::{DatabaseRow, PartitionRow, StateRow, TableRow, TabletRow, decode, encode, number_at};
+use crate::catalog::record::{
+    DatabaseRow, PartitionRow, SECRET, StateRow, TableRow, TabletRow, decode, encode, number_at,
+};
 use crate::catalog::store::{Batch, Store};
 use crate::catalog::vault::Vault;
 use crate::clock::Clock;
@@ -113,6 +115,17 @@ impl Catalog {
     pub fn row<T: DeserializeOwned>(&self, key: Key) -> Result<Option<T>> {
         let key = key.bytes();
         self.store.get(&key)?.map(|payload| decode(&key, &payload)).transpose()
+    }
+
+    /// The secret of an unfinished job. Blocks.
+    pub fn job_secret<T: DeserializeOwned>(&self, job: JobId) -> Result<T> {
+        let prefix = Key::job_rows(job, SECRET);
+        let mut locked = Vec::new();
+        for piece in self.rows::<serde_bytes::ByteBuf>(prefix.clone()) {
+            locked.extend(piece?.into_vec());
+        }
+        let name = prefix.bytes();
+        decode(&name, &self.vault.unlock(&name, &locked)?)
     }
 
     /// Every job ever submitted, oldest first. Blocks as it is read.

@@ -17,7 +17,8 @@
 //! wr <write>                  a write that has not ended
 //! jo <job>                    Job
 //! js <job> <n>                Selection, kept as history
-//! jr <job> <letter> <n> …     rows of an unfinished job, as the module `job` defines them
+//! jr <job> <letter> <n> …     rows of an unfinished job, as the module `job` defines them; those of `s` are the
+//!                             pieces of its secret, encrypted (`vault`)
 //! lk <database name>          JobId: the job that holds the database
 //! rv <database>\0<table>      JobId: the RESTORE that has reserved the table's name
 //! rs <repository> <database>\0<table>  the newest snapshot of a table known in a repository
@@ -31,6 +32,9 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::image::Distribution;
 use crate::error::{Error, Result};
 use crate::types::{BackendId, ColumnFamily, DatabaseId, JobId, Name, PartitionRange, TabletId, Timestamp};
+
+/// The letter of the rows that hold a job's secret.
+pub(super) const SECRET: char = 's';
 
 /// Builds a key: a table's two letters, then its parts.
 #[derive(Debug, Clone)]

@@ -86,6 +86,7 @@ fn job(id: u64, database: &str) -> Job {
         all_tables: false,
         allow_load: false,
         manifest: None,
+        raw: None,
         write: None,
         created: Timestamp(0),
         meta_prepared: None,

@@ -78,12 +78,18 @@ fn selections(objects: &[ObjectRef]) -> Vec<Selection> {
     objects.iter().map(selection).collect()
 }
 
-fn timeout_ms(fe: &Frontend, seconds: Option<u64>) -> i64 {
+pub(super) fn timeout_ms(fe: &Frontend, seconds: Option<u64>) -> i64 {
     let ms = seconds.map_or_else(|| fe.config.get().backup_job_default_timeout_ms, |s| s.saturating_mul(1000));
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-async fn submitted(fe: &Frontend, context: &StatementContext, job: JobId, wait: Option<bool>) -> Result<Outcome> {
+/// Answers a statement whose job runs: at once, or when it has ended.
+pub(super) async fn submitted(
+    fe: &Frontend,
+    context: &StatementContext,
+    job: JobId,
+    wait: Option<bool>,
+) -> Result<Outcome> {
     let by_session = || context.variables.get(WAIT).is_ok_and(|value| value == Datum::Int(1));
     if wait.unwrap_or_else(by_session) {
         tokio::select! {

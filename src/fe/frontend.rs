@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use sqlparser::ast::Query;
 
 use super::repository::Health;
-use super::{Executor, Outcome, StatementContext, admin, backup, ddl, load, rawkv, reading, repository, show};
+use super::{
+    Executor, Outcome, StatementContext, admin, backup, ddl, load, raw_backup, rawkv, reading, repository, show,
+};
 use crate::catalog::{Catalog, Image};
 use crate::clock::Clock;
 use crate::config::FeConfig;
@@ -32,8 +34,6 @@ pub struct Frontend {
     data_dirs: Vec<PathBuf>,
     /// Images that queries are reading: files that these name are no garbage.
     reading: Mutex<Vec<Weak<Image>>>,
-    /// Regions of raw keys to be looked at.
-    pub(super) grown_regions: rawkv::GrownRegions,
 }
 
 impl Frontend {
@@ -66,7 +66,6 @@ impl Frontend {
             ports: OnceLock::new(),
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),
-            grown_regions: rawkv::GrownRegions::default(),
         }))
     }
 
@@ -74,6 +73,11 @@ impl Frontend {
     pub fn listens_at(&self, mysql: u16, http: u16) {
         // Ports do not change while a process lives.
         let _ = self.ports.set([mysql, http]);
+    }
+
+    /// The FE's own directory.
+    pub(super) fn directory(&self) -> Result<&Path> {
+        self.data_dirs.first().map(PathBuf::as_path).ok_or_else(|| Error::internal("an FE without a directory"))
     }
 
     pub(super) fn ports(&self) -> [u16; 2] {
@@ -154,6 +158,8 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         Statement::DropRepository(name) => repository::drop(fe, name).await,
         Statement::Backup(statement) => backup::backup(fe, context, statement).await,
         Statement::Restore(statement) => backup::restore(fe, context, statement).await,
+        Statement::BackupRaw(statement) => raw_backup::backup(fe, context, statement).await,
+        Statement::RestoreRaw(statement) => raw_backup::restore(fe, context, statement).await,
         Statement::CancelBackup { database } => backup::cancel_backup(fe, context, database.as_ref()).await,
         Statement::CancelRestore { database } => backup::cancel_restore(fe, context, database.as_ref()).await,
 

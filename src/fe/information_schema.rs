@@ -399,7 +399,7 @@ fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
             job.id.0,
             &job.database,
             &*job.label,
-            &job.repository_name,
+            job.raw.as_ref().map_or_else(|| &*job.repository_name, |raw| raw.storage.as_str()),
             job.timestamp.as_str(),
             job.state.to_string(),
             u64::from(job.attempt.0),

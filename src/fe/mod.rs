@@ -11,6 +11,7 @@ mod load;
 mod maintenance;
 mod outcome;
 mod processlist;
+mod raw_backup;
 mod rawkv;
 mod reading;
 mod repository;

@@ -5,7 +5,7 @@
 //! query reads each region as it is when the query comes to it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
 use futures::stream::{self, BoxStream};
@@ -14,18 +14,16 @@ use futures::{StreamExt, TryStreamExt};
 use super::frontend::{Frontend, writable};
 use super::load::convert;
 use super::{Outcome, StatementContext, reading};
-use crate::catalog::{Distribution, Table};
+use crate::catalog::{Distribution, Job, JobKind, Table};
 use crate::error::{Error, Misfit, Result};
 use crate::query::RowSet;
 use crate::rawkv::store::Change;
 use crate::rpc::message::{RawEntries, RawRange, RawSplit, RawWrite};
 use crate::sql::Delete;
-use crate::types::{
-    Column, ColumnFamily, ColumnType, DatabaseId, KeyRange, Name, Region, RegionId, Schema, TableId, Timestamp,
-};
+use crate::types::{Column, ColumnFamily, ColumnType, DatabaseId, KeyRange, Name, Region, Schema, TableId, Timestamp};
 
 /// The database of the column families.
-const RAWKV: &str = "rawkv";
+pub(super) const RAWKV: &str = "rawkv";
 
 /// Keys and values sent to a BE at a time have about so many bytes.
 const WRITE_BYTES: usize = 2 << 20;
@@ -151,7 +149,7 @@ async fn change(
 }
 
 /// Divides the keys of a family among the BEs that live, if that has not been done.
-async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()> {
+pub(super) async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()> {
     if fe.catalog.image().regions_in(cf, &KeyRange::default()).next().is_some() {
         return Ok(());
     }
@@ -164,7 +162,15 @@ async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()> {
 
 /// Makes changes, those of one key in their order. On return they are durable.
 async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<()> {
+    let _no_cut = fe.jobs.raw_writes().barrier.read().await;
     let image = fe.catalog.image();
+    let restoring = |job: &Job| {
+        job.kind == JobKind::Restore && !job.state.is_terminal() && job.raw.as_ref().is_some_and(|raw| raw.cf == cf)
+    };
+    if let Some(job) = image.jobs.values().find(|job| restoring(job)) {
+        let text = format!("table {RAWKV}.{cf} is being restored by job {}; write to it when that has ended", job.id);
+        return Err(Error::Refused(text));
+    }
     let regions: BTreeMap<&[u8], &Arc<Region>> =
         image.regions_in(cf, &KeyRange::default()).map(|region| (region.range.start(), region)).collect();
     let mut of_owner: BTreeMap<_, Vec<(usize, Vec<Change>)>> = BTreeMap::new();
@@ -193,7 +199,7 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
         Ok(())
     };
     let written = futures::future::join_all(of_owner.into_iter().map(to_owner)).await;
-    fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner).extend(touched);
+    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(touched);
     written.into_iter().collect()
 }
 
@@ -225,17 +231,15 @@ fn batch(RawEntries { entries }: RawEntries) -> Result<RecordBatch> {
     RecordBatch::try_from_iter(columns).map_err(Error::internal)
 }
 
-/// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
-pub(super) type GrownRegions = Mutex<HashSet<RegionId>>;
-
 /// Splits the regions that have grown larger than `raw_region_split_size`.
 pub(super) async fn split_grown(fe: &Frontend) {
-    let grown = std::mem::take(&mut *fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner));
+    let regions = &fe.jobs.raw_writes().grown;
+    let grown = std::mem::take(&mut *regions.lock().unwrap_or_else(PoisonError::into_inner));
     let image = fe.catalog.image();
     for region in image.regions.values().filter(|region| grown.contains(&region.id)) {
         if let Err(err) = split(fe, region).await {
             tracing::warn!(region = %region.id, "splitting a region: {}", err.report());
-            fe.grown_regions.lock().unwrap_or_else(PoisonError::into_inner).insert(region.id);
+            regions.lock().unwrap_or_else(PoisonError::into_inner).insert(region.id);
         }
     }
 }

@@ -190,8 +190,8 @@ async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<Vec<
     Ok(warnings)
 }
 
-/// Checks where a local repository would lie, links resolved as far as the path exists.
-async fn check_local(fe: &Arc<Frontend>, path: &Path) -> Result<()> {
+/// Checks where a local repository or backup would lie, links resolved as far as the path exists.
+pub(super) async fn check_local(fe: &Arc<Frontend>, path: &Path) -> Result<()> {
     let (fe, path) = (fe.clone(), path.to_owned());
     let check = move || {
         let mut existing: &Path = &path;

@@ -247,6 +247,12 @@ impl Session {
     pub async fn execute(&mut self, parsed: &Parsed) -> Result<Outcome> {
         let left = match parsed.statement {
             Statement::Backup(_) => "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it",
+            Statement::BackupRaw(_) => {
+                "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP FROM rawkv ends it"
+            }
+            Statement::RestoreRaw(_) => {
+                "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE FROM rawkv ends it"
+            }
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
             _ => "",
         };
@@ -450,6 +456,8 @@ impl Session {
             | Statement::DropRepository(_)
             | Statement::Backup(_)
             | Statement::Restore(_)
+            | Statement::BackupRaw(_)
+            | Statement::RestoreRaw(_)
             | Statement::CancelBackup { .. }
             | Statement::CancelRestore { .. }
             | Statement::AddBackends(_)
@@ -486,6 +494,7 @@ impl Session {
                 if uses_files(query) { self.need_root("FILE", "SYSTEM") } else { Ok(()) }
             }
             Statement::Show(Show::Users) => self.need_root("GRANT", "SYSTEM"),
+            Statement::Show(Show::BackupRaw(_) | Show::VerifyBackupRaw { .. }) => self.need_root("REPOSITORY", "SYSTEM"),
             Statement::Show(Show::FrontendConfig(_)) => self.need_root("OPERATE", "SYSTEM"),
             Statement::Show(Show::Grants(Some(user))) if user.user != self.user => self.need_root("GRANT", "SYSTEM"),
             Statement::Show(_)
@@ -515,6 +524,8 @@ impl Session {
             | Statement::DropRepository(_)
             | Statement::Backup(_)
             | Statement::Restore(_)
+            | Statement::BackupRaw(_)
+            | Statement::RestoreRaw(_)
             | Statement::CancelBackup { .. }
             | Statement::CancelRestore { .. } => self.need_root("REPOSITORY", "SYSTEM"),
             Statement::CreateUser { .. } | Statement::AlterUser { .. } | Statement::DropUser { .. } => {
@@ -763,6 +774,8 @@ impl Session {
             | Show::Repositories(_)
             | Show::Backup { .. }
             | Show::Restore { .. }
+            | Show::BackupRaw(_)
+            | Show::VerifyBackupRaw { .. }
             | Show::Snapshot { .. } => return Ok(None),
         }))
     }
@@ -826,6 +839,8 @@ fn changes_data(statement: &Statement) -> bool {
             | Statement::DropTables { .. }
             | Statement::Truncate { .. }
             | Statement::Restore(_)
+            | Statement::BackupRaw(_)
+            | Statement::RestoreRaw(_)
     )
 }
 

@@ -92,7 +92,15 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
             };
             let id = JobId(draft.fresh_id());
             let BackupRequest { database, label, timeout_ms, .. } = request;
-            let mut job = Job::new(id, JobKind::Backup, database, label, &repository, now, timeout_ms);
+            let mut job = Job::new(
+                id,
+                JobKind::Backup,
+                database,
+                label,
+                (repository.id, repository.name.clone()),
+                now,
+                timeout_ms,
+            );
             job.timestamp = now.backup_text();
             draft.add_job(job.clone())?;
             rows::put_selections(draft, job.id, 0, &names)?;

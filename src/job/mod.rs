@@ -21,9 +21,10 @@
 //!
 //! CANCEL writes `CANCELLED` itself, at once, wherever the job is; it is refused from `UPLOAD_INFO` on, where the
 //! commit may already have been seen, and from `COMMITTING` on, where it has been. [`backup`] and [`restore`] say what
-//! the states do, [`tasks`] carries work to the BEs.
+//! the states do, [`tasks`] carries work to the BEs. BACKUP RAW and RESTORE RAW have fewer states: see [`raw`].
 
 mod backup;
+mod raw;
 mod restore;
 mod rows;
 mod tasks;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::backup::{BackupRequest, known_snapshots_key};
+pub use self::raw::{RawOptions, RawRequest, RawWrites};
 pub use self::restore::{RestoreRequest, Target};
 pub use self::rows::{pinned, selections};
 pub use self::tasks::Progress;
@@ -55,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) fleet: Fleet,
     pub(crate) clock: Clock,
+    pub(crate) raw_writes: Arc<RawWrites>,
 }
 
 /// Submits, resumes, cancels and watches jobs. Cheap to clone.
@@ -78,7 +81,7 @@ struct Run {
 impl Jobs {
     /// Nothing runs before [`Jobs::resume`].
     pub fn new(catalog: Arc<Catalog>, fleet: Fleet, clock: Clock, shutdown: CancellationToken) -> Self {
-        let cx = Arc::new(Context { catalog, fleet, clock });
+        let cx = Arc::new(Context { catalog, fleet, clock, raw_writes: Arc::default() });
         Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
     }
 
@@ -115,6 +118,19 @@ impl Jobs {
         self.begin(job, prepared).await
     }
 
+    /// Submits a BACKUP RAW or RESTORE RAW. On return the lock on raw keys is kept, a backup has its directory and a
+    /// restore knows its files, durably, and it runs. An error that the statement can be blamed for leaves nothing behind.
+    pub async fn raw(&self, request: RawRequest) -> Result<Arc<Job>> {
+        let job = raw::submit(&self.cx, request).await?;
+        let prepared = raw::prepare(&self.cx, &job).await;
+        self.begin(job, prepared).await
+    }
+
+    /// What writers of raw keys must agree on with jobs.
+    pub fn raw_writes(&self) -> &RawWrites {
+        &self.cx.raw_writes
+    }
+
     async fn begin(&self, job: Job, prepared: Result<Job>) -> Result<Arc<Job>> {
         match prepared {
             Ok(job) => {
@@ -123,9 +139,7 @@ impl Jobs {
                 Ok(begun)
             }
             Err(err) => {
-                if job.kind == JobKind::Backup {
-                    backup::clean_up(&self.cx, &job).await;
-                }
+                self.cx.clean_up(&job).await;
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
                     self.start(job, Run::default());
@@ -250,6 +264,7 @@ impl Context {
             let used = self.repository_record(&job);
             let step = async {
                 match job.kind {
+                    _ if job.raw.is_some() => raw::step(self, &job, run).await,
                     JobKind::Backup => backup::step(self, &job, run).await,
                     JobKind::Restore => restore::step(self, &job, run).await,
                 }
@@ -282,11 +297,17 @@ impl Context {
             }
         }
         tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "ended");
+        self.clean_up(&job).await;
+        self.delete_rows(&job).await
+    }
+
+    /// Puts away what a job that has ended keeps outside of the catalog.
+    async fn clean_up(&self, job: &Job) {
         match job.kind {
-            JobKind::Backup => backup::clean_up(self, &job).await,
+            _ if job.raw.is_some() => raw::clean_up(self, job).await,
+            JobKind::Backup => backup::clean_up(self, job).await,
             JobKind::Restore => {}
         }
-        self.delete_rows(&job).await
     }
 
     /// Waits a while before the next try, longer after each failure.
@@ -336,10 +357,11 @@ impl Context {
         mut next: Job,
         more: impl FnOnce(&mut Draft, &mut Job) -> Result<()>,
     ) -> Result<Job> {
-        if !from.state.leads_to(from.kind, next.state) {
+        if !from.leads_to(next.state) {
             return Err(Error::internal(format_args!("{} job from {} to {}", from.kind, from.state, next.state)));
         }
-        let name = format!("{}.{}", next.kind, next.state).to_lowercase();
+        let raw = if next.raw.is_some() { "-raw" } else { "" };
+        let name = format!("{}{raw}.{}", next.kind, next.state).to_lowercase();
         crash_point(&format!("{name}.before"));
         // A plan or a swap of very many files takes the processor for a while.
         let commit = || {
@@ -365,12 +387,20 @@ impl Context {
         let failure = match err {
             _ if job.state == JobState::UploadInfo && !matches!(err, Error::Cancelled(_)) => Failure {
                 code: FailureCode::Timeout,
-                message: format!(
-                    "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
-                     tells when it answers again. {}",
-                    job.repository_name,
-                    err.report()
-                ),
+                message: match &job.raw {
+                    None => format!(
+                        "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
+                         tells when it answers again. {}",
+                        job.repository_name,
+                        err.report()
+                    ),
+                    Some(raw) => format!(
+                        "the storage did not say until the deadline whether the backup is there; SHOW BACKUP RAW FROM '{}' \
+                         tells when it answers again. {}",
+                        raw.storage,
+                        err.report()
+                    ),
+                },
             },
             _ if timed_out => {
                 // StarRocks' text; what went wrong last is worth more than its empty message.

@@ -131,7 +131,15 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
                 replication: request.replication,
                 all_tables: request.all_tables,
                 allow_load: request.allow_load,
-                ..Job::new(id, JobKind::Restore, database, request.label, &repository, now, timeout_ms)
+                ..Job::new(
+                    id,
+                    JobKind::Restore,
+                    database,
+                    request.label,
+                    (repository.id, repository.name.clone()),
+                    now,
+                    timeout_ms,
+                )
             };
             draft.add_job(job.clone())?;
             rows::put_selections(draft, job.id, 0, &request.selections)?;

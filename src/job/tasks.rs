@@ -59,16 +59,21 @@ impl Progress {
         tasks
     }
 
-    fn begin(&self, backend: BackendId) -> u64 {
+    pub(super) fn begin(&self, backend: BackendId) -> u64 {
         let number = self.next_task.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(number, (backend, String::new()));
         number
     }
 
-    fn fail(&self, task: u64, message: String) {
+    pub(super) fn fail(&self, task: u64, message: String) {
         if let Some((_, error)) = self.lock().get_mut(&task) {
             *error = message;
         }
+    }
+
+    /// Forgets a task that is done.
+    pub(super) fn end(&self, task: u64) {
+        self.lock().remove(&task);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (BackendId, String)>> {
@@ -118,7 +123,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                                 // A task that confirms files says at its end how many.
                                 Ok(Event::Done(n)) if confirms => arrived.extend(numbers.iter().take(n as usize)),
                                 Ok(Event::Done(n)) => arrived.extend(numbers.get(n as usize)),
-                                Ok(Event::Ended | Event::Made(_)) => {
+                                Ok(Event::Ended | Event::Made(_) | Event::Saved(_)) => {
                                     return Err(Error::internal("a job's task has made files"));
                                 }
                                 Err(err) => broken = Err(err),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::checksum::Checksum;
 use super::layout::META;
@@ -16,6 +17,9 @@ use crate::types::{ColumnFamily, Invalid, KeyRange, Sha256};
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/backup.rs"));
 }
+
+/// As PD would say it, with quotes and newline. BR restores a backup of the same or a lower major version.
+pub const CLUSTER_VERSION: &str = "\"8.5.0\"\n";
 
 /// A raw backup of one column family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub struct BackupMeta {
 }
 
 /// A file of a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
     /// Its path below the backup.
     pub name: String,
@@ -52,12 +56,87 @@ pub struct BackupFile {
 }
 
 impl BackupMeta {
-    /// Reads and checks what BR has written. What it has and Holdfast does not read is refused by
+    /// Reads and checks what [`Self::encode`] or BR has written. What BR has and Holdfast does not read is refused by
     /// its name. `uri` is for messages.
     pub fn decode(bytes: &[u8], uri: &str) -> Result<Self> {
         let meta = decode_proto(bytes, uri)?;
         refuse_other_kinds(&meta)?;
         check(meta).map_err(|message| corrupt(uri, message))
+    }
+
+    /// As BR writes it, for `br` and [`Self::decode`].
+    pub fn encode(&self) -> Vec<u8> {
+        let raw_range = proto::RawRange {
+            start_key: self.range.start().to_vec(),
+            end_key: self.range.end().to_vec(),
+            cf: self.cf.to_string(),
+        };
+        let mut meta = proto::BackupMeta {
+            cluster_id: self.cluster_id,
+            cluster_version: self.cluster_version.clone(),
+            files: self.files.iter().map(|file| file.encode(self.cf)).collect(),
+            is_raw_kv: true,
+            raw_ranges: vec![raw_range],
+            ddls: b"[]".to_vec(),
+            br_version: self.br_version.clone(),
+            ..Default::default()
+        };
+        meta.set_api_version(match self.api_version {
+            ApiVersion::V1 => proto::ApiVersion::V1,
+            ApiVersion::V1Ttl => proto::ApiVersion::V1ttl,
+        });
+        meta.backup_size = self.files.iter().map(|file| file.size).sum::<u64>() + meta.encoded_len() as u64;
+        meta.encode_to_vec()
+    }
+
+    /// The range that a restore is of: a bound that is left out (empty) is the backup's own. It must be inside the
+    /// backup.
+    pub fn restore_range(&self, cf: ColumnFamily, start: &[u8], end: &[u8]) -> Result<KeyRange> {
+        let own = |bound: &[u8], own: &[u8]| if bound.is_empty() { own.to_vec() } else { bound.to_vec() };
+        let range = KeyRange::new(own(start, self.range.start()), own(end, self.range.end()));
+        let range = range.map_err(|Invalid(message)| Error::Analysis(message))?;
+        let reason = if cf != self.cf || range.intersection(&self.range).is_none() {
+            "no backup data in the range".into()
+        } else if !self.range.covers(&range) {
+            let backed_up = &self.range;
+            format!(
+                "the given range to restore {range} is not fully covered by the range that was backed up {backed_up}"
+            )
+        } else {
+            return Ok(range);
+        };
+        Err(Error::Analysis(format!("{reason}: [BR:Restore:ErrRestoreRangeMismatch]restore range mismatch")))
+    }
+
+    /// The files that may hold keys of a range.
+    pub fn files_in(&self, range: &KeyRange) -> impl Iterator<Item = &BackupFile> {
+        self.files.iter().filter(|file| file.range.intersection(range).is_some())
+    }
+
+    /// Of all files.
+    pub fn checksum(&self) -> Checksum {
+        let mut sum = Checksum::default();
+        self.files.iter().for_each(|file| sum.merge(file.checksum));
+        sum
+    }
+}
+
+impl BackupFile {
+    fn encode(&self, cf: ColumnFamily) -> proto::File {
+        proto::File {
+            name: self.name.clone(),
+            sha256: self.sha256.0.to_vec(),
+            start_key: self.range.start().to_vec(),
+            end_key: self.range.end().to_vec(),
+            crc64xor: self.checksum.crc64xor,
+            total_kvs: self.checksum.total_kvs,
+            total_bytes: self.checksum.total_bytes,
+            cf: cf.to_string(),
+            size: self.size,
+            // TiKV asks for 16 bytes even where nothing is encrypted.
+            cipher_iv: self.sha256.0[..16].to_vec(),
+            ..Default::default()
+        }
     }
 }
 

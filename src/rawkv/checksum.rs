@@ -1,9 +1,10 @@
 //! The checksum that BR takes of a set of entries, whatever the order and the files they come in.
 
 use crc_fast::{CrcAlgorithm, Digest};
+use serde::{Deserialize, Serialize};
 
 /// Counts and CRC-64 of user keys and user values: without TiKV's prefix, expiry and flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Checksum {
     /// The CRC-64/XZ of key and value of each entry, all by exclusive or. Regular keys and values, such as numbers in
     /// a row, may well come to 0.

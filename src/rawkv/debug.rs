@@ -11,30 +11,23 @@ use serde_json::{Map, Value, json};
 use super::backupmeta::{BackupFile, BackupMeta, decode_proto, proto};
 use super::checksum::Checksum;
 use super::layout::{META, META_JSON};
+use super::storage::Storage;
 use super::value::ApiVersion;
 use super::verify::verify_file;
 use crate::error::{Error, Result};
 
 /// The directory that BR's `--storage` names.
 pub fn local_directory(storage: &str) -> Result<PathBuf> {
-    let invalid = |message: String| {
-        let code = "[BR:ExternalStorage:ErrStorageInvalidConfig]invalid external storage config";
-        Err(Error::Config(format!("{message}: {code}")))
-    };
-    if storage.is_empty() {
-        return invalid("empty store is not allowed".into());
+    if !storage.is_empty() && !storage.contains("://") {
+        return Ok(storage.into());
     }
-    let Some((scheme, rest)) = storage.split_once("://") else { return Ok(storage.into()) };
-    if !matches!(scheme, "local" | "file") {
-        return invalid(format!("storage {scheme} not support yet, only local directories are read"));
-    }
-    let path = rest.split('?').next().unwrap_or_default();
-    if !path.starts_with('/') {
-        return invalid(format!("'{storage}' names a host; write {scheme}:///DIR, or the directory alone"));
-    }
-    match percent_encoding::percent_decode_str(path).decode_utf8() {
-        Ok(path) => Ok(path.into_owned().into()),
-        Err(_) => invalid(format!("'{storage}' is not UTF-8")),
+    let storage = Storage::parse(storage).map_err(|err| match err {
+        Error::Analysis(message) => Error::Config(message),
+        other => other,
+    })?;
+    match storage.location.strip_prefix("file://") {
+        Some(path) => Ok(path.into()),
+        None => Err(Error::Unsupported(format!("br debug of {}: only local directories are read", storage.shown))),
     }
 }
 

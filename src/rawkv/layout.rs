@@ -1,6 +1,158 @@
-//! Names in a backup, as BR and TiKV give them.
+//! Every name in a backup, as BR and TiKV give them.
+//!
+//! ```text
+//! backup.lock        written first: who finds it keeps away
+//! 1/9_4_<hash>_<millis>_default.sst    a folder a store, on disks and S3
+//! 1_9_4_<hash>_<millis>_default.sst    no folders elsewhere
+//! backupmeta         written last: makes it a backup
+//! backupmeta.json    written by `br debug decode`
+//! ```
+//!
+//! The numbers are the store, the region and the version of its epoch; the hash is of the first key of the range.
 
-/// The root of a backup; written last.
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+
+use crate::error::{Error, Result};
+use crate::types::{ColumnFamily, Sha256};
+
+/// The root of a backup.
 pub const META: &str = "backupmeta";
-/// The same for people, written by `br debug decode`.
+/// The same for people.
 pub const META_JSON: &str = "backupmeta.json";
+/// Guards a directory.
+pub const LOCK: &str = "backup.lock";
+/// What the lock says to those who open it.
+pub const LOCK_CONTENT: &str = "DO NOT DELETE\nThis file keeps other backups out of this directory.\n";
+
+/// Whether the files of a store have a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// One for each store.
+    Folders,
+    /// The store is a part of the name.
+    Flat,
+}
+
+impl Layout {
+    /// What TiKV uses on a storage, by the scheme of its URI.
+    pub fn of_scheme(scheme: &str) -> Self {
+        match scheme {
+            "" | "local" | "file" | "s3" => Self::Folders,
+            _ => Self::Flat,
+        }
+    }
+}
+
+/// What the name of a file tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SstName<'a> {
+    /// Who wrote it.
+    pub store: u64,
+    /// What it is of.
+    pub region: u64,
+    /// The version, not the configuration version, of the region's epoch.
+    pub epoch_version: u64,
+    /// The first user key of the range; empty if it has no start.
+    pub start: &'a [u8],
+    /// When the name was made, in Unix milliseconds.
+    pub millis: u64,
+    /// The family.
+    pub cf: ColumnFamily,
+    /// Whether an earlier attempt may have written, or may still be writing, the same range: then the name has the time
+    /// even where there is no first key.
+    pub again: bool,
+}
+
+impl SstName<'_> {
+    /// The path below the backup.
+    pub fn path(&self, layout: Layout) -> String {
+        let Self { store, region, epoch_version, start, millis, cf, again } = self;
+        let separator = match layout {
+            Layout::Folders => '/',
+            Layout::Flat => '_',
+        };
+        // TiKV leaves hash and time out where there is no key to hash.
+        let start = match start {
+            [] if !again => String::new(),
+            key => format!("_{}_{millis}", key_hash(key)),
+        };
+        format!("{store}{separator}{region}_{epoch_version}{start}_{cf}.sst")
+    }
+}
+
+/// What stands in a file's name for its first key.
+pub fn key_hash(key: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(key).into())
+}
+
+/// Refuses a directory that a backup was made in, or begun, from the names of what is in it.
+pub fn check_unused<'a>(uri: &str, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    let (mut locked, mut used) = (false, false);
+    for name in names {
+        if name == META {
+            return Err(Error::Refused(format!(
+                "backup meta file exists in {uri}, there may be some backup files in the path already, please specify \
+                 a correct backup directory!"
+            )));
+        }
+        locked |= name == LOCK;
+        used |= name.ends_with(".sst");
+    }
+    if locked && used {
+        return Err(Error::Refused(format!(
+            "backup lock file and sst file exist in {uri}, there are some backup files in the path already, please \
+             specify a correct backup directory!"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in a backup that TiKV 5.3 made, which had no folders yet, and those of later versions.
+    #[test]
+    fn names_are_those_of_tikv() {
+        let mut name = SstName {
+            store: 1,
+            region: 2,
+            epoch_version: 2,
+            start: b"test_-009965169116504",
+            millis: 1_633_919_546_277,
+            cf: ColumnFamily::Default,
+            again: false,
+        };
+        let base = "2_2_7154800cc311f03afd1532e961b9a878dfbb119b104cf4daad5d0c7c0eacb502_1633919546277_default.sst";
+        assert_eq!(name.path(Layout::Flat), format!("1_{base}"));
+        assert_eq!(name.path(Layout::Folders), format!("1/{base}"));
+        (name.start, name.cf) = (b"", ColumnFamily::Write);
+        assert_eq!(name.path(Layout::Folders), "1/2_2_write.sst");
+        for (scheme, layout) in [
+            ("local", Layout::Folders),
+            ("file", Layout::Folders),
+            ("", Layout::Folders),
+            ("s3", Layout::Folders),
+            ("gcs", Layout::Flat),
+            ("gs", Layout::Flat),
+            ("azure", Layout::Flat),
+            ("azblob", Layout::Flat),
+            ("hdfs", Layout::Flat),
+        ] {
+            assert_eq!(Layout::of_scheme(scheme), layout, "{scheme}");
+        }
+    }
+
+    #[test]
+    fn a_used_directory_is_refused_but_a_lock_alone_is_none() {
+        let check =
+            |names: &[&str]| check_unused("local:///b", names.iter().copied()).map_err(|error| error.to_string());
+        check(&[]).unwrap();
+        check(&[LOCK]).unwrap();
+        check(&["1/2_2_default.sst", "backupmeta.json"]).unwrap();
+        assert!(check(&[META]).unwrap_err().starts_with("backup meta file exists in local:///b, "));
+        assert!(check(&["1/2_2_default.sst", LOCK]).unwrap_err().starts_with("backup lock file and sst file exist in"));
+    }
+}

@@ -1,8 +1,8 @@
 //! Ranges of raw keys and values, and backups of them in the format of TiDB's BR.
 //!
-//! [`store`] is where a BE keeps them. All else is a function of bytes, files and arguments: [`sst`] reads the files of
-//! a backup, [`backupmeta`] lists them; [`key`] and [`value`] say what is in them, [`verify`] whether it is right, and
-//! [`debug`] is what `holdfast br debug` does with a directory.
+//! [`store`] is where a BE keeps them. All else is a function of bytes, files and arguments: [`sst`] is the files of a
+//! backup, [`backupmeta`] lists them, [`layout`] names them, [`storage`] says where they are; [`key`] and [`value`] say
+//! what is in them, [`verify`] whether it is right, and [`debug`] is what `holdfast br debug` does with a directory.
 
 pub mod backupmeta;
 pub mod checksum;
@@ -10,6 +10,7 @@ pub mod debug;
 pub mod key;
 pub mod layout;
 pub mod sst;
+pub mod storage;
 pub mod store;
 pub mod value;
 pub mod verify;

@@ -24,6 +24,8 @@ const PREFIX: u8 = b'z';
 
 /// Writes that are committed together have at most so many bytes, but for one that has more by itself.
 const GROUP_BYTES: usize = 16 << 20;
+/// Keys that are deleted together.
+const CLEAR_KEYS: usize = 100_000;
 /// Writes that wait for the committing thread.
 const WAITING: usize = 1024;
 
@@ -107,16 +109,27 @@ impl RawStore {
 
     /// The entries of a range in key order, as they are now. Ends with the first error.
     pub fn scan(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
-        let stored = |key: &[u8]| [&[PREFIX], key].concat();
-        let end = if range.end().is_empty() { vec![PREFIX + 1] } else { stored(range.end()) };
-        let entries = self.database.snapshot().range(self.family(cf), stored(range.start())..end);
-        let path = self.path.clone();
-        let mut ended = false;
-        entries.map_while(move |entry| {
-            let entry = (!ended).then(|| entry.into_inner())?;
-            ended = entry.is_err();
-            Some(entry.map(|(key, value)| (key[1..].to_vec(), value.to_vec())).map_err(failed("read", &path)))
-        })
+        self.snapshot().scan(cf, range)
+    }
+
+    /// Everything as it is now. While it lives, the space of what is overwritten or deleted is not given back.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { snapshot: self.database.snapshot(), families: self.families.clone(), path: self.path.clone() }
+    }
+
+    /// Deletes the keys of a range that are there now. On return they are gone durably.
+    pub fn clear(&self, cf: ColumnFamily, range: &KeyRange) -> Result<()> {
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        for entry in self.scan(cf, range) {
+            let (key, _) = entry?;
+            bytes += key.len();
+            changes.push(Change { key, value: None });
+            if bytes >= GROUP_BYTES || changes.len() >= CLEAR_KEYS {
+                self.write(cf, std::mem::take(&mut changes))?;
+                bytes = 0;
+            }
+        }
+        if changes.is_empty() { Ok(()) } else { self.write(cf, changes) }
     }
 
     /// Keys that divide a range into parts of about so many bytes each; none if it has no more.
@@ -134,9 +147,35 @@ impl RawStore {
         }
         Ok(keys)
     }
+}
 
-    fn family(&self, cf: ColumnFamily) -> &Keyspace {
-        &self.families[cf as usize]
+/// The store as it was at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    snapshot: fjall::Snapshot,
+    families: [Keyspace; 2],
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Snapshot {
+    /// The entries of a range in key order. Ends with the first error.
+    pub fn scan(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
+        let stored = |key: &[u8]| [&[PREFIX], key].concat();
+        let end = if range.end().is_empty() { vec![PREFIX + 1] } else { stored(range.end()) };
+        let entries = self.snapshot.range(&self.families[cf as usize], stored(range.start())..end);
+        let path = self.path.clone();
+        let mut ended = false;
+        entries.map_while(move |entry| {
+            let entry = (!ended).then(|| entry.into_inner())?;
+            ended = entry.is_err();
+            Some(entry.map(|(key, value)| (key[1..].to_vec(), value.to_vec())).map_err(failed("read", &path)))
+        })
     }
 }
 

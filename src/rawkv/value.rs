@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// How stored values are encoded. API V2, where keys are encoded as well, is not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ApiVersion {
     /// A stored value is the user's.
     #[default]
@@ -15,13 +18,33 @@ pub enum ApiVersion {
     V1Ttl,
 }
 
+/// A stored value in its parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// What the user stored.
+    pub bytes: &'a [u8],
+    /// The Unix second from which on it is gone.
+    pub expires: Option<u64>,
+}
+
 impl ApiVersion {
-    /// The user's part of a stored value. None if that is too short to be one.
-    pub fn user_value(self, stored: &[u8]) -> Option<&[u8]> {
+    /// Takes a stored value apart. None if it is too short to be one.
+    pub fn decode(self, stored: &[u8]) -> Option<Value<'_>> {
         match self {
-            Self::V1 => Some(stored),
-            Self::V1Ttl => stored.split_last_chunk::<8>().map(|(value, _)| value),
+            Self::V1 => Some(Value { bytes: stored, expires: None }),
+            Self::V1Ttl => {
+                let (bytes, seconds) = stored.split_last_chunk()?;
+                let seconds = u64::from_be_bytes(*seconds);
+                Some(Value { bytes, expires: (seconds != 0).then_some(seconds) })
+            }
         }
+    }
+}
+
+impl Value<'_> {
+    /// Whether the value is gone at a Unix second.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
     }
 }
 
@@ -53,10 +76,17 @@ mod tests {
 
     #[test]
     fn a_v1ttl_value_ends_with_its_last_second() {
-        assert_eq!(ApiVersion::V1Ttl.user_value(b"AA\0\0\0\0\x62\0\x7c\x2b"), Some(b"AA".as_slice()));
-        assert_eq!(ApiVersion::V1Ttl.user_value(&[0; 8]), Some([].as_slice()));
-        assert_eq!(ApiVersion::V1Ttl.user_value(&[0; 7]), None);
-        assert_eq!(ApiVersion::V1.user_value(&[0; 7]), Some([0; 7].as_slice()));
+        let value = |seconds: u64| [b"AA".as_slice(), &seconds.to_be_bytes()].concat();
+        // The tail of the values in a backup that TiKV made.
+        let stored = value(0x6200_7C2B);
+        let decoded = ApiVersion::V1Ttl.decode(&stored).unwrap();
+        assert_eq!(decoded, Value { bytes: b"AA", expires: Some(1_644_198_955) });
+        assert!(!decoded.is_expired(1_644_198_954) && decoded.is_expired(1_644_198_955));
+
+        assert!(!ApiVersion::V1Ttl.decode(&value(0)).unwrap().is_expired(u64::MAX));
+        assert_eq!(ApiVersion::V1Ttl.decode(&[0; 8]).unwrap(), Value { bytes: b"", expires: None });
+        assert_eq!(ApiVersion::V1Ttl.decode(&[0; 7]), None);
+        assert_eq!(ApiVersion::V1.decode(&[0; 7]).unwrap(), Value { bytes: &[0; 7], expires: None });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::backupmeta::BackupFile;
 use super::checksum::Checksum;
 use super::key::escape;
 use super::sst::{ReadAt, SstReader};
-use super::value::ApiVersion;
+use super::value::{ApiVersion, Value};
 use crate::error::{Error, Result};
 use crate::types::Sha256;
 
@@ -22,7 +22,7 @@ pub fn verify_file(source: &impl ReadAt, file: &BackupFile, api_version: ApiVers
         if !file.range.contains(key) {
             return Err(corrupt(file, format!("key '{}' is outside of its range {}", escape(key), file.range)));
         }
-        sum.add(key, user_value(file, api_version, key, stored)?);
+        sum.add(key, decode_value(file, api_version, key, stored)?.bytes);
         Ok(())
     })?;
     let Checksum { crc64xor, total_kvs, total_bytes: _ } = file.checksum;
@@ -55,8 +55,9 @@ fn verify_content(source: &impl ReadAt, file: &BackupFile) -> Result<()> {
     Ok(())
 }
 
-fn user_value<'a>(file: &BackupFile, api: ApiVersion, key: &[u8], stored: &'a [u8]) -> Result<&'a [u8]> {
-    api.user_value(stored)
+/// A stored value of a file in its parts.
+pub fn decode_value<'a>(file: &BackupFile, api: ApiVersion, key: &[u8], stored: &'a [u8]) -> Result<Value<'a>> {
+    api.decode(stored)
         .ok_or_else(|| corrupt(file, format!("the value of key '{}' is too short for {api}", escape(key))))
 }
 

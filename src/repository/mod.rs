@@ -15,6 +15,7 @@
 //! **Object stores.** [`store`] knows their properties. An object is one PUT of its whole content, which the store
 //! shows wholly or not at all; on HDFS a file shows while it is written, and counts no sooner. Requests that may pass are repeated a few times with growing pauses; then the job decides.
 
+mod folder;
 mod hdfs;
 pub mod layout;
 pub mod manifest;
@@ -32,6 +33,7 @@ use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+pub use crate::repository::folder::Folder;
 use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
 use crate::repository::store::{Place, REQUEST_TIMEOUT};
 pub use crate::repository::transfer::{Content, LocalFile};
@@ -56,6 +58,8 @@ pub struct Repository {
     /// Path of the repository's root in the operator, with a slash at its end.
     root: String,
     name: Name,
+    /// What it is, for messages.
+    place: String,
     /// What stands before a path in messages.
     prefix: String,
     /// Where the operator's `/` is on this machine's disks, for syncing; `None` if it is not on them.
@@ -84,7 +88,8 @@ impl Repository {
         let Place { operator, uploads, folder, prefix, disk } = store::open(location, properties)?;
         let separator = if folder.is_empty() { "" } else { "/" };
         let root = format!("{folder}{separator}{}/", layout::root(name));
-        Ok(Self { operator, uploads, root, name: name.clone(), prefix, disk })
+        let place = format!("repository {name}");
+        Ok(Self { operator, uploads, root, name: name.clone(), place, prefix, disk })
     }
 
     /// The directory on this machine that holds the repository's root, if one does.
@@ -517,7 +522,7 @@ impl Repository {
 
     fn error(&self, operation: &str, path: &str, source: impl Into<crate::error::Cause>, retryable: bool) -> Error {
         Error::Repository {
-            repository: self.name.clone(),
+            place: self.place.clone(),
             operation: operation.into(),
             path: self.shown(path),
             source: source.into(),

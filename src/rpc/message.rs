@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::error::{Error, Result};
+use crate::rawkv::backupmeta::BackupFile;
+use crate::rawkv::layout::Layout;
+use crate::rawkv::sst::SstOptions;
 use crate::rawkv::store::Change;
+use crate::rawkv::value::ApiVersion;
 use crate::rpc::proto;
 use crate::tablet::ScanSpec;
 use crate::types::{
-    Attempt, BackendId, ClusterId, ColumnFamily, FileId, JobId, KeyRange, Name, RowsetFile, Schema, Sha256,
+    Attempt, BackendId, ClusterId, ColumnFamily, FileId, JobId, KeyRange, Name, RegionId, RowsetFile, Schema, Sha256,
     StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
@@ -111,6 +115,76 @@ pub enum Work {
         /// What to merge.
         files: Vec<RowsetFile>,
     },
+    /// Begin a session of raw work for the attempt; it ends with this task. Reports [`Event::Done`] when it has begun.
+    RawSession {
+        /// Keep the raw keys as they are now, for a backup.
+        cut: bool,
+        /// Bytes a second that the session's tasks may move together; 0 is without limit.
+        speed: u64,
+    },
+    /// Write the entries of a range, as the session has them, to files of a backup. Reports [`Event::Saved`] for each.
+    RawBackup {
+        /// Where to.
+        storage: RawStorage,
+        /// What.
+        of: RawRange,
+        /// The region it is of.
+        region: RegionId,
+        /// The version of the region's epoch.
+        version: u64,
+        /// How files are written.
+        options: SstOptions,
+    },
+    /// Bring a file of a backup into the session, and verify all of it.
+    RawFetch {
+        /// Where from.
+        storage: RawStorage,
+        /// Its number in the job.
+        number: u64,
+        /// The file.
+        file: BackupFile,
+        /// How its values are encoded.
+        api_version: ApiVersion,
+    },
+    /// Store the entries of a file that the session has. Durable when done.
+    RawIngest {
+        /// Its number in the job.
+        number: u64,
+        /// The file.
+        file: BackupFile,
+        /// How its values are encoded.
+        api_version: ApiVersion,
+        /// What has expired by this Unix second is left out.
+        now: u64,
+        /// Where entries go.
+        cf: ColumnFamily,
+        /// The keys that are wanted.
+        ranges: Vec<KeyRange>,
+    },
+    /// Delete keys. Durable when done.
+    RawClear {
+        /// The family.
+        cf: ColumnFamily,
+        /// The keys.
+        ranges: Vec<KeyRange>,
+    },
+}
+
+/// Where a raw backup is.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RawStorage {
+    /// Its location.
+    pub location: String,
+    /// What its store wants.
+    pub properties: StoreProperties,
+    /// How files are named there.
+    pub layout: Layout,
+}
+
+impl fmt::Debug for RawStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawStorage").field("layout", &self.layout).finish_non_exhaustive()
+    }
 }
 
 /// A repository, as a BE opens it.
@@ -180,6 +254,8 @@ pub enum Event {
     Ended,
     /// The files that a compaction has made, durably; their versions are for the catalog to set.
     Made(Vec<RowsetFile>),
+    /// A file that a raw backup has made, stored where it goes.
+    Saved(BackupFile),
 }
 
 /// `Fetch`.

@@ -6,10 +6,13 @@ use super::BackupTimestamp;
 use super::ObjectRef;
 use super::Objects;
 use super::Properties;
+use super::RawJob;
 use super::Restore;
 use super::RestoreDatabase;
 use super::RestoreOptions;
+use super::Show;
 use super::Statement;
+use super::StorageUri;
 use super::parser::P;
 use super::parser::first_repeated;
 use super::parser::to_name;
@@ -43,11 +46,18 @@ impl Job {
 impl P<'_> {
     /// BACKUP, RESTORE and CANCEL.
     pub fn jobs(&mut self) -> Result<Option<Statement>> {
-        Ok(Some(if self.peek_words("BACKUP") && !self.at(1, "RAW") {
-            self.skip();
+        Ok(Some(if self.words("BACKUP RAW") {
+            Statement::BackupRaw(self.raw_job("TO")?)
+        } else if self.words("RESTORE RAW") {
+            Statement::RestoreRaw(self.raw_job("FROM")?)
+        } else if self.words("VERIFY BACKUP RAW") {
+            let uri = self.storage_uri("FROM")?;
+            let properties = self.properties()?;
+            self.end()?;
+            Statement::Show(Show::VerifyBackupRaw { uri, properties })
+        } else if self.words("BACKUP") {
             Statement::Backup(self.backup()?)
-        } else if self.peek_words("RESTORE") && !self.at(1, "RAW") {
-            self.skip();
+        } else if self.words("RESTORE") {
             Statement::Restore(self.restore()?)
         } else if self.words("CANCEL BACKUP") {
             Statement::CancelBackup { database: self.cancelled("CANCEL BACKUP")? }
@@ -56,6 +66,37 @@ impl P<'_> {
         } else {
             return Ok(None);
         }))
+    }
+
+    fn raw_job(&mut self, before_uri: &str) -> Result<RawJob> {
+        let (mut cf, mut start, mut end, mut format) = (None, None, None, None);
+        loop {
+            let (clause, value) = if self.words("CF") {
+                (&mut cf, self.string()?)
+            } else if self.words("START") {
+                (&mut start, self.string()?)
+            } else if self.words("END") {
+                (&mut end, self.string()?)
+            } else if self.words("FORMAT") {
+                (&mut format, self.ident("hex, raw or escaped")?.to_lowercase())
+            } else {
+                break;
+            };
+            if clause.replace(value).is_some() {
+                return Err(Error::Analysis("CF, START, END and FORMAT can each be given once".into()));
+            }
+        }
+        let uri = self.storage_uri(before_uri)?;
+        let properties = self.properties()?;
+        self.end()?;
+        let (start, end) = (start.unwrap_or_default(), end.unwrap_or_default());
+        Ok(RawJob { cf, start, end, format, uri, properties })
+    }
+
+    /// `FROM 'uri'`, or another word before it.
+    pub fn storage_uri(&mut self, word: &str) -> Result<StorageUri> {
+        self.need(word)?;
+        self.string().map(StorageUri)
     }
 
     fn cancelled(&mut self, statement: &str) -> Result<Option<Name>> {

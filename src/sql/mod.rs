@@ -24,5 +24,6 @@ pub use query::{bind, files_call, placeholders, projection_names};
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable, Delete,
     Distribution, Filter, Identified, Insert, ObjectRef, Objects, Page, Parsed, PartitionBy, PrepareSource, Properties,
-    Restore, RestoreDatabase, RestoreOptions, Scope, Secret, SetValue, Show, Statement, TableName, UserName,
+    RawJob, Restore, RestoreDatabase, RestoreOptions, Scope, Secret, SetValue, Show, Statement, StorageUri, TableName,
+    UserName,
 };

@@ -83,6 +83,8 @@ impl P<'_> {
     fn shown_job(&mut self) -> Result<Option<Show>> {
         Ok(Some(if self.words("REPOSITORIES") {
             Show::Repositories(self.filter()?)
+        } else if self.words("BACKUP RAW") {
+            Show::BackupRaw(self.storage_uri("FROM")?)
         } else if self.words("BACKUP") {
             Show::Backup { database: self.optional_from()?, filter: self.filter()? }
         } else if self.words("RESTORE") {

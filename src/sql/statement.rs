@@ -25,6 +25,10 @@ pub enum Statement {
     Insert(Insert),
     /// `DELETE FROM`.
     Delete(Delete),
+    /// `BACKUP RAW`.
+    BackupRaw(RawJob),
+    /// `RESTORE RAW`.
+    RestoreRaw(RawJob),
 
     /// `CREATE DATABASE`.
     CreateDatabase {
@@ -424,6 +428,33 @@ pub enum RestoreDatabase {
     },
 }
 
+/// `BACKUP RAW … TO 'uri'`, `RESTORE RAW … FROM 'uri'`. Nothing is looked into.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawJob {
+    /// `CF`.
+    pub cf: Option<String>,
+    /// `START`, empty if absent.
+    pub start: String,
+    /// `END`, empty if absent.
+    pub end: String,
+    /// `FORMAT`, how keys are written.
+    pub format: Option<String>,
+    /// Where the backup goes, or is.
+    pub uri: StorageUri,
+    /// The properties.
+    pub properties: Properties,
+}
+
+/// A storage's URI. `Debug` shows no secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StorageUri(pub String);
+
+impl fmt::Debug for StorageUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&super::mask_uri(&self.0))
+    }
+}
+
 /// `ON (…)`: what of a database a job covers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Objects {
@@ -614,6 +645,15 @@ pub enum Show {
         database: Option<Name>,
         /// Which rows.
         filter: Option<Filter>,
+    },
+    /// `SHOW BACKUP RAW FROM 'uri'`: its files.
+    BackupRaw(StorageUri),
+    /// `VERIFY BACKUP RAW FROM 'uri'`: its files, read and checked.
+    VerifyBackupRaw {
+        /// Where it is.
+        uri: StorageUri,
+        /// Credentials and options, not looked into.
+        properties: Properties,
     },
     /// `SHOW RESTORE [FROM db]`; of every database if absent.
     Restore {

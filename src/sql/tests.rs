@@ -301,7 +301,6 @@ const REFUSED: &[(&str, &str)] = &[
         "BACKUP SNAPSHOT l TO r ON (t PARTITION (p, p))",
         "Getting analyzing error. Detail message: partition 'p' is given twice",
     ),
-    ("BACKUP RAW x", "unsupported: BACKUP RAW"),
     // RESTORE.
     ("RESTORE SNAPSHOT l FROM r", "Missing backup_timestamp property"),
     (

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::super::Listing;
 use super::super::frontend::Frontend;
 use super::is_information_schema;
-use crate::catalog::{Image, Job, JobKind, Selection};
+use crate::catalog::{Image, Job, JobKind, RawJob, Selection};
 use crate::error::{Error, Result};
 use crate::job::Progress;
 use crate::types::Name;
@@ -100,7 +100,7 @@ fn row(fe: &Frontend, job: &Job, selections: &[Selection], progress: Option<&Pro
             text(&job.state),
             text(&job.allow_load),
             text(&job.replication.unwrap_or_else(|| fe.fleet.default_copies())),
-            Some(restore_objects(selections)),
+            Some(job.raw.as_ref().map_or_else(|| restore_objects(selections), |raw| raw_object(raw, "FROM"))),
         ]),
     }
     row.push(text(&job.created));
@@ -120,6 +120,9 @@ fn row(fe: &Frontend, job: &Job, selections: &[Selection], progress: Option<&Pro
 
 /// `[db.t1], [db.t2 PARTITIONS (p1, p2)]`.
 fn backup_objects(job: &Job, selections: &[Selection]) -> String {
+    if let Some(raw) = &job.raw {
+        return raw_object(raw, "TO");
+    }
     let object = |selection: &Selection| match selection.partitions.as_slice() {
         [] => format!("[{}.{}]", job.database, selection.table),
         partitions => format!("[{}.{} PARTITIONS ({})]", job.database, selection.table, join(partitions)),
@@ -140,6 +143,11 @@ fn restore_objects(selections: &[Selection]) -> String {
         text
     };
     selections.iter().map(object).collect::<Vec<_>>().join(", ")
+}
+
+/// `[default [31, 3130) TO s3://bucket/backup]`.
+fn raw_object(raw: &RawJob, word: &str) -> String {
+    format!("[{} {} {word} {}]", raw.cf, raw.range, raw.storage)
 }
 
 fn join(names: &[Name]) -> String {

@@ -18,7 +18,7 @@ pub(super) use self::cluster::range_text;
 pub(super) use self::definition::quoted;
 use super::frontend::{Frontend, database_of, qualified};
 use super::reading::INFORMATION_SCHEMA;
-use super::{Listing, Outcome, StatementContext, information_schema};
+use super::{Listing, Outcome, StatementContext, information_schema, raw_backup};
 use crate::catalog::{Image, JobKind, Table};
 use crate::error::{Error, Result};
 use crate::sql::{Filter, Show, TableName};
@@ -77,6 +77,8 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
             let listing = jobs::list(fe, image, JobKind::Restore, database.as_ref()).await?;
             lenient(listing, named(filter, "Label"))?
         }
+        Show::BackupRaw(uri) => raw_backup::files(fe, uri).await?,
+        Show::VerifyBackupRaw { uri, properties } => raw_backup::verify(fe, uri, properties).await?,
         Show::Snapshot { repository, snapshots, timestamp } => {
             snapshots::snapshots(&image, repository, snapshots, timestamp.as_deref()).await?
         }

@@ -42,6 +42,7 @@ pub(super) fn job(id: u64, kind: JobKind) -> Job {
         all_tables: false,
         allow_load: false,
         manifest: None,
+        raw: None,
         write: None,
         created: Timestamp(0),
         meta_prepared: None,

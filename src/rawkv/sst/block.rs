@@ -9,7 +9,65 @@
 use std::ops::Range;
 
 use super::BLOCK_TRAILER;
-use super::codec::{Handle, take_length, take_varint};
+use super::codec::{Handle, put_varint, take_length, take_varint};
+
+/// Builds blocks, one after the other.
+pub(super) struct BlockBuilder {
+    buffer: Vec<u8>,
+    restarts: Vec<u32>,
+    /// Every so many entries stand with their whole key.
+    interval: usize,
+    /// Entries since the last such one.
+    since: usize,
+    last_key: Vec<u8>,
+}
+
+impl BlockBuilder {
+    pub(super) fn new(interval: usize) -> Self {
+        Self { buffer: Vec::new(), restarts: vec![0], interval, since: 0, last_key: Vec::new() }
+    }
+
+    /// How long the block would be now.
+    pub(super) fn len(&self) -> usize {
+        self.buffer.len() + 4 * (self.restarts.len() + 1)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Appends an entry. Keys must ascend.
+    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
+        let mut shared = 0;
+        if self.since == self.interval {
+            self.restarts.push(self.buffer.len() as u32);
+            self.since = 0;
+        } else {
+            shared = self.last_key.iter().zip(key).take_while(|(last, next)| last == next).count();
+        }
+        put_varint(&mut self.buffer, shared as u64);
+        put_varint(&mut self.buffer, (key.len() - shared) as u64);
+        put_varint(&mut self.buffer, value.len() as u64);
+        self.buffer.extend_from_slice(&key[shared..]);
+        self.buffer.extend_from_slice(value);
+        self.last_key.truncate(shared);
+        self.last_key.extend_from_slice(&key[shared..]);
+        self.since += 1;
+    }
+
+    /// The block so far; the next entry begins another.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        let mut block = std::mem::take(&mut self.buffer);
+        for restart in &self.restarts {
+            block.extend(restart.to_le_bytes());
+        }
+        block.extend((self.restarts.len() as u32).to_le_bytes());
+        self.restarts.truncate(1);
+        self.since = 0;
+        self.last_key.clear();
+        block
+    }
+}
 
 /// Goes through a block from its beginning. An error says what is wrong with the block.
 pub(super) struct Cursor<B> {

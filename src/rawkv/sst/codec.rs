@@ -2,7 +2,16 @@
 
 use xxhash_rust::{xxh3::xxh3_64, xxh32::xxh32, xxh64::xxh64};
 
-use super::MAX_BLOCK;
+use super::{Compression, MAX_BLOCK};
+
+/// Appends a number, seven bits a byte, the lowest first.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
 
 /// Takes a number off the front. None unless it is one in its shortest form.
 pub(super) fn take_varint(input: &mut &[u8]) -> Option<u64> {
@@ -34,6 +43,11 @@ pub(super) struct Handle {
 }
 
 impl Handle {
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        put_varint(out, self.offset);
+        put_varint(out, self.size);
+    }
+
     pub(super) fn take(input: &mut &[u8]) -> Option<Self> {
         Some(Self { offset: take_varint(input)?, size: take_varint(input)? })
     }
@@ -79,7 +93,77 @@ impl BlockChecksum {
     }
 }
 
-/// A block as it was before it was compressed, by the byte behind it.
+impl Compression {
+    /// What stands behind a block.
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Snappy => 1,
+            Self::Lz4 => 4,
+            Self::Zstd => 7,
+        }
+    }
+
+    /// What stands in the properties.
+    pub(super) fn property(self) -> &'static str {
+        match self {
+            Self::None => "NoCompression",
+            Self::Snappy => "Snappy",
+            Self::Lz4 => "LZ4",
+            Self::Zstd => "ZSTD",
+        }
+    }
+}
+
+/// Compresses blocks.
+pub(super) enum Compressor {
+    None,
+    Snappy(Box<snap::raw::Encoder>),
+    Lz4,
+    Zstd(Box<zstd::bulk::Compressor<'static>>),
+}
+
+impl Compressor {
+    /// Level 0 is the algorithm's own; Snappy and LZ4 have no other.
+    pub(super) fn new(compression: Compression, level: i32) -> std::io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None,
+            Compression::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
+        })
+    }
+
+    /// A block as it is stored, with the byte that says how. What does not shrink by an eighth stays as it is, since it
+    /// would cost readers more than it saves.
+    pub(super) fn compress(&mut self, block: Vec<u8>) -> std::io::Result<(Vec<u8>, u8)> {
+        // LZ4 and zstd blocks begin with the length they will have again; Snappy has its own way of saying it.
+        let mut packed = Vec::new();
+        let kind = match self {
+            Self::None => Compression::None,
+            Self::Snappy(encoder) => {
+                packed = encoder.compress_vec(&block)?;
+                Compression::Snappy
+            }
+            Self::Lz4 => {
+                put_varint(&mut packed, block.len() as u64);
+                packed.extend(lz4_flex::block::compress(&block));
+                Compression::Lz4
+            }
+            Self::Zstd(compressor) => {
+                put_varint(&mut packed, block.len() as u64);
+                packed.extend(compressor.compress(&block)?);
+                Compression::Zstd
+            }
+        };
+        if kind == Compression::None || packed.len() >= block.len() - block.len() / 8 {
+            return Ok((block, Compression::None.byte()));
+        }
+        Ok((packed, kind.byte()))
+    }
+}
+
+/// Undoes [`Compressor::compress`].
 pub(super) fn decompress(stored: Vec<u8>, kind: u8) -> Result<Vec<u8>, String> {
     let mut packed = stored.as_slice();
     let length = match kind {
@@ -107,7 +191,6 @@ pub(super) fn decompress(stored: Vec<u8>, kind: u8) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rawkv::sst::writer::put_varint;
 
     #[test]
     fn numbers_are_read_in_their_shortest_form_only() {

@@ -12,21 +12,26 @@
 //! by a byte that names its compression, and a checksum of both ([`codec`]). A stored key is [`PREFIX`], the user's
 //! key, and eight bytes of RocksDB's: 0 for the sequence number and 1 for "put".
 //!
-//! [`SstReader`] reads format versions 2 to 5, which TiKV and RocksDB write. It knows no filters: they help point reads
-//! only. It blocks, so it belongs on a thread of its own.
+//! [`SstWriter`] writes format version 2 with CRC-32C, which every TiKV and RocksDB reads; [`SstReader`] reads versions
+//! 2 to 5. Neither knows filters: they help point reads only. Both block, so they belong on a thread of their own.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 mod block;
 mod blocks;
 mod codec;
 mod reader;
-#[cfg(test)]
-pub(super) mod writer;
+mod writer;
 
 pub use reader::{Entries, SstReader};
+pub use writer::{SstOptions, SstSummary, SstWriter};
 
 /// TiKV keeps user data behind this byte.
 const PREFIX: u8 = b'z';
@@ -58,6 +63,37 @@ mod name {
 
 /// The only order of keys that TiKV uses.
 const BYTEWISE: &str = "leveldb.BytewiseComparator";
+
+/// How data blocks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Fast.
+    Snappy,
+    /// Fast.
+    Lz4,
+    /// Small.
+    #[default]
+    Zstd,
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    /// The names that BR takes.
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "lz4" => Ok(Self::Lz4),
+            "snappy" => Ok(Self::Snappy),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(Error::Analysis(format!(
+                "invalid compression type '{text}': [BR:Common:ErrInvalidArgument]invalid argument"
+            ))),
+        }
+    }
+}
 
 /// Bytes that can be read at any place: a file, or memory.
 pub trait ReadAt {

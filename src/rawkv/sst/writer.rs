@@ -1,11 +1,11 @@
-//! Writes files in the form that TiKV gives them, for the tests of what reads them: format version 2 with CRC-32C.
-
 use std::io::Write;
 
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
-use super::codec::{BlockChecksum, Handle};
-use super::{BLOCK_TRAILER, BYTEWISE, FOOTER, MAGIC, MAX_BLOCK, PREFIX, PUT, TRAILER, name};
+use super::block::BlockBuilder;
+use super::codec::{BlockChecksum, Compressor, Handle, put_varint};
+use super::{BLOCK_TRAILER, BYTEWISE, Compression, FOOTER, MAGIC, MAX_BLOCK, PREFIX, PUT, TRAILER, name};
 use crate::error::{Error, Result};
 use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::escape;
@@ -19,7 +19,7 @@ const MAX_ENTRY: usize = MAX_BLOCK / 2;
 const MAX_INDEX: usize = MAX_BLOCK / 2;
 
 /// How a file is written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct SstOptions {
     /// Of data blocks.
     pub compression: Compression,
@@ -115,6 +115,11 @@ impl<W: Write> SstWriter<W> {
         Ok(())
     }
 
+    /// Bytes of the file so far, without the block in the making.
+    pub fn size(&self) -> u64 {
+        self.out.size
+    }
+
     /// Writes what follows the entries, and returns what the file went to, flushed but not synced. A file must have an
     /// entry: RocksDB takes no empty one.
     pub fn finish(mut self) -> Result<(W, SstSummary)> {
@@ -135,8 +140,8 @@ impl<W: Write> SstWriter<W> {
         let index = self.write_block(index, Compression::None.byte())?;
 
         let mut footer = vec![BlockChecksum::Crc32c.byte()];
-        footer.extend(encoded(metaindex));
-        footer.extend(encoded(index));
+        metaindex.put(&mut footer);
+        index.put(&mut footer);
         footer.resize(FOOTER - 12, 0);
         footer.extend(FORMAT_VERSION.to_le_bytes());
         footer.extend(MAGIC.to_le_bytes());
@@ -220,8 +225,7 @@ fn user_key(stored: &[u8]) -> &[u8] {
 
 fn encoded(handle: Handle) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_varint(&mut bytes, handle.offset);
-    put_varint(&mut bytes, handle.size);
+    handle.put(&mut bytes);
     bytes
 }
 
@@ -239,155 +243,4 @@ impl<W: Write> Hashed<W> {
         self.size += bytes.len() as u64;
         Ok(())
     }
-}
-
-/// How data blocks are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Fast.
-    Snappy,
-    /// Fast.
-    Lz4,
-    /// Small.
-    #[default]
-    Zstd,
-}
-
-impl Compression {
-    /// What stands behind a block.
-    pub(super) fn byte(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Snappy => 1,
-            Self::Lz4 => 4,
-            Self::Zstd => 7,
-        }
-    }
-
-    /// What stands in the properties.
-    pub(super) fn property(self) -> &'static str {
-        match self {
-            Self::None => "NoCompression",
-            Self::Snappy => "Snappy",
-            Self::Lz4 => "LZ4",
-            Self::Zstd => "ZSTD",
-        }
-    }
-}
-
-/// Compresses blocks.
-pub(super) enum Compressor {
-    None,
-    Snappy(Box<snap::raw::Encoder>),
-    Lz4,
-    Zstd(Box<zstd::bulk::Compressor<'static>>),
-}
-
-impl Compressor {
-    /// Level 0 is the algorithm's own; Snappy and LZ4 have no other.
-    pub(super) fn new(compression: Compression, level: i32) -> std::io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Self::None,
-            Compression::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
-            Compression::Lz4 => Self::Lz4,
-            Compression::Zstd => Self::Zstd(Box::new(zstd::bulk::Compressor::new(level)?)),
-        })
-    }
-
-    /// A block as it is stored, with the byte that says how. What does not shrink by an eighth stays as it is, since it
-    /// would cost readers more than it saves.
-    pub(super) fn compress(&mut self, block: Vec<u8>) -> std::io::Result<(Vec<u8>, u8)> {
-        // LZ4 and zstd blocks begin with the length they will have again; Snappy has its own way of saying it.
-        let mut packed = Vec::new();
-        let kind = match self {
-            Self::None => Compression::None,
-            Self::Snappy(encoder) => {
-                packed = encoder.compress_vec(&block)?;
-                Compression::Snappy
-            }
-            Self::Lz4 => {
-                put_varint(&mut packed, block.len() as u64);
-                packed.extend(lz4_flex::block::compress(&block));
-                Compression::Lz4
-            }
-            Self::Zstd(compressor) => {
-                put_varint(&mut packed, block.len() as u64);
-                packed.extend(compressor.compress(&block)?);
-                Compression::Zstd
-            }
-        };
-        if kind == Compression::None || packed.len() >= block.len() - block.len() / 8 {
-            return Ok((block, Compression::None.byte()));
-        }
-        Ok((packed, kind.byte()))
-    }
-}
-
-/// Builds blocks, one after the other.
-pub(super) struct BlockBuilder {
-    buffer: Vec<u8>,
-    restarts: Vec<u32>,
-    /// Every so many entries stand with their whole key.
-    interval: usize,
-    /// Entries since the last such one.
-    since: usize,
-    last_key: Vec<u8>,
-}
-
-impl BlockBuilder {
-    pub(super) fn new(interval: usize) -> Self {
-        Self { buffer: Vec::new(), restarts: vec![0], interval, since: 0, last_key: Vec::new() }
-    }
-
-    /// How long the block would be now.
-    pub(super) fn len(&self) -> usize {
-        self.buffer.len() + 4 * (self.restarts.len() + 1)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.buffer.is_empty()
-    }
-
-    /// Appends an entry. Keys must ascend.
-    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
-        let mut shared = 0;
-        if self.since == self.interval {
-            self.restarts.push(self.buffer.len() as u32);
-            self.since = 0;
-        } else {
-            shared = self.last_key.iter().zip(key).take_while(|(last, next)| last == next).count();
-        }
-        put_varint(&mut self.buffer, shared as u64);
-        put_varint(&mut self.buffer, (key.len() - shared) as u64);
-        put_varint(&mut self.buffer, value.len() as u64);
-        self.buffer.extend_from_slice(&key[shared..]);
-        self.buffer.extend_from_slice(value);
-        self.last_key.truncate(shared);
-        self.last_key.extend_from_slice(&key[shared..]);
-        self.since += 1;
-    }
-
-    /// The block so far; the next entry begins another.
-    pub(super) fn finish(&mut self) -> Vec<u8> {
-        let mut block = std::mem::take(&mut self.buffer);
-        for restart in &self.restarts {
-            block.extend(restart.to_le_bytes());
-        }
-        block.extend((self.restarts.len() as u32).to_le_bytes());
-        self.restarts.truncate(1);
-        self.since = 0;
-        self.last_key.clear();
-        block
-    }
-}
-
-/// Appends a number, seven bits a byte, the lowest first.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }

@@ -1,0 +1,359 @@
+//! Raw backup and restore, as a BE does them.
+//!
+//! A session is what the tasks of one attempt of a job share: a backup's cut, and the directory to which a restore brings
+//! files. It lives as long as the FE keeps its task, so that what an FE leaves behind by dying goes away.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::task::report;
+use super::{Shared, blocking};
+use crate::clock::{Throttle, crash_point};
+use crate::error::{Error, Result};
+use crate::rawkv::backupmeta::BackupFile;
+use crate::rawkv::layout::SstName;
+use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
+use crate::rawkv::store::{Change, RawStore, Snapshot};
+use crate::rawkv::value::ApiVersion;
+use crate::rawkv::verify::{decode_value, verify_file};
+use crate::repository::Folder;
+use crate::rpc::message::{Event, RawRange, RawStorage, TaskOwner};
+use crate::types::{BackendId, ColumnFamily, Entity, KeyRange, Kind, RegionId};
+
+/// Bytes of a file at which the next begins. It is in memory until it is stored.
+const FILE_BYTES: u64 = 32 << 20;
+
+/// Bytes of entries that are stored together.
+const INGEST_BYTES: usize = 8 << 20;
+
+/// What messages call the place of a backup.
+const PLACE: &str = "raw backup";
+
+/// The sessions of this BE.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<HashMap<TaskOwner, Arc<Session>>>);
+
+/// What the tasks of an attempt share.
+#[derive(Debug)]
+pub(super) struct Session {
+    snapshot: Option<Snapshot>,
+    throttle: Throttle,
+    staging: tempfile::TempDir,
+}
+
+impl Sessions {
+    /// The session of an attempt. Without one its tasks may come again, after another has begun.
+    pub(super) fn of(&self, owner: TaskOwner) -> Result<Arc<Session>> {
+        let gone = || match owner {
+            TaskOwner::Job(job, _) => Error::Conflict(Entity::new(Kind::Job, job)),
+            TaskOwner::Write(_) => Error::internal("raw work outside of a job"),
+        };
+        self.lock().get(&owner).cloned().ok_or_else(gone)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskOwner, Arc<Session>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn staged(&self, number: u64) -> PathBuf {
+        self.staging.path().join(format!("{number}.sst"))
+    }
+}
+
+/// Ends a session.
+struct Open<'a>(&'a Sessions, TaskOwner);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let session = self.0.lock().remove(&self.1);
+        // It may have a directory to remove.
+        std::thread::spawn(move || drop(session));
+    }
+}
+
+/// Removes what sessions of an earlier process have left. Blocks.
+pub(super) fn clean(staging: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(staging) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", staging)(err)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a session and keeps it until the task is ended.
+pub(super) async fn session(
+    be: &Arc<Shared>,
+    owner: TaskOwner,
+    cut: bool,
+    speed: u64,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let (store, parent) = (be.raw().await?, be.raw_staging());
+    let opened = blocking(move || {
+        std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+        let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
+        Ok(Session { snapshot: cut.then(|| store.snapshot()), throttle: Throttle::new(speed), staging })
+    });
+    let session = Arc::new(opened.await?);
+    be.raw_sessions.lock().insert(owner, session);
+    let _open = Open(&be.raw_sessions, owner);
+    crash_point("be.raw-session");
+    report(events, Event::Done(0)).await?;
+    std::future::pending().await
+}
+
+fn folder(storage: &RawStorage) -> Result<Folder> {
+    Folder::open(PLACE, &storage.location, &storage.properties)
+}
+
+/// What a backup writes.
+pub(super) struct Part {
+    pub(super) of: RawRange,
+    pub(super) region: RegionId,
+    pub(super) version: u64,
+    pub(super) again: bool,
+}
+
+pub(super) async fn backup(
+    be: &Arc<Shared>,
+    session: Arc<Session>,
+    storage: RawStorage,
+    part: Part,
+    options: SstOptions,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let Some(snapshot) = session.snapshot.clone() else { return Err(Error::internal("a backup without a cut")) };
+    let member = be.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
+    let folder = folder(&storage)?;
+    let _worker = be.uploads.take().await;
+    // One file is stored while the next is made.
+    let (made, mut files) = mpsc::channel(1);
+    let clock = be.clock.clone();
+    let make = move || {
+        let name = |start: &[u8]| {
+            let Part { of, region, version, again } = &part;
+            let millis = clock.now().0.unsigned_abs();
+            let BackendId(store) = member.backend;
+            let name =
+                SstName { store, region: region.0, epoch_version: *version, start, millis, cf: of.cf, again: *again };
+            name.path(storage.layout)
+        };
+        write_files(&snapshot, &part.of, options, FILE_BYTES, name, |file| {
+            made.blocking_send(file).map_err(|_| Error::Cancelled("the caller has gone".into()))
+        })
+    };
+    let making = tokio::task::spawn_blocking(make);
+    while let Some((file, content)) = files.recv().await {
+        let bytes = content.len();
+        session.throttle.take(bytes).await;
+        be.upload_speed.take(bytes).await;
+        crash_point("be.raw-backup");
+        folder.write(&file.name, content).await?;
+        report(events, Event::Moved(file.size)).await?;
+        report(events, Event::Saved(file)).await?;
+    }
+    making.await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))??;
+    report(events, Event::Done(0)).await
+}
+
+/// Writes the entries of a range to files whose ranges together are that range, but for its ends where it has no
+/// entries. A file ends when it has `bytes`; `name` is asked for its name by its first possible key.
+fn write_files(
+    snapshot: &Snapshot,
+    of: &RawRange,
+    options: SstOptions,
+    bytes: u64,
+    name: impl Fn(&[u8]) -> String,
+    mut done: impl FnMut((BackupFile, Vec<u8>)) -> Result<()>,
+) -> Result<()> {
+    let mut finish = |writer: SstWriter<Vec<u8>>, name: String, start: Vec<u8>, end: Vec<u8>| {
+        let (content, summary) = writer.finish()?;
+        let range = KeyRange::new(start, end).map_err(Error::internal)?;
+        done((
+            BackupFile { name, size: summary.size, sha256: summary.sha256, range, checksum: summary.checksum },
+            content,
+        ))
+    };
+    let mut start = of.range.start().to_vec();
+    let mut writing: Option<(SstWriter<Vec<u8>>, String)> = None;
+    let mut last = Vec::new();
+    for entry in snapshot.scan(of.cf, &of.range) {
+        let (key, value) = entry?;
+        if let Some((writer, name)) = writing.take_if(|(writer, _)| writer.size() >= bytes) {
+            let end = separator(&last, &key);
+            finish(writer, name, std::mem::replace(&mut start, end.clone()), end)?;
+        }
+        if writing.is_none() {
+            let name = name(&start);
+            writing = Some((SstWriter::new(Vec::new(), name.clone(), options)?, name));
+        }
+        if let Some((writer, _)) = &mut writing {
+            writer.put(&key, &value)?;
+        }
+        last = key;
+    }
+    match writing {
+        Some((writer, name)) => finish(writer, name, start, of.range.end().to_vec()),
+        None => Ok(()),
+    }
+}
+
+/// The shortest key that is greater than one and not greater than the next.
+fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
+    let shared = last.iter().zip(next).take_while(|(a, b)| a == b).count();
+    next[..next.len().min(shared + 1)].to_vec()
+}
+
+/// A file of a restore.
+pub(super) struct Fetched {
+    pub(super) number: u64,
+    pub(super) file: BackupFile,
+    pub(super) api_version: ApiVersion,
+}
+
+pub(super) async fn fetch(
+    be: &Arc<Shared>,
+    session: Arc<Session>,
+    storage: RawStorage,
+    fetched: Fetched,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let folder = folder(&storage)?;
+    let _worker = be.downloads.take().await;
+    crash_point("be.raw-fetch");
+    let path = session.staged(fetched.number);
+    let target = {
+        let path = path.clone();
+        blocking(move || File::create(&path).map_err(Error::io("create", &path))).await?
+    };
+    let BackupFile { name, size, sha256, .. } = fetched.file.clone();
+    be.download_speed.take(usize::try_from(size).unwrap_or(usize::MAX)).await;
+    let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
+    folder.download(&name, target, size, sha256, &session.throttle, moved).await?;
+    blocking(move || {
+        let source = File::open(&path).map_err(Error::io("open", &path))?;
+        verify_file(&source, &fetched.file, fetched.api_version).map(drop)
+    })
+    .await?;
+    report(events, Event::Done(0)).await
+}
+
+/// Where the entries of a file go.
+pub(super) struct Target {
+    pub(super) cf: ColumnFamily,
+    pub(super) ranges: Vec<KeyRange>,
+    pub(super) now: u64,
+}
+
+pub(super) async fn ingest(
+    be: &Arc<Shared>,
+    session: Arc<Session>,
+    fetched: Fetched,
+    target: Target,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let store = be.raw().await?;
+    let _worker = be.downloads.take().await;
+    blocking(move || {
+        let path = session.staged(fetched.number);
+        // Another session than the one that brought it.
+        let source = File::open(&path).map_err(|_| Error::Conflict(Entity::new(Kind::Region, fetched.number)))?;
+        store_entries(&store, &source, &fetched, &target)
+    })
+    .await?;
+    report(events, Event::Done(0)).await
+}
+
+fn store_entries(store: &RawStore, source: &File, fetched: &Fetched, target: &Target) -> Result<()> {
+    let reader = SstReader::open(source, &fetched.file.name)?;
+    let (mut changes, mut bytes) = (Vec::new(), 0);
+    for range in &target.ranges {
+        let mut entries = reader.entries(range)?;
+        while let Some((key, stored)) = entries.next_entry()? {
+            let value = decode_value(&fetched.file, fetched.api_version, key, stored)?;
+            if value.is_expired(target.now) {
+                continue;
+            }
+            bytes += key.len() + value.bytes.len();
+            changes.push(Change { key: key.to_vec(), value: Some(value.bytes.to_vec()) });
+            if bytes >= INGEST_BYTES {
+                crash_point("be.raw-ingest");
+                store.write(target.cf, std::mem::take(&mut changes))?;
+                bytes = 0;
+            }
+        }
+    }
+    crash_point("be.raw-ingest");
+    if changes.is_empty() { Ok(()) } else { store.write(target.cf, changes) }
+}
+
+pub(super) async fn clear(
+    be: &Arc<Shared>,
+    cf: ColumnFamily,
+    ranges: Vec<KeyRange>,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
+    let store = be.raw().await?;
+    blocking(move || ranges.iter().try_for_each(|range| store.clear(cf, range))).await?;
+    report(events, Event::Done(0)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_between_two_keys_and_short() {
+        for (last, next, bound) in
+            [("a", "b", "b"), ("abc", "abd9", "abd"), ("ab", "abc", "abc"), ("a", "abc", "ab"), ("", "xyz", "x")]
+        {
+            assert_eq!(separator(last.as_bytes(), next.as_bytes()), bound.as_bytes());
+        }
+    }
+
+    #[test]
+    fn files_cover_the_range_without_gaps() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        let cf = ColumnFamily::Default;
+        let entry = |n: u32| (format!("key-{n:05}").into_bytes(), vec![n as u8; 100]);
+        let put = |(key, value)| Change { key, value: Some(value) };
+        store.write(cf, (0..1000).map(entry).map(put).collect()).unwrap();
+        let range = KeyRange::new(b"key-001".into(), b"l".into()).unwrap();
+        let options = SstOptions { block_bytes: 1, ..SstOptions::default() };
+        let mut files = Vec::new();
+        let name = |start: &[u8]| String::from_utf8(start.to_vec()).unwrap();
+        let of = RawRange { cf, range: range.clone() };
+        let keep = |files: &mut Vec<_>, file| {
+            files.push(file);
+            Ok(())
+        };
+        write_files(&store.snapshot(), &of, options, 200, name, |file| keep(&mut files, file)).unwrap();
+        assert!(files.len() > 10, "{}", files.len());
+        assert_eq!(files[0].0.range.start(), range.start());
+        assert_eq!(files.last().unwrap().0.range.end(), range.end());
+        for pair in files.windows(2) {
+            assert_eq!(pair[0].0.range.end(), pair[1].0.range.start());
+        }
+        let mut read = Vec::new();
+        for (file, content) in &files {
+            verify_file(&content.as_slice(), file, ApiVersion::V1).unwrap();
+            let sst = SstReader::open(content.as_slice(), &file.name).unwrap();
+            let all = KeyRange::default();
+            let mut entries = sst.entries(&all).unwrap();
+            while let Some((key, value)) = entries.next_entry().unwrap() {
+                read.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        assert_eq!(read, (100..1000).map(entry).collect::<Vec<_>>());
+        let empty = RawRange { cf: ColumnFamily::Write, range };
+        let mut none = Vec::new();
+        write_files(&store.snapshot(), &empty, options, 200, name, |file| keep(&mut none, file)).unwrap();
+        assert!(none.is_empty(), "a range without entries has no file");
+    }
+}

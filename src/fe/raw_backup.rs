@@ -1,0 +1,242 @@
+//! BACKUP RAW and RESTORE RAW, and looking into what they have made.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+
+use super::frontend::Frontend;
+use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
+use crate::catalog::JobKind;
+use crate::clock::Throttle;
+use crate::error::{Error, Result};
+use crate::job::{RawOptions, RawRequest};
+use crate::rawkv::backupmeta::{BackupFile, BackupMeta};
+use crate::rawkv::checksum::Checksum;
+use crate::rawkv::key::KeyFormat;
+use crate::rawkv::layout::META;
+use crate::rawkv::storage::Storage;
+use crate::rawkv::value::ApiVersion;
+use crate::rawkv::verify::verify_file;
+use crate::repository::Folder;
+use crate::sql::{self, Properties, StorageUri};
+use crate::types::{ColumnFamily, Invalid, KeyRange, Name};
+
+/// BR asks for no keys behind this one where no end is given.
+const LAST_OF_BR: [u8; 10] = [0xFF; 10];
+
+/// The highest speed that can be given, in MiB a second.
+const MOST_SPEED: u64 = 1 << 30;
+
+pub(super) async fn backup(fe: &Arc<Frontend>, context: &StatementContext, statement: &sql::RawJob) -> Result<Outcome> {
+    let (request, wait) = request(fe, JobKind::Backup, statement).await?;
+    fe.catalog.image().database(&Name::new(rawkv::RAWKV).map_err(Error::internal)?)?;
+    let mut warnings = Vec::new();
+    if request.end.is_empty() {
+        let range = KeyRange::new(LAST_OF_BR.into(), Vec::new()).map_err(Error::internal)?;
+        if rawkv::scan(fe.clone(), request.cf, vec![range]).try_next().await?.is_some() {
+            warnings.push("there are keys from ff repeated 10 times on; br restores them only if END is given".into());
+        }
+    }
+    let job = fe.jobs.raw(request).await?;
+    finished(backup::submitted(fe, context, job.id, wait).await?, warnings)
+}
+
+pub(super) async fn restore(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    statement: &sql::RawJob,
+) -> Result<Outcome> {
+    let (request, wait) = request(fe, JobKind::Restore, statement).await?;
+    // A statement that cannot be obeyed creates nothing.
+    let meta = read_meta(&open(&request.storage)?, &request.storage).await?;
+    meta.restore_range(request.cf, &request.start, &request.end)?;
+    let mut warnings = Vec::new();
+    if request.options.api_version.unwrap_or(meta.api_version) == ApiVersion::V1Ttl {
+        warnings.push("values of the backup may expire; those that have not yet are stored for ever".into());
+    }
+    ddl::create_database(fe, &Name::new(rawkv::RAWKV).map_err(Error::internal)?, true).await?;
+    rawkv::create_regions(fe, request.cf).await?;
+    let job = fe.jobs.raw(request).await?;
+    finished(backup::submitted(fe, context, job.id, wait).await?, warnings)
+}
+
+fn finished(outcome: Outcome, more: Vec<String>) -> Result<Outcome> {
+    Ok(match outcome {
+        Outcome::Done { affected, info, mut warnings } => {
+            warnings.extend(more);
+            Outcome::Done { affected, info, warnings }
+        }
+        rows => rows,
+    })
+}
+
+/// What a statement asks for, and whether it waits.
+async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> Result<(RawRequest, Option<bool>)> {
+    let of_text = |Invalid(message)| Error::Analysis(message);
+    let cf: ColumnFamily = statement.cf.as_deref().unwrap_or_default().parse().map_err(of_text)?;
+    let format: KeyFormat = statement.format.as_deref().unwrap_or("hex").parse()?;
+    let (start, end) = (format.decode(&statement.start)?, format.decode(&statement.end)?);
+    KeyRange::new(start.clone(), end.clone()).map_err(of_text)?;
+    let mut options = RawOptions::default();
+    let (mut wait, mut timeout) = (None, None);
+    for (key, value) in statement.properties.iter() {
+        match (key.as_str(), kind) {
+            ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
+            ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=1024)? as u32),
+            // Files are always checked: nothing is stored before.
+            ("checksum", _) => drop(boolean(key, value)?),
+            ("timeout", _) => timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
+            ("wait", _) => wait = Some(boolean(key, value)?),
+            ("compression", JobKind::Backup) => options.sst.compression = value.parse()?,
+            ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
+            ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
+            ("api_version", JobKind::Restore) => options.api_version = Some(value.parse()?),
+            // TiKV stays up in any case.
+            ("online", JobKind::Restore) => drop(boolean(key, value)?),
+            _ => {
+                let known = match kind {
+                    JobKind::Backup => {
+                        "ratelimit, concurrency, checksum, compression, compression_level, timeout, wait"
+                    }
+                    JobKind::Restore => "ratelimit, concurrency, checksum, online, replace, api_version, timeout, wait",
+                };
+                return Err(Error::Analysis(format!("unknown property '{key}' of {kind} RAW; there are {known}")));
+            }
+        }
+    }
+    let storage = resolve(fe, &statement.uri).await?;
+    let timeout_ms = backup::timeout_ms(fe, timeout);
+    Ok((RawRequest { kind, storage, cf, start, end, options, timeout_ms }, wait))
+}
+
+fn number<N: std::str::FromStr + PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: &str,
+    range: std::ops::RangeInclusive<N>,
+) -> Result<N> {
+    value.trim().parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        Error::Analysis(format!(
+            "property '{key}' is '{value}', not a number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    })
+}
+
+fn boolean(key: &str, value: &str) -> Result<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::Analysis(format!("property '{key}' is '{value}', not true or false"))),
+    }
+}
+
+/// A URI with the credentials that it names, if it may be used.
+async fn resolve(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Storage> {
+    let mut storage = Storage::parse(&uri.0)?;
+    if let Some(path) = &storage.credentials_file {
+        let content = tokio::fs::read(path).await.map_err(Error::io("read credentials file", path))?;
+        storage.add_credentials(&content)?;
+    }
+    if let Some(path) = open(&storage)?.local_path() {
+        repository::check_local(fe, &path).await?;
+    }
+    Ok(storage)
+}
+
+fn open(storage: &Storage) -> Result<Folder> {
+    Folder::open("raw backup", &storage.location, &storage.properties)
+}
+
+async fn read_meta(folder: &Folder, storage: &Storage) -> Result<BackupMeta> {
+    let content = folder.read(META).await?.ok_or_else(|| {
+        Error::Refused(format!(
+            "there is no {META} in {}: it holds no backup, or one that was cut short",
+            storage.shown
+        ))
+    })?;
+    BackupMeta::decode(&content, &storage.shown)
+}
+
+/// SHOW BACKUP RAW: a row for each file.
+pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listing> {
+    let storage = resolve(fe, uri).await?;
+    let meta = read_meta(&open(&storage)?, &storage).await?;
+    let mut listing = Listing::new(&[
+        "File",
+        "CF",
+        "StartKey",
+        "EndKey",
+        "TotalKVs",
+        "TotalBytes",
+        "Crc64Xor",
+        "Size",
+        "SHA256",
+        "ApiVersion",
+    ]);
+    for file in &meta.files {
+        let Checksum { crc64xor, total_kvs, total_bytes } = file.checksum;
+        let [start, end] = [file.range.start(), file.range.end()].map(hex::encode_upper);
+        let numbers = [total_kvs, total_bytes, crc64xor, file.size].map(|number| number.to_string());
+        let [total_kvs, total_bytes, crc64xor, size] = numbers.each_ref().map(String::as_str);
+        listing.row([
+            &file.name,
+            &meta.cf.to_string(),
+            &start,
+            &end,
+            total_kvs,
+            total_bytes,
+            crc64xor,
+            size,
+            &file.sha256.to_string(),
+            &meta.api_version.to_string(),
+        ]);
+    }
+    Ok(listing)
+}
+
+/// VERIFY BACKUP RAW: reads every file and says what is wrong with it. Each is on this FE's disk while it is checked.
+pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Listing> {
+    let mut api_version = None;
+    for (key, value) in properties.iter() {
+        match key.as_str() {
+            "api_version" => api_version = Some(value.parse()?),
+            _ => {
+                let text = format!("unknown property '{key}' of VERIFY BACKUP RAW; there is api_version");
+                return Err(Error::Analysis(text));
+            }
+        }
+    }
+    let storage = resolve(fe, uri).await?;
+    let folder = open(&storage)?;
+    let meta = read_meta(&folder, &storage).await?;
+    let api_version = api_version.unwrap_or(meta.api_version);
+    let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
+    for file in &meta.files {
+        let size = Some(file.size.to_string());
+        listing.push(match verify_one(fe, &folder, file, api_version).await {
+            Ok(Checksum { crc64xor, total_kvs, total_bytes }) => {
+                let [kvs, bytes, crc] = [total_kvs, total_bytes, crc64xor].map(|number| Some(number.to_string()));
+                vec![Some(file.name.clone()), size, kvs, bytes, crc, Some("OK".into())]
+            }
+            Err(err) => vec![Some(file.name.clone()), size, None, None, None, Some(err.report())],
+        });
+    }
+    Ok(listing)
+}
+
+async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+    let directory: PathBuf = fe.directory()?.to_owned();
+    let copy = move || {
+        let copy = tempfile::tempfile_in(&directory).map_err(Error::io("create a file in", &directory))?;
+        let reading = copy.try_clone().map_err(Error::io("open a file in", &directory))?;
+        Ok::<(File, File), Error>((copy, reading))
+    };
+    let (target, reading) = tokio::task::spawn_blocking(copy).await.map_err(Error::internal)??;
+    folder.download(&file.name, target, file.size, file.sha256, &Throttle::default(), |_| {}).await?;
+    let file = file.clone();
+    let verify = tokio::task::spawn_blocking(move || verify_file(&reading, &file, api_version));
+    verify.await.map_err(Error::internal)?
+}

@@ -1,0 +1,612 @@
+//! What BACKUP RAW and RESTORE RAW do in each state.
+//!
+//! ```text
+//! BACKUP RAW   PENDING → SNAPSHOTING ⇄ UPLOADING → UPLOAD_INFO → FINISHED
+//! RESTORE RAW  PENDING → DOWNLOADING → COMMITTING → FINISHED
+//! ```
+//!
+//! A backup claims its directory by `backup.lock`, which only one can create. In `SNAPSHOTING` a barrier keeps all
+//! writes of raw keys away until every BE has a cut: what was acknowledged before is in it, what was sent after is not.
+//! A cut is in a BE's memory, so that a crash of the FE or of a BE begins again from a new one; SSTs of the earlier one
+//! are removed before `backupmeta` is written, in `UPLOAD_INFO`, from rows of the job. It is the commit.
+//!
+//! A restore brings and verifies all files before `COMMITTING`, in which entries are stored. There is nothing to be
+//! undone then: a crash repeats it, and it can no longer be cancelled.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Amount, Job, JobKind, JobState, RawJob};
+use crate::error::{Error, Result};
+use crate::job::rows;
+use crate::job::{Context, Run};
+use crate::rawkv::backupmeta::{BackupFile, BackupMeta, CLUSTER_VERSION};
+use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, check_unused};
+use crate::rawkv::sst::SstOptions;
+use crate::rawkv::storage::Storage;
+use crate::rawkv::value::ApiVersion;
+use crate::repository::Folder;
+use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
+use crate::types::{
+    BackendId, ColumnFamily, JobId, KeyRange, Label, Name, RegionId, RepositoryId, Sha256, StoreProperties,
+};
+
+/// The database whose lock raw jobs hold, and what messages call what has no repository.
+const RAWKV: &str = "rawkv";
+
+/// Bytes of a text for people in the job's record.
+const MOST_SHOWN: usize = 512;
+
+/// Tasks of a BE at a time where the statement does not say.
+const CONCURRENCY: usize = 4;
+
+/// How long BEs may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What writers of raw keys and jobs agree on.
+#[derive(Debug, Default)]
+pub struct RawWrites {
+    /// Held by each write while it is on its way, and by a backup while it cuts.
+    pub barrier: RwLock<()>,
+    /// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
+    pub grown: Mutex<std::collections::HashSet<RegionId>>,
+}
+
+/// A BACKUP RAW or RESTORE RAW statement.
+#[derive(Debug, Clone)]
+pub struct RawRequest {
+    /// What to do.
+    pub kind: JobKind,
+    /// Where the backup goes, or is.
+    pub storage: Storage,
+    /// The family.
+    pub cf: ColumnFamily,
+    /// The first key; empty is the first of all, or of the backup.
+    pub start: Vec<u8>,
+    /// The first key behind; empty is none, or the end of the backup.
+    pub end: Vec<u8>,
+    /// The rest.
+    pub options: RawOptions,
+    /// Milliseconds until it is given up.
+    pub timeout_ms: i64,
+}
+
+/// How a raw job works.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RawOptions {
+    /// Bytes a second that each BE moves; 0 is without limit.
+    pub speed: u64,
+    /// Tasks of a BE at a time.
+    pub concurrency: Option<u32>,
+    /// BACKUP: how files are written.
+    pub sst: SstOptions,
+    /// RESTORE: keys of the range that are not in the backup are deleted.
+    pub replace: bool,
+    /// RESTORE: how values are encoded, whatever the backup says of itself.
+    pub api_version: Option<ApiVersion>,
+}
+
+/// What a job keeps of its statement, encrypted for the sake of credentials.
+#[derive(Clone, Serialize, Deserialize)]
+struct Kept {
+    location: String,
+    properties: StoreProperties,
+    layout: crate::rawkv::layout::Layout,
+    #[serde(with = "serde_bytes")]
+    start: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    end: Vec<u8>,
+    options: RawOptions,
+}
+
+impl Kept {
+    fn folder(&self) -> Result<Folder> {
+        Folder::open("raw backup", &self.location, &self.properties)
+    }
+
+    fn storage(&self) -> RawStorage {
+        let Self { location, properties, layout, .. } = self.clone();
+        RawStorage { location, properties, layout }
+    }
+}
+
+/// Records the job and takes the lock on raw keys, in one commit.
+pub(super) async fn submit(cx: &Context, request: RawRequest) -> Result<Job> {
+    let now = cx.clock.now();
+    let name = Name::new(RAWKV).map_err(Error::internal)?;
+    let RawRequest { kind, storage, cf, start, end, options, timeout_ms } = request;
+    let range = KeyRange::new(start.clone(), end.clone()).map_err(|invalid| Error::Analysis(invalid.0))?;
+    let raw = RawJob { cf, storage: shown(storage.shown.clone()), range: shown(range.to_string()), meta: None };
+    let Storage { location, properties, layout, .. } = storage;
+    let kept = Kept { location, properties, layout, start, end, options };
+    let label = Label::new(cf.to_string()).map_err(Error::internal)?;
+    cx.catalog
+        .commit(|draft| {
+            draft.image().database(&name)?;
+            let id = JobId(draft.fresh_id());
+            let mut job = Job::new(id, kind, name.clone(), label, (RepositoryId(0), name), now, timeout_ms);
+            job.raw = Some(raw);
+            job.timestamp = match kind {
+                JobKind::Backup => now.backup_text(),
+                JobKind::Restore => String::new(),
+            };
+            draft.add_job(job.clone())?;
+            draft.put_job_secret(id, &kept)?;
+            Ok(job)
+        })
+        .await
+}
+
+fn shown(mut text: String) -> String {
+    if text.len() > MOST_SHOWN {
+        text.truncate(text.floor_char_boundary(MOST_SHOWN));
+        text.push('…');
+    }
+    text
+}
+
+fn about(job: &Job) -> Result<&RawJob> {
+    job.raw.as_ref().ok_or_else(|| Error::internal("a raw job that is about nothing"))
+}
+
+async fn kept(cx: &Context, job: &Job) -> Result<Kept> {
+    let id = job.id;
+    rows::blocking(&cx.catalog, move |catalog| catalog.job_secret(id)).await
+}
+
+/// `PENDING`: a BACKUP claims its directory, a RESTORE reads what is to be restored.
+pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
+    let kept = kept(cx, job).await?;
+    let now = cx.clock.now();
+    match job.kind {
+        JobKind::Backup => {
+            claim(cx, job, &kept).await?;
+            let next = Job { state: JobState::Snapshoting, meta_prepared: Some(now), ..job.clone() };
+            cx.advance(job, next, |_| Ok(())).await
+        }
+        JobKind::Restore => {
+            let plan = Plan::read(job, &kept).await?;
+            let mut next = Job { state: JobState::Downloading, meta_prepared: Some(now), ..job.clone() };
+            plan.files.iter().for_each(|file| next.total.add(file.size));
+            next.moved = next.total;
+            next.raw =
+                Some(RawJob { meta: Some(plan.sha256), range: shown(plan.range.to_string()), ..about(job)?.clone() });
+            cx.advance(job, next, |_| Ok(())).await
+        }
+    }
+}
+
+/// Does the work of the job's state and takes it further. A crash repeats the work.
+pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    match (job.kind, job.state) {
+        (_, JobState::Pending) => prepare(cx, job).await,
+        (JobKind::Backup, JobState::Snapshoting) => backup(cx, job, run).await,
+        // The cut was in memory of a process that is gone.
+        (JobKind::Backup, JobState::Uploading) => cut_again(cx, job).await,
+        (JobKind::Backup, JobState::UploadInfo) => commit(cx, job).await,
+        (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run).await,
+        (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
+    }
+}
+
+/// What `backup.lock` holds of a job's backup.
+fn lock_content(cx: &Context, job: &Job) -> Vec<u8> {
+    let cluster = cx.catalog.image().identity.cluster;
+    format!("{LOCK_CONTENT}holdfast cluster {cluster} job {}\n", job.id).into_bytes()
+}
+
+async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+    Ok(folder.read(LOCK).await?.is_some_and(|content| content == lock_content(cx, job)))
+}
+
+/// Takes the directory, which must be unused. May run twice.
+async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
+    let folder = kept.folder()?;
+    let uri = &about(job)?.storage;
+    if holds_lock(cx, job, &folder).await? {
+        return Ok(());
+    }
+    let names = folder.list().await?;
+    check_unused(uri, names.iter().map(String::as_str))?;
+    folder.write_new(LOCK, lock_content(cx, job)).await?;
+    if holds_lock(cx, job, &folder).await? {
+        return Ok(());
+    }
+    Err(taken(uri))
+}
+
+fn taken(uri: &str) -> Error {
+    Error::Refused(format!(
+        "{LOCK} exists in {uri}: another backup is written there, or was cut short; name another directory, or remove \
+         what is in it"
+    ))
+}
+
+async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
+    let attempt = crate::types::Attempt(job.attempt.0 + 1);
+    let next = Job { state: JobState::Snapshoting, attempt, snapshot_finished: None, ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// `SNAPSHOTING` and `UPLOADING`: cuts, has the BEs write files, and decides `backupmeta`.
+async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let kept = kept(cx, job).await?;
+    let cf = about(job)?.cf;
+    let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
+    let (sessions, regions) = {
+        let _no_writes = cx.raw_writes.barrier.write().await;
+        let image = cx.catalog.image();
+        let regions: Vec<_> = image.regions_in(cf, &range).cloned().collect();
+        let owners = regions.iter().map(|region| region.owner).collect();
+        (Sessions::open(cx, job, owners, true, kept.options.speed).await?, regions)
+    };
+    let next = Job { state: JobState::Uploading, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
+    let job = &cx.advance(job, next, |_| Ok(())).await?;
+
+    let part = |region: &Arc<crate::types::Region>| {
+        let range = region.range.intersection(&range)?;
+        let of = RawRange { cf, range };
+        let (storage, options) = (kept.storage(), kept.options.sst);
+        Some((region.owner, Work::RawBackup { storage, of, region: region.id, version: region.version, options }))
+    };
+    let parts: Vec<_> = regions.iter().filter_map(part).collect();
+    let files = Mutex::new(BTreeMap::new());
+    let heard = |part: usize, events: Vec<BackupFile>| {
+        files.lock().unwrap_or_else(PoisonError::into_inner).insert(part, events);
+    };
+    run.progress.files.store(parts.len() as u64, Ordering::Relaxed);
+    // How many there will be is known at the end.
+    run.progress.bytes.store(0, Ordering::Relaxed);
+    run.progress.bytes_moved.store(0, Ordering::Relaxed);
+    run.progress.files_done.store(0, Ordering::Relaxed);
+    match sessions.during(all(cx, job, run, &kept.options, "back up raw keys", parts, heard)).await {
+        Err(Lost::Session(err)) => {
+            tracing::warn!(job = %job.id, "beginning again from a new cut: {}", err.report());
+            return cut_again(cx, job).await;
+        }
+        Err(Lost::Work(err)) => return Err(err),
+        Ok(()) => {}
+    }
+    let files: Vec<BackupFile> = files.into_inner().unwrap_or_default().into_values().flatten().collect();
+    settle(cx, job, &kept, &files).await?;
+
+    let mut next = Job { state: JobState::UploadInfo, transfer_finished: Some(cx.clock.now()), ..job.clone() };
+    let mut total = Amount::default();
+    files.iter().for_each(|file| total.add(file.size));
+    (next.total, next.moved) = (total, total);
+    let meta = BackupMeta {
+        cluster_id: (cx.catalog.image().identity.cluster.0.as_u128() >> 64) as u64,
+        cluster_version: CLUSTER_VERSION.into(),
+        br_version: format!("Holdfast {}", env!("CARGO_PKG_VERSION")),
+        api_version: ApiVersion::V1,
+        cf,
+        range,
+        files,
+    };
+    let content = meta.encode();
+    next.raw = Some(RawJob { meta: Some(hash(&content)), ..about(job)?.clone() });
+    cx.advance(job, next, |draft| rows::put_document(draft, job.id, &serde_bytes::ByteBuf::from(content))).await
+}
+
+fn hash(content: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(content).into())
+}
+
+/// Sees that every file is where this FE sees it too, and removes the others that earlier tries have left.
+async fn settle(cx: &Context, job: &Job, kept: &Kept, files: &[BackupFile]) -> Result<()> {
+    let folder = kept.folder()?;
+    let uri = &about(job)?.storage;
+    if !holds_lock(cx, job, &folder).await? {
+        return Err(taken(uri));
+    }
+    for file in files {
+        let found = folder.size(&file.name).await?;
+        if found != Some(file.size) {
+            let found = found.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
+            return Err(Error::Refused(format!(
+                "{} {found}, seen from this frontend, and a backend has written {} bytes to {uri}: every node must see \
+                 the same directory",
+                file.name, file.size
+            )));
+        }
+    }
+    let known: std::collections::HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    for name in folder.list().await? {
+        if name.ends_with(".sst") && !known.contains(name.as_str()) {
+            folder.remove(&name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// `UPLOAD_INFO`: writes `backupmeta`. May run twice.
+async fn commit(cx: &Context, job: &Job) -> Result<Job> {
+    let kept = kept(cx, job).await?;
+    let (id, raw) = (job.id, about(job)?);
+    let content: serde_bytes::ByteBuf = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
+    let folder = kept.folder()?;
+    folder.write(META, content.into_vec()).await?;
+    let written = folder.read(META).await?;
+    if written.as_deref().map(hash) != raw.meta {
+        return Err(Error::Refused(format!("{META} in {} is not what was written", raw.storage)));
+    }
+    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
+pub(super) async fn clean_up(cx: &Context, job: &Job) {
+    let decided = job.raw.as_ref().is_none_or(|raw| raw.meta.is_some());
+    if job.kind != JobKind::Backup || decided {
+        return;
+    }
+    let work = async {
+        let folder = kept(cx, job).await?.folder()?;
+        if !holds_lock(cx, job, &folder).await? {
+            return Ok(());
+        }
+        for name in folder.list().await?.into_iter().filter(|name| name.ends_with(".sst")) {
+            folder.remove(&name).await?;
+        }
+        folder.remove(LOCK).await
+    };
+    let work: Result<()> = work.await;
+    if let Err(err) = work {
+        tracing::warn!(job = %job.id, "files of a cancelled backup stay: {}", err.report());
+    }
+}
+
+/// What a RESTORE is to do.
+struct Plan {
+    sha256: Sha256,
+    range: KeyRange,
+    files: Vec<BackupFile>,
+    api_version: ApiVersion,
+}
+
+impl Plan {
+    async fn read(job: &Job, kept: &Kept) -> Result<Self> {
+        let raw = about(job)?;
+        let content = kept.folder()?.read(META).await?;
+        let content = content.ok_or_else(|| {
+            Error::Refused(format!(
+                "there is no {META} in {}: it holds no backup, or one that was cut short",
+                raw.storage
+            ))
+        })?;
+        let sha256 = hash(&content);
+        if raw.meta.is_some_and(|known| known != sha256) {
+            return Err(Error::Refused(format!("{META} in {} was changed since the restore began", raw.storage)));
+        }
+        let meta = BackupMeta::decode(&content, &raw.storage)?;
+        let range = meta.restore_range(raw.cf, &kept.start, &kept.end)?;
+        let files = meta.files_in(&range).cloned().collect();
+        Ok(Self { sha256, range, files, api_version: kept.options.api_version.unwrap_or(meta.api_version) })
+    }
+}
+
+/// `DOWNLOADING` and `COMMITTING`: brings and verifies all files, then stores what is in them.
+async fn restore(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let kept = kept(cx, job).await?;
+    let cf = about(job)?.cf;
+    let plan = Plan::read(job, &kept).await?;
+    let image = cx.catalog.image();
+    let mut owned: BTreeMap<BackendId, Vec<KeyRange>> = BTreeMap::new();
+    for region in image.regions_in(cf, &plan.range) {
+        owned.entry(region.owner).or_default().extend(region.range.intersection(&plan.range));
+    }
+    let inside = |ranges: &[KeyRange], file: &BackupFile| -> Vec<KeyRange> {
+        ranges.iter().filter_map(|range| range.intersection(&file.range)).collect()
+    };
+    let mut fetch = Vec::new();
+    let mut ingest = Vec::new();
+    for (number, file) in (0..).zip(&plan.files) {
+        for (owner, ranges) in &owned {
+            let (ranges, api_version) = (inside(ranges, file), plan.api_version);
+            if ranges.is_empty() {
+                continue;
+            }
+            let storage = kept.storage();
+            fetch.push((*owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
+            let now = (cx.clock.now().0 / 1000).unsigned_abs();
+            ingest.push((*owner, Work::RawIngest { number, file: file.clone(), api_version, now, cf, ranges }));
+        }
+    }
+    let clear = |(owner, ranges): (&BackendId, &Vec<KeyRange>)| (*owner, Work::RawClear { cf, ranges: ranges.clone() });
+    let clear: Vec<_> = if kept.options.replace { owned.iter().map(clear).collect() } else { Vec::new() };
+
+    let progress = &run.progress;
+    progress.files.store((fetch.len() + ingest.len()) as u64, Ordering::Relaxed);
+    progress.files_done.store(0, Ordering::Relaxed);
+    progress.bytes.store(plan.files.iter().map(|file| file.size).sum(), Ordering::Relaxed);
+    progress.bytes_moved.store(0, Ordering::Relaxed);
+    let sessions = Sessions::open(cx, job, owned.keys().copied().collect(), false, kept.options.speed).await?;
+    let options = &kept.options;
+    let work = async {
+        all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _| {}).await?;
+        let mut job = job.clone();
+        if job.state == JobState::Downloading {
+            let next = Job { state: JobState::Committing, transfer_finished: Some(cx.clock.now()), ..job.clone() };
+            job = cx.advance(&job, next, |_| Ok(())).await?;
+        }
+        all(cx, &job, run, options, "delete raw keys", clear, |_, _| {}).await?;
+        all(cx, &job, run, options, "store raw keys", ingest, |_, _| {}).await?;
+        let grown = cx.catalog.image().regions_in(cf, &plan.range).map(|region| region.id).collect::<Vec<_>>();
+        cx.raw_writes.grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
+        let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+        cx.advance(&job, next, |_| Ok(())).await
+    };
+    sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
+}
+
+/// The sessions that BEs keep for an attempt; dropping them ends them.
+struct Sessions {
+    lost: CancellationToken,
+    cause: Arc<Mutex<Option<Error>>>,
+    _kept: JoinSet<()>,
+}
+
+/// Why work on raw keys ended.
+enum Lost {
+    /// A BE no longer keeps its session.
+    Session(Error),
+    /// Anything else.
+    Work(Error),
+}
+
+impl Sessions {
+    /// Opens a session on each BE; returns when all are open.
+    async fn open(cx: &Context, job: &Job, mut owners: Vec<BackendId>, cut: bool, speed: u64) -> Result<Self> {
+        owners.sort();
+        owners.dedup();
+        let open = async |owner: BackendId| {
+            // Beside all numbers that tasks draw.
+            let number = u64::MAX;
+            let work = Work::RawSession { cut, speed };
+            let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
+            let backend = cx.fleet.backend(owner)?;
+            let mut events = backend.run("begin raw work", &task).await?;
+            match events.next().await {
+                Some(Ok(Event::Done(_))) => Ok((backend, events)),
+                Some(Err(err)) => Err(err),
+                _ => Err(Error::internal("a session that has not begun")),
+            }
+        };
+        // Writes may be waiting for it.
+        let opening = tokio::time::timeout(PATIENCE, futures::future::try_join_all(owners.into_iter().map(open)));
+        let opened: Vec<_> = opening.await.unwrap_or_else(|_| Err(gone("that is slow to begin")))?;
+        let (lost, cause) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
+        let mut kept = JoinSet::new();
+        for (backend, mut events) in opened {
+            let (lost, cause) = (lost.clone(), cause.clone());
+            kept.spawn(async move {
+                let err = loop {
+                    match events.next().await {
+                        Some(Ok(_)) => {}
+                        Some(Err(err)) => break err,
+                        None => break gone(backend.address()),
+                    }
+                };
+                *cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
+                lost.cancel();
+            });
+        }
+        Ok(Self { lost, cause, _kept: kept })
+    }
+
+    /// Works while all sessions are kept.
+    async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T, Lost> {
+        tokio::select! {
+            outcome = work => outcome.map_err(Lost::Work),
+            () = self.lost.cancelled() => {
+                let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(Lost::Session(cause.unwrap_or_else(|| gone("unknown"))))
+            }
+        }
+    }
+}
+
+fn gone(backend: &str) -> Error {
+    Error::Backend {
+        backend: backend.to_owned(),
+        operation: "keep raw work".into(),
+        source: "it has ended it".into(),
+        retryable: true,
+    }
+}
+
+/// Does work of BEs, some of each at a time, and what fails and may pass again and again until the deadline. `heard`
+/// gets the files that the last try of a part has saved.
+async fn all(
+    cx: &Context,
+    job: &Job,
+    run: &Run,
+    options: &RawOptions,
+    operation: &str,
+    parts: Vec<(BackendId, Work)>,
+    heard: impl Fn(usize, Vec<BackupFile>),
+) -> Result<()> {
+    let mut queues: BTreeMap<BackendId, Vec<(usize, Work)>> = BTreeMap::new();
+    for (part, (backend, work)) in parts.into_iter().enumerate() {
+        queues.entry(backend).or_default().push((part, work));
+    }
+    let at_once = options.concurrency.map_or(CONCURRENCY, |count| count as usize);
+    let (progress, heard) = (&run.progress, &heard);
+    let one = |backend: BackendId, part: usize, work: Work| async move {
+        let task = progress.begin(backend);
+        let mut failures = 0;
+        loop {
+            match once(cx, job, run, operation, backend, task, &work).await {
+                Ok(files) => {
+                    heard(part, files);
+                    progress.end(task);
+                    progress.files_done.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(err)
+                    if err.is_retryable() && (cx.clock.now() < job.deadline() || job.state == JobState::Committing) =>
+                {
+                    tracing::warn!(job = %job.id, "{}", err.report());
+                    progress.fail(task, err.report());
+                    cx.clock.sleep(cx.clock.back_off(failures)).await;
+                    failures += 1;
+                }
+                Err(err) => return Err(err),
+            }
+        }
+    };
+    let queue = |(backend, queue): (BackendId, Vec<(usize, Work)>)| {
+        let work = futures::stream::iter(queue).map(move |(part, work)| one(backend, part, work));
+        work.buffer_unordered(at_once).try_collect::<Vec<()>>()
+    };
+    futures::future::try_join_all(queues.into_iter().map(queue)).await.map(drop)
+}
+
+/// One try of a task; returns the files that it has saved.
+async fn once(
+    cx: &Context,
+    job: &Job,
+    run: &Run,
+    operation: &str,
+    backend: BackendId,
+    number: u64,
+    work: &Work,
+) -> Result<Vec<BackupFile>> {
+    let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work: work.clone() };
+    let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
+    let mut files = Vec::new();
+    while let Some(event) = events.next().await {
+        match event? {
+            Event::Moved(bytes) => {
+                run.progress.bytes_moved.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Event::Saved(file) => {
+                run.progress.bytes.fetch_add(file.size, Ordering::Relaxed);
+                files.push(file);
+            }
+            Event::Done(_) | Event::Ended | Event::Made(_) => {}
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut() {
+        assert_eq!(shown("é".repeat(300)).chars().count(), MOST_SHOWN / 2 + 1);
+        assert_eq!(shown("short".into()), "short");
+    }
+}

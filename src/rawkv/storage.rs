@@ -1,0 +1,331 @@
+//! The URI of a storage, as BR takes it, and what it is as a location with StarRocks' properties.
+//!
+//! ```text
+//! local:///DIR, file:///DIR, /DIR
+//! s3://BUCKET/PREFIX?access-key=…&secret-access-key=…&endpoint=…&region=…
+//! gcs://BUCKET/PREFIX?credentials-file=…          gs:// is the same
+//! azure://CONTAINER/PREFIX?account-name=…&account-key=…    azblob:// is the same
+//! hdfs://HOST:PORT/PREFIX?username=…
+//! ```
+//!
+//! As in BR, `+` means itself, parameters are known in any case and with `_` for `-`, and unknown ones are ignored. Those
+//! that would change how files are stored, and are not done here, are refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::layout::Layout;
+use crate::error::{Error, Result};
+use crate::types::StoreProperties;
+
+/// Where a backup is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// `file:///DIR`, `s3://BUCKET/PREFIX` and so on, without secrets.
+    pub location: String,
+    /// Credentials and options.
+    pub properties: StoreProperties,
+    /// How TiKV names files there.
+    pub layout: Layout,
+    /// The file of a Google service account, whose key belongs to the properties.
+    pub credentials_file: Option<String>,
+    /// The URI for people: without its parameters.
+    pub shown: String,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Parameters by their names, in lower case.
+struct Parameters {
+    scheme: String,
+    values: BTreeMap<String, String>,
+}
+
+impl Parameters {
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.values.remove(name).filter(|value| !value.is_empty())
+    }
+
+    /// As Go reads it; what is no boolean is ignored.
+    fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)?.as_str() {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Names a parameter that asks for what is not done.
+    fn refuse(&self, names: &[&str]) -> Result<()> {
+        match names.iter().find(|name| self.values.get(**name).is_some_and(|value| !value.is_empty())) {
+            Some(name) => Err(Error::Unsupported(format!("parameter '{name}' of a storage on {}://", self.scheme))),
+            None => Ok(()),
+        }
+    }
+
+    /// The endpoint, which must be a URL.
+    fn endpoint(&mut self) -> Result<Option<String>> {
+        let Some(endpoint) = self.take("endpoint") else { return Ok(None) };
+        let Some((scheme, host)) = endpoint.split_once("://") else {
+            return invalid("scheme not found in endpoint");
+        };
+        if !matches!(scheme, "http" | "https") {
+            return invalid(&format!("scheme {scheme} of the endpoint is neither http nor https"));
+        }
+        if host.trim_matches('/').is_empty() {
+            return invalid("host not found in endpoint");
+        }
+        Ok(Some(endpoint))
+    }
+}
+
+fn invalid<T>(message: &str) -> Result<T> {
+    let code = "[BR:ExternalStorage:ErrStorageInvalidConfig]invalid external storage config";
+    Err(Error::Analysis(format!("{message}: {code}")))
+}
+
+fn unescaped(text: &str) -> Result<String> {
+    match percent_encoding::percent_decode_str(text).decode_utf8() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => invalid("the storage's URI is not UTF-8"),
+    }
+}
+
+impl Storage {
+    /// Takes a URI apart. Asks nobody.
+    pub fn parse(uri: &str) -> Result<Self> {
+        if uri.is_empty() {
+            return invalid("empty store is not allowed");
+        }
+        let Some((scheme, rest)) = uri.split_once("://") else { return Self::local("local", uri.to_owned()) };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut values = BTreeMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            values.insert(unescaped(name)?.to_lowercase().replace('_', "-"), unescaped(value)?);
+        }
+        let mut parameters = Parameters { scheme: scheme.to_owned(), values };
+        let (authority, path) = place.split_once('/').unwrap_or((place, ""));
+        let path = unescaped(path)?;
+        let shown = format!("{scheme}://{authority}/{path}");
+        let folder = path.trim_matches('/');
+        if folder.split('/').any(|part| part == "..") {
+            return invalid(&format!("'{shown}' has '..' in it"));
+        }
+        let of_bucket = |layout, scheme: &str, properties, credentials_file| Self {
+            location: format!("{scheme}://{authority}/{folder}"),
+            properties: StoreProperties(properties),
+            layout,
+            credentials_file,
+            shown: shown.clone(),
+        };
+        if !matches!(scheme, "local" | "file") && authority.is_empty() {
+            return invalid(&format!("please specify the bucket for {scheme} in {shown}"));
+        }
+        Ok(match scheme {
+            "local" | "file" if authority.is_empty() => return Self::local(scheme, format!("/{path}")),
+            "local" | "file" => {
+                return invalid(&format!("'{shown}' names a host; write {scheme}:///DIR, or the directory alone"));
+            }
+            "s3" => of_bucket(Layout::Folders, "s3", s3(&mut parameters)?, None),
+            "gs" | "gcs" => {
+                let (properties, file) = gcs(&mut parameters)?;
+                of_bucket(Layout::Flat, "gs", properties, file)
+            }
+            "azure" | "azblob" => {
+                let (account, properties) = azure(&mut parameters)?;
+                Self {
+                    location: format!("abfss://{authority}@{account}.dfs.core.windows.net/{folder}"),
+                    ..of_bucket(Layout::Flat, "abfss", properties, None)
+                }
+            }
+            "hdfs" => {
+                let user = parameters.take("username").map(|user| ("username".to_owned(), user));
+                of_bucket(Layout::Flat, "hdfs", user.into_iter().collect(), None)
+            }
+            _ => return invalid(&format!("storage {scheme} not support yet")),
+        })
+    }
+
+    fn local(scheme: &str, path: String) -> Result<Self> {
+        if !path.starts_with('/') {
+            return invalid(&format!("'{path}' is not an absolute path; a server has no directory of its clients"));
+        }
+        if path.split('/').any(|part| part == "..") {
+            return invalid(&format!("'{path}' has '..' in it"));
+        }
+        Ok(Self {
+            location: format!("file://{path}"),
+            properties: StoreProperties::default(),
+            layout: Layout::Folders,
+            credentials_file: None,
+            shown: format!("{scheme}://{path}"),
+        })
+    }
+
+    /// Adds what the file of a service account says.
+    pub fn add_credentials(&mut self, content: &[u8]) -> Result<()> {
+        let fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(content) {
+            Ok(fields) => fields,
+            Err(_) => return invalid("the credentials file is not JSON"),
+        };
+        for (field, key) in
+            [("client_email", "gcp.gcs.service_account_email"), ("private_key", "gcp.gcs.service_account_private_key")]
+        {
+            let Some(value) = fields.get(field).and_then(|value| value.as_str()) else {
+                return invalid(&format!("the credentials file has no {field}; it must be that of a service account"));
+            };
+            self.properties.insert(key.into(), value.into());
+        }
+        Ok(())
+    }
+}
+
+type Properties = BTreeMap<String, String>;
+
+fn s3(parameters: &mut Parameters) -> Result<Properties> {
+    parameters.refuse(&["sse", "sse-kms-key-id", "acl", "storage-class", "profile"])?;
+    let mut properties = Properties::new();
+    let mut set = |key: &str, value: Option<String>| value.map(|value| properties.insert(key.into(), value));
+    let (access, secret) = (parameters.take("access-key"), parameters.take("secret-access-key"));
+    match (&access, &secret) {
+        (None, Some(_)) => return invalid("access_key not found"),
+        (Some(_), None) => return invalid("secret_access_key not found"),
+        (None, None) => drop(set("aws.s3.use_aws_sdk_default_behavior", Some("true".into()))),
+        (Some(_), Some(_)) => {}
+    }
+    set("aws.s3.access_key", access);
+    set("aws.s3.secret_key", secret);
+    set("aws.s3.session_token", parameters.take("session-token"));
+    set("aws.s3.endpoint", parameters.endpoint()?);
+    set("aws.s3.region", parameters.take("region"));
+    set("aws.s3.iam_role_arn", parameters.take("role-arn"));
+    set("aws.s3.external_id", parameters.take("external-id"));
+    let provider = parameters.take("provider").unwrap_or_default();
+    let virtual_host = matches!(provider.as_str(), "alibaba" | "netease")
+        || parameters.flag("use-accelerate-endpoint") == Some(true)
+        || parameters.flag("force-path-style") == Some(false);
+    set("aws.s3.enable_path_style_access", Some((!virtual_host).to_string()));
+    Ok(properties)
+}
+
+fn gcs(parameters: &mut Parameters) -> Result<(Properties, Option<String>)> {
+    parameters.refuse(&["storage-class", "predefined-acl"])?;
+    let mut properties = Properties::new();
+    let endpoint = parameters.endpoint()?;
+    let file = parameters.take("credentials-file");
+    if file.is_none() && endpoint.is_none() {
+        properties.insert("gcp.gcs.use_compute_engine_service_account".into(), "true".into());
+    }
+    properties.extend(endpoint.map(|endpoint| ("gcp.gcs.endpoint".into(), endpoint)));
+    Ok((properties, file))
+}
+
+/// The account, and the properties.
+fn azure(parameters: &mut Parameters) -> Result<(String, Properties)> {
+    parameters.refuse(&["access-tier", "encryption-scope", "encryption-key"])?;
+    let Some(account) = parameters.take("account-name") else { return invalid("account-name not found") };
+    let (key, token) = (parameters.take("account-key"), parameters.take("sas-token"));
+    if key.is_none() && token.is_none() {
+        return invalid("neither account-key nor sas-token found");
+    }
+    let values = [
+        ("azure.blob.shared_key", key),
+        ("azure.blob.sas_token", token),
+        ("azure.blob.endpoint", parameters.endpoint()?),
+    ];
+    let given = values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Ok((account, given.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(uri: &str) -> String {
+        Storage::parse(uri).unwrap_err().report()
+    }
+
+    fn properties(uri: &str) -> Vec<(String, String)> {
+        Storage::parse(uri).unwrap().properties.0.into_iter().collect()
+    }
+
+    #[test]
+    fn a_storage_is_a_location_with_properties() {
+        for (uri, location, layout) in [
+            ("local:///a/b", "file:///a/b", Layout::Folders),
+            ("file:///a%20b?access-key=x", "file:///a b", Layout::Folders),
+            ("local:///a+b", "file:///a+b", Layout::Folders),
+            ("/a%20b", "file:///a%20b", Layout::Folders),
+            ("s3://b/a+b/c/", "s3://b/a+b/c", Layout::Folders),
+            ("s3://b", "s3://b/", Layout::Folders),
+            ("gcs://b/x", "gs://b/x", Layout::Flat),
+            ("azblob://c/x?account-name=a&account-key=aGk%3D", "abfss://c@a.dfs.core.windows.net/x", Layout::Flat),
+            ("hdfs://n:9000/x", "hdfs://n:9000/x", Layout::Flat),
+        ] {
+            let storage = Storage::parse(uri).unwrap();
+            assert_eq!((storage.location.as_str(), storage.layout), (location, layout), "{uri}");
+            let folder =
+                |uri: &str| crate::rawkv::layout::Layout::of_scheme(uri.split_once("://").map_or("", |it| it.0));
+            assert_eq!(storage.layout, folder(uri), "{uri}");
+            assert!(!storage.shown.contains('?') && !format!("{storage:?}").contains("key"), "{storage:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_those_of_br() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let s3 = "s3://b/x?Access_Key=AK+1&secret-access-key=S%2FK&endpoint=http://h:9000&unknown=1&region=r";
+        let path_style = "aws.s3.enable_path_style_access";
+        let expected = [
+            pair("aws.s3.access_key", "AK+1"),
+            pair(path_style, "true"),
+            pair("aws.s3.endpoint", "http://h:9000"),
+            pair("aws.s3.region", "r"),
+            pair("aws.s3.secret_key", "S/K"),
+        ];
+        assert_eq!(properties(s3), expected);
+        for more in ["provider=alibaba", "force-path-style=false", "use_accelerate_endpoint=T"] {
+            assert!(properties(&format!("{s3}&{more}")).contains(&pair(path_style, "false")), "{more}");
+        }
+        assert!(properties(&format!("{s3}&force-path-style=no")).contains(&pair(path_style, "true")));
+        assert!(properties("s3://b").contains(&pair("aws.s3.use_aws_sdk_default_behavior", "true")));
+        assert_eq!(properties("gs://b?endpoint=http://h"), [pair("gcp.gcs.endpoint", "http://h")]);
+
+        let mut account = Storage::parse("gcs://b?credentials-file=/k.json").unwrap();
+        assert_eq!(account.credentials_file.as_deref(), Some("/k.json"));
+        account.add_credentials(br#"{"client_email": "e", "private_key": "k", "type": "service_account"}"#).unwrap();
+        assert_eq!(account.properties.get("gcp.gcs.service_account_private_key").unwrap(), "k");
+        assert!(account.add_credentials(b"{}").unwrap_err().report().contains("no client_email"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_as_in_br() {
+        for (uri, expected) in [
+            ("", "empty store is not allowed"),
+            ("noop://x", "storage noop not support yet"),
+            ("s3:///x", "please specify the bucket for s3 in s3:///x"),
+            ("s3://b?secret-access-key=hunter2", "access_key not found"),
+            ("s3://b?access-key=a", "secret_access_key not found"),
+            ("s3://b?endpoint=h", "scheme not found in endpoint"),
+            ("s3://b?endpoint=http://", "host not found in endpoint"),
+            ("azure://c", "account-name not found"),
+            ("local://a/b", "names a host; write local:///DIR"),
+            ("a/b", "is not an absolute path"),
+            ("s3://b/../c", "has '..' in it"),
+            ("local:///%ff", "is not UTF-8"),
+        ] {
+            let error = error(uri);
+            assert!(
+                error.contains(expected) && error.contains("BR:ExternalStorage:ErrStorageInvalidConfig"),
+                "{error}"
+            );
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(error("s3://b?sse=aws:kms").contains("parameter 'sse'"));
+    }
+}
