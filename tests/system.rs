@@ -19,6 +19,7 @@ mod system {
     mod jobs;
     mod power;
     mod proxy;
+    mod raw_backup;
     mod rawkv;
     mod sample;
     mod servers;

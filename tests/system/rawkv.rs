@@ -6,7 +6,7 @@ use super::client::Client;
 use super::harness::{Launch, Scratch};
 
 /// All keys and values of the default family, in hex.
-async fn contents(client: &mut Client) -> BTreeMap<String, String> {
+pub async fn contents(client: &mut Client) -> BTreeMap<String, String> {
     let answer = client.run("SELECT HEX(k) AS k, HEX(v) AS v FROM rawkv.default").await;
     let keys: Vec<_> = answer.column("k").into_iter().map(str::to_owned).collect();
     assert!(keys.is_sorted(), "keys come in order");

@@ -4,7 +4,7 @@ mod aws;
 mod faults;
 mod native;
 mod scripts;
-mod store;
+pub mod store;
 
 use std::process::Command;
 
@@ -100,7 +100,7 @@ async fn large(client: &mut Client, database: &str) {
 }
 
 /// Nothing below a folder has one of these texts in it.
-fn assert_hidden(secrets: &[String], scratch: &Scratch) {
+pub fn assert_hidden(secrets: &[String], scratch: &Scratch) {
     for secret in secrets {
         let found = Command::new("grep").args(["-rlaF", "-e", secret]).arg(scratch.path()).output().unwrap();
         assert_eq!(found.status.code(), Some(1), "'{secret}' is in {}", String::from_utf8_lossy(&found.stdout));

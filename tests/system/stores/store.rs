@@ -305,6 +305,37 @@ impl Store {
     }
 
     /// A server of its own.
+    /// A folder of the place as `br` writes it: the URI of a storage, with its credentials.
+    pub fn storage_uri(&self, folder: &str) -> String {
+        let escaped =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let path = folder.split('/').map(escaped).collect::<Vec<_>>().join("/");
+        let (place, parameters) = match &self.behind {
+            Behind::Disk(directory) => (format!("local://{}", directory.display()), Vec::new()),
+            Behind::S3(s3, bucket) => (
+                format!("s3://{bucket}"),
+                vec![
+                    ("access-key", s3.access_key.clone()),
+                    ("secret-access-key", s3.secret_key.clone()),
+                    ("endpoint", s3.endpoint.clone()),
+                ],
+            ),
+            Behind::Gcs(gcs, bucket) => (format!("gcs://{bucket}"), vec![("endpoint", gcs.endpoint.clone())]),
+            Behind::Azure(azurite, container) => {
+                let secret = match self.kind {
+                    Kind::Wasb => ("sas-token", azurite.sas("rwdlac")),
+                    _ => ("account-key", azurite.key.clone()),
+                };
+                let parameters =
+                    vec![("account-name", azurite.account.clone()), ("endpoint", azurite.endpoint.clone()), secret];
+                (format!("azure://{container}"), parameters)
+            }
+            Behind::Hdfs(hdfs, root) => (format!("{}{root}", hdfs.endpoint), vec![("username", hdfs::USER.to_owned())]),
+        };
+        let parameters: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        format!("{place}/{path}?{}", parameters.join("&"))
+    }
+
     pub fn server(&self, scratch: &Scratch, name: &str) -> Launch {
         std::fs::create_dir_all(scratch.sub(name)).unwrap();
         Launch::standalone(&scratch.path().join(name))

@@ -1,0 +1,544 @@
+//! BACKUP RAW and RESTORE RAW on real servers: many regions on many BEs, crashes, damage, other stores.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use holdfast::rawkv::backupmeta::BackupMeta;
+
+use super::client::Client;
+use super::harness::{Launch, Scratch, Server, eventually, files};
+use super::rawkv::contents;
+use super::stores::store::{Kind, Store};
+
+const WAIT: &str = "PROPERTIES ('wait' = 'true')";
+
+/// Keys and values in hex, as [`contents`] returns them.
+type Data = BTreeMap<String, String>;
+
+/// An FE and three BEs; regions are small.
+struct Cluster {
+    fe: Server,
+    backends: Vec<Server>,
+}
+
+impl Cluster {
+    async fn start(scratch: &Scratch) -> (Self, Client) {
+        let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
+        let fe = fe.set("heartbeat_interval_ms", 50).start();
+        let mut client = fe.connect().await;
+        let mut backends = Vec::new();
+        for name in ["be1", "be2", "be3"] {
+            let be = Launch::be(scratch.path(), name).start();
+            client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+            backends.push(be);
+        }
+        client.run("CREATE DATABASE rawkv").await;
+        (Self { fe, backends }, client)
+    }
+}
+
+/// One of several servers, in a directory of its own.
+fn standalone(scratch: &Scratch, name: &str) -> Server {
+    std::fs::create_dir(scratch.sub(name)).unwrap();
+    Server::standalone(Path::new(&scratch.sub(name)))
+}
+
+/// Numbers without a pattern, the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+
+    /// Short keys of few different bytes, so that many are near each other; 0x00 and 0xFF among them.
+    fn key(&mut self) -> Vec<u8> {
+        let length = self.below(6);
+        (0..length).map(|_| [0, 1, b'a', b'b', 0x80, 0xFE, 0xFF][self.below(7) as usize]).collect()
+    }
+
+    fn data(&mut self, count: usize) -> Data {
+        let mut entry = || {
+            let length = self.below(200);
+            (
+                hex::encode_upper(self.key()),
+                hex::encode_upper((0..length).map(|_| self.below(256) as u8).collect::<Vec<_>>()),
+            )
+        };
+        (0..count).map(|_| entry()).collect()
+    }
+}
+
+async fn insert(client: &mut Client, data: &Data) {
+    let rows: Vec<_> = data.iter().map(|(key, value)| format!("(x'{key}', x'{value}')")).collect();
+    for rows in rows.chunks(500) {
+        client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    }
+}
+
+fn within(data: &Data, start: &str, end: &str) -> Data {
+    let inside = |key: &str| key >= start && (end.is_empty() || key < end);
+    data.iter().filter(|(key, _)| inside(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn ssts(directory: &str) -> Vec<String> {
+    let names = files(directory).into_iter().map(|path| path.strip_prefix(directory).unwrap().display().to_string());
+    names.filter(|name| name.ends_with(".sst")).collect()
+}
+
+/// Whatever the data and the range: what is restored elsewhere is what was there, and nothing else.
+#[tokio::test]
+async fn any_range_comes_back_elsewhere() {
+    let scratch = Scratch::new();
+    let (_cluster, mut client) = Cluster::start(&scratch).await;
+    let elsewhere = standalone(&scratch, "elsewhere");
+    let mut other = elsewhere.connect().await;
+    let mut numbers = Numbers(7);
+    let mut data = numbers.data(3000);
+    // Keys that only begin a range, and one behind the last that br asks for.
+    for odd in ["", "00", "FF", "FFFFFFFFFFFFFFFFFFFFFF", "7A", "7B"] {
+        data.insert(odd.into(), String::new());
+    }
+    insert(&mut client, &data).await;
+    assert_eq!(contents(&mut client).await, data);
+    client
+        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
+            answer.rows[0][0].as_deref().unwrap().parse::<u32>().unwrap() > 5
+        })
+        .await;
+    for round in 0..8 {
+        let (start, end) = match round {
+            0 => (String::new(), String::new()),
+            _ => {
+                let mut bounds = [hex::encode_upper(numbers.key()), hex::encode_upper(numbers.key())];
+                bounds.sort();
+                let [start, end] = bounds;
+                if start == end { (start, String::new()) } else { (start, end) }
+            }
+        };
+        let uri = format!("local://{}", scratch.sub(&format!("b{round}")));
+        let compression = ["zstd", "lz4", "snappy"][round % 3];
+        let properties = format!("PROPERTIES ('wait' = 'true', 'compression' = '{compression}')");
+        client.run(format!("BACKUP RAW START '{start}' END '{end}' TO '{uri}' {properties}")).await;
+        let expected = within(&data, &start, &end);
+
+        let verified = other.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+        assert!(verified.column("Result").into_iter().all(|result| result == "OK"), "{verified:?}");
+        let count: u64 = verified.column("TotalKVs").into_iter().map(|count| count.parse::<u64>().unwrap()).sum();
+        assert_eq!(count, expected.len() as u64, "[{start}, {end})");
+
+        // What is outside of the range stays, what is inside goes.
+        other.run("CREATE DATABASE IF NOT EXISTS rawkv").await;
+        let before = numbers.data(200);
+        insert(&mut other, &before).await;
+        let before = contents(&mut other).await;
+        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+        other.run(&restore).await;
+        let mut whole = before.clone();
+        whole.retain(|key, _| !within(&before, &start, &end).contains_key(key));
+        whole.extend(expected.clone());
+        assert_eq!(contents(&mut other).await, whole, "[{start}, {end})");
+
+        // Without it, a restore changes and adds, and a part of the backup can be asked for.
+        if let (Some(first), true) = (expected.keys().nth(expected.len() / 2), expected.len() > 2) {
+            other.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+            insert(&mut other, &before).await;
+            other.run(format!("RESTORE RAW START '{first}' FROM '{uri}' {WAIT}")).await;
+            let mut merged = before.clone();
+            merged.extend(within(&expected, first, &end));
+            assert_eq!(contents(&mut other).await, merged, "[{first}, {end})");
+        }
+    }
+}
+
+/// A backup is of one moment: of keys that are written one after another, to regions on several BEs, it has the first
+/// ones without a gap, and all that were acknowledged before it began.
+#[tokio::test]
+async fn a_backup_is_one_cut() {
+    let scratch = Scratch::new();
+    let (cluster, mut client) = Cluster::start(&scratch).await;
+    let mut writer = cluster.fe.connect().await;
+    let key = |n: u32| hex::encode_upper([&[(n % 3 * 90) as u8], n.to_be_bytes().as_slice()].concat());
+    for n in 0..20 {
+        writer.run(format!("INSERT INTO rawkv.default VALUES (x'{}', '')", key(n))).await;
+    }
+    let written = std::sync::atomic::AtomicU32::new(20);
+    let stop = tokio::sync::Notify::new();
+    let write = async {
+        for n in 20.. {
+            tokio::select! {
+                biased;
+                () = stop.notified() => return,
+                _ = writer.run(format!("INSERT INTO rawkv.default VALUES (x'{}', '')", key(n))) => {}
+            }
+            written.store(n + 1, std::sync::atomic::Ordering::SeqCst);
+        }
+    };
+    let back_up = async {
+        for round in 0..10 {
+            let least = written.load(std::sync::atomic::Ordering::SeqCst);
+            let uri = format!("local://{}", scratch.sub(&format!("b{round}")));
+            client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+            let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+            let count: u32 = shown.column("TotalKVs").into_iter().map(|count| count.parse::<u32>().unwrap()).sum();
+            assert!(count >= least, "round {round}: {count} of {least}");
+        }
+        stop.notify_one();
+    };
+    tokio::join!(write, back_up);
+    let elsewhere = standalone(&scratch, "elsewhere");
+    let mut other = elsewhere.connect().await;
+    for round in 0..10 {
+        let uri = format!("local://{}", scratch.sub(&format!("b{round}")));
+        other.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')")).await;
+        let restored = contents(&mut other).await;
+        let expected: Data = (0..restored.len() as u32).map(|n| (key(n), String::new())).collect();
+        assert_eq!(restored, expected, "round {round}");
+    }
+}
+
+/// The FE dies before and after each record, the BE in each task.
+#[tokio::test]
+async fn a_backup_begins_again_after_a_crash() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let data = Numbers(3).data(500);
+    {
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.run("CREATE DATABASE rawkv").await;
+        insert(&mut client, &data).await;
+        assert!(server.stop().await.success());
+    }
+    let records = ["snapshoting", "uploading", "upload_info", "finished"];
+    let records = records.iter().flat_map(|state| ["before", "after"].map(|side| format!("backup-raw.{state}.{side}")));
+    let places = records.chain(["be.raw-session".into(), "be.raw-backup".into()]);
+    for (n, place) in places.enumerate() {
+        eprintln!("{place}");
+        let directory = scratch.sub(&format!("b{n}"));
+        let mut server = launch.clone().dies_at(&place).start();
+        let mut client = server.connect().await;
+        let _ = client.try_run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
+        server.died().await;
+
+        let server = launch.start();
+        let mut client = server.connect().await;
+        let job = client.finished("BACKUP", "rawkv").await;
+        assert!(job["BackupObjs"].ends_with(&format!("TO local://{directory}]")), "{job:?}");
+        let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
+        let mut named: Vec<_> = shown.column("File").into_iter().map(str::to_owned).collect();
+        named.sort();
+        assert_eq!(ssts(&directory), named, "{place}: files of the cut that was lost are gone");
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
+        assert_eq!(contents(&mut client).await, data, "{place}");
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_restore_goes_on_after_a_crash() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let (old, new) = (Numbers(4).data(300), Numbers(5).data(300));
+    let uri = format!("local://{}", scratch.sub("b"));
+    {
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.run("CREATE DATABASE rawkv").await;
+        insert(&mut client, &new).await;
+        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+        assert!(server.stop().await.success());
+    }
+    let records = ["downloading", "committing", "finished"];
+    let records =
+        records.iter().flat_map(|state| ["before", "after"].map(|side| format!("restore-raw.{state}.{side}")));
+    let places = records.chain(["be.raw-session", "be.raw-fetch", "be.raw-ingest"].map(str::to_owned));
+    for place in places {
+        eprintln!("{place}");
+        {
+            let server = launch.start();
+            let mut client = server.connect().await;
+            client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+            insert(&mut client, &old).await;
+            assert!(server.stop().await.success());
+        }
+        let mut server = launch.clone().dies_at(&place).start();
+        let mut client = server.connect().await;
+        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+        let submitted = client.try_run(restore).await;
+        assert!(submitted.is_err(), "{place}");
+        server.died().await;
+
+        let server = launch.start();
+        let mut client = server.connect().await;
+        // A death before the first record leaves a job that is still to begin.
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(contents(&mut client).await, new, "{place}");
+        assert!(server.stop().await.success());
+    }
+}
+
+/// A BE dies while it writes files; the others go on, and when it is back, all begin again from a new cut.
+#[tokio::test]
+async fn a_backend_may_die() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let data = Numbers(9).data(1000);
+    insert(&mut client, &data).await;
+    let port = cluster.backends[0].port("be");
+    let launch = cluster.backends[0].launch.clone().flag("--be-port", port);
+    cluster.backends.remove(0).kill();
+    let mut dying = launch.clone().dies_at("be.raw-backup").start();
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive").into_iter().all(|alive| alive == "true")).await;
+    let directory = scratch.sub("b");
+    client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
+    dying.died().await;
+    cluster.backends.push(launch.start());
+    client.finished("BACKUP", "rawkv").await;
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// CANCEL frees the directory of a backup, and leaves the keys as they were under a restore.
+#[tokio::test]
+async fn jobs_can_be_cancelled() {
+    let scratch = Scratch::new();
+    let server =
+        Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
+    let server = server.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let value = "x".repeat(1000);
+    for first in 0..4u8 {
+        let rows: Vec<_> =
+            (0..1500u32).map(|n| (hex::encode_upper([&[first], n.to_be_bytes().as_slice()].concat()), n)).collect();
+        let rows: Vec<_> = rows.into_iter().map(|(key, n)| format!("(x'{key}', SHA2('{n}{value}', 512))")).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    }
+    client
+        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
+            answer.rows[0][0].as_deref() != Some("1")
+        })
+        .await;
+    let before = contents(&mut client).await;
+    let directory = scratch.sub("b");
+    let backup = format!("BACKUP RAW TO 'local://{directory}'");
+    // The speed of a BE holds for raw jobs as well.
+    client.run("UPDATE information_schema.be_configs SET value = '1' WHERE name = 'max_upload_speed_kbps'").await;
+    client.run(&backup).await;
+    eventually("the first file", || !ssts(&directory).is_empty()).await;
+    client.refused(&backup, 5064, "").await;
+    client.refused(format!("RESTORE RAW FROM 'local://{directory}'"), 5064, "there is no backupmeta in").await;
+    client.run("CANCEL BACKUP FROM rawkv").await;
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("user cancelled"), "{job:?}");
+    assert!(files(&directory).is_empty(), "{:?}", files(&directory));
+    client.run("UPDATE information_schema.be_configs SET value = '0' WHERE name = 'max_upload_speed_kbps'").await;
+    client.run(format!("{backup} {WAIT}")).await;
+
+    client.run("UPDATE information_schema.be_configs SET value = '1' WHERE name = 'max_download_speed_kbps'").await;
+    client.run(format!("RESTORE RAW FROM 'local://{directory}' PROPERTIES ('replace' = 'true')")).await;
+    client.wait_for_job("RESTORE", "rawkv", &["DOWNLOADING"]).await;
+    client
+        .refused("INSERT INTO rawkv.default VALUES ('a', 'b')", 5064, "table rawkv.default is being restored by job")
+        .await;
+    client.run("INSERT INTO rawkv.write VALUES ('a', 'b')").await;
+    client.run("CANCEL RESTORE FROM rawkv").await;
+    client.wait_for_job("RESTORE", "rawkv", &["CANCELLED"]).await;
+    assert_eq!(contents(&mut client).await, before);
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let history = client.run("SELECT STATE, REPOSITORY_NAME FROM information_schema.backup_jobs").await;
+    assert_eq!(history.column("STATE"), ["CANCELLED", "FINISHED"]);
+    assert_eq!(history.column("REPOSITORY_NAME"), vec![format!("local://{directory}"); 2]);
+}
+
+/// One byte flipped, a file cut short, a file gone: it is named, and nothing is stored.
+#[tokio::test]
+async fn damage_is_named() {
+    let scratch = Scratch::new();
+    let server =
+        Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
+    let server = server.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(11).data(1500);
+    insert(&mut client, &data).await;
+    client
+        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
+            answer.rows[0][0].as_deref() != Some("1")
+        })
+        .await;
+    let directory = scratch.sub("b");
+    let uri = format!("local://{directory}");
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    let old = Numbers(12).data(100);
+    insert(&mut client, &old).await;
+    let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+
+    let names = ssts(&directory);
+    assert!(names.len() > 1, "{names:?}");
+    let harm: [(&str, fn(&Path)); 3] = [
+        ("flipped", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("cut", |path| std::fs::File::options().write(true).open(path).unwrap().set_len(100).unwrap()),
+        ("gone", |path| std::fs::remove_file(path).unwrap()),
+    ];
+    for name in [&names[0], names.last().unwrap()] {
+        for (what, harm) in harm {
+            let path = Path::new(&directory).join(name);
+            let whole = std::fs::read(&path).unwrap();
+            harm(&path);
+            let refusal = client.try_run(&restore).await.unwrap_err();
+            assert!(refusal.text.contains(name.as_str()), "{what}: {refusal}");
+            assert_eq!(contents(&mut client).await, old, "{what}: nothing is stored");
+            let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+            for row in verified.records() {
+                assert_eq!(row["Result"] == "OK", row["File"] != name.as_str(), "{what}: {row:?}");
+            }
+            std::fs::write(&path, whole).unwrap();
+        }
+    }
+    let meta = scratch.sub("b/backupmeta");
+    let whole = std::fs::read(&meta).unwrap();
+    for at in [0, 1, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&meta, &whole[..at]).unwrap();
+        let refusal = client.try_run(&restore).await.unwrap_err();
+        assert!(refusal.text.contains("backupmeta"), "cut at {at}: {refusal}");
+        assert_eq!(contents(&mut client).await, old, "cut at {at}: nothing is stored");
+    }
+    std::fs::write(&meta, whole).unwrap();
+    client.run(&restore).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// Two servers back up into one directory at once: one wins, and its backup is whole.
+#[tokio::test]
+async fn one_of_two_servers_gets_a_directory() {
+    let scratch = Scratch::new();
+    let mut servers = Vec::new();
+    for name in ["one", "two"] {
+        let server = standalone(&scratch, name);
+        let mut client = server.connect().await;
+        client.run("CREATE DATABASE rawkv").await;
+        client.run(format!("INSERT INTO rawkv.default VALUES ('who', '{name}')")).await;
+        servers.push((server, client));
+    }
+    for round in 0..5 {
+        let uri = format!("local://{}", scratch.sub(&format!("b{round}")));
+        let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
+        let outcomes = futures::future::join_all(servers.iter_mut().map(|(_, client)| client.try_run(&backup))).await;
+        let winner = outcomes.iter().position(Result::is_ok).expect("one wins");
+        let loser = outcomes[1 - winner].as_ref().unwrap_err();
+        assert!(loser.number == 5064 && loser.text.contains(&uri), "{loser}");
+        let (_, client) = &mut servers[1 - winner];
+        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+        let who = client.value("SELECT CAST(v AS VARCHAR) FROM rawkv.default").await;
+        assert_eq!(who, ["one", "two"][winner]);
+        client.run(format!("INSERT INTO rawkv.default VALUES ('who', '{}')", ["one", "two"][1 - winner])).await;
+    }
+}
+
+/// Values that say when they expire are stored without it, if that has not come.
+#[tokio::test]
+async fn expiry_is_honoured() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    // As an old br writes it: values of API V1TTL, in a backup that says V1.
+    let rows = [("past", "0000000062007C2B"), ("never", "0000000000000000"), ("future", "00000001FFFFFFFF")];
+    for (key, seconds) in rows {
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{key}', x'{}{seconds}')", hex::encode_upper(key))).await;
+    }
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    // TiKV of that time took no CRC.
+    let meta = scratch.sub("b/backupmeta");
+    let mut old = BackupMeta::decode(&std::fs::read(&meta).unwrap(), &uri).unwrap();
+    old.files.iter_mut().for_each(|file| file.checksum.crc64xor = 0);
+    std::fs::write(&meta, old.encode()).unwrap();
+    let properties = "PROPERTIES ('wait' = 'true', 'replace' = 'true', 'api_version' = 'V1TTL')";
+    client.run(format!("RESTORE RAW FROM '{uri}' {properties}")).await;
+    let warnings = client.run("SHOW WARNINGS").await;
+    assert!(warnings.rows[0].iter().flatten().any(|text| text.contains("stored for ever")), "{warnings:?}");
+    let hex = hex::encode_upper::<&str>;
+    let expected = ["future", "never"].map(|key| (hex(key), hex(key)));
+    assert_eq!(contents(&mut client).await, expected.into());
+    let verify = format!("VERIFY BACKUP RAW FROM '{uri}' PROPERTIES ('api_version' = 'V1TTL')");
+    assert_eq!(client.run(verify).await.column("Result"), ["OK"]);
+}
+
+/// The backup that a real br made.
+#[tokio::test]
+async fn a_backup_of_br_is_restored() {
+    let Ok(directory) = std::env::var("HOLDFAST_BR_FIXTURE") else {
+        super::harness::skip("a backup of br's", "HOLDFAST_BR_FIXTURE=<its directory>");
+        return;
+    };
+    let directory = std::fs::canonicalize(directory).unwrap();
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    let uri = format!("local://{}", directory.display());
+    let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    let sums: Vec<u64> = verified.column("Crc64Xor").into_iter().map(|sum| sum.parse().unwrap()).collect();
+    assert_eq!(sums, [14_689_893_359_140_782_766, 16_880_284_908_704_488_181]);
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "1000");
+    // Backed up again, it sums up to the same.
+    let again = format!("local://{}", scratch.sub("again"));
+    client.run(format!("BACKUP RAW TO '{again}' {WAIT}")).await;
+    let again = client.run(format!("SHOW BACKUP RAW FROM '{again}'")).await;
+    let sum = again.column("Crc64Xor").into_iter().map(|sum| sum.parse::<u64>().unwrap()).fold(0, |a, b| a ^ b);
+    assert_eq!(sum, sums[0] ^ sums[1]);
+}
+
+/// Each store that BR knows: files lie there as BR and TiKV lay them, nobody sees a secret, and they come back.
+#[tokio::test]
+async fn every_store_of_br_keeps_backups() {
+    for (kind, flat) in [
+        (Kind::Minio, false),
+        (Kind::Ceph, false),
+        (Kind::Gcs, true),
+        (Kind::Abfss, true),
+        (Kind::Wasb, true),
+        (Kind::Hdfs, true),
+    ] {
+        let scratch = Scratch::new();
+        let Some(store) = Store::new(kind, &scratch) else { continue };
+        let server = store.server(&scratch, "server").env("HOLDFAST_LOG", "debug").start();
+        let mut client = server.connect().await;
+        client.run("CREATE DATABASE rawkv").await;
+        let data = Numbers(21).data(300);
+        insert(&mut client, &data).await;
+        let uri = store.storage_uri("raw/b 1");
+        let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
+        client.run(&backup).await;
+        let used = client.try_run(&backup).await.unwrap_err();
+        assert!(used.text.contains("backup meta file exists in"), "{kind:?}: {used}");
+        let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+        for name in shown.column("File") {
+            assert_eq!(name.contains('/'), !flat, "{kind:?}: {name}");
+        }
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+        assert_eq!(contents(&mut client).await, data, "{kind:?}");
+        let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+        assert_eq!(verified.column("Result"), vec!["OK"; verified.rows.len()], "{kind:?}");
+        let jobs = client.run("SELECT * FROM information_schema.backup_jobs").await;
+        let processes = client.run("SHOW BACKUP FROM rawkv").await;
+        for secret in &store.secrets {
+            assert!(!format!("{jobs:?}{processes:?}").contains(secret.as_str()), "{kind:?}");
+        }
+        assert!(server.stop().await.success());
+        super::stores::assert_hidden(&store.secrets, &scratch);
+    }
+}
