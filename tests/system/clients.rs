@@ -16,7 +16,7 @@ use super::harness::Scratch;
 use super::harness::Server;
 use super::harness::skip;
 
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
+pub const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
 
 /// Runs a program with a text as its input; `None` if it is not installed.
 async fn run(mut command: Command, input: &str) -> Option<Output> {

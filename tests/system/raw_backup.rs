@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use holdfast::rawkv::backupmeta::BackupMeta;
 
 use super::client::Client;
+use super::clients::PYTHON;
 use super::harness::{Launch, Scratch, Server, eventually, files};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
@@ -499,6 +501,68 @@ async fn a_backup_of_br_is_restored() {
     let again = client.run(format!("SHOW BACKUP RAW FROM '{again}'")).await;
     let sum = again.column("Crc64Xor").into_iter().map(|sum| sum.parse::<u64>().unwrap()).fold(0, |a, b| a ^ b);
     assert_eq!(sum, sums[0] ^ sums[1]);
+}
+
+/// Runs a program to its end, and returns what it said.
+fn output(program: &str, arguments: &[&str], input: Option<&Path>) -> String {
+    let stdin = input.map_or(Stdio::null(), |path| std::fs::File::open(path).unwrap().into());
+    let output = Command::new(program).args(arguments).stdin(stdin).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    said
+}
+
+/// `protoc` reads `backupmeta` with TiDB's own schema and finds in it what SHOW BACKUP RAW shows; RocksDB's tools verify
+/// the files, and RocksDB takes all of them in and has the keys.
+#[tokio::test]
+async fn tools_of_others_read_a_backup() {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/kvproto");
+    if !schema.exists() || Command::new("ldb").arg("--version").stdin(Stdio::null()).output().is_err() {
+        return super::harness::skip("TiDB's protobuf schema and RocksDB's tools", ".ci/setup stores");
+    }
+    let scratch = Scratch::new();
+    let (_cluster, mut client) = Cluster::start(&scratch).await;
+    let data = Numbers(17).data(1000);
+    insert(&mut client, &data).await;
+    let directory = scratch.sub("b");
+    let uri = format!("local://{directory}");
+    client.run(format!("BACKUP RAW END 'FF80' TO '{uri}' {WAIT}")).await;
+    let expected = within(&data, "", "FF80");
+
+    let [protos, includes] = ["proto", "include"].map(|name| format!("-I{}", schema.join(name).display()));
+    let arguments = ["-m", "grpc_tools.protoc", &protos, &includes, "--decode=backup.BackupMeta", "brpb.proto"];
+    let decoded = output(PYTHON, &arguments, Some(Path::new(&scratch.sub("b/backupmeta"))));
+    let field = |name: &str| -> Vec<String> {
+        let lines = decoded.lines().filter_map(|line| line.trim().strip_prefix(&format!("{name}: ")));
+        lines.map(|value| value.trim_matches('"').to_owned()).collect()
+    };
+    let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(field("name"), shown.column("File"), "{decoded}");
+    for (ours, theirs) in
+        [("Crc64Xor", "crc64xor"), ("TotalKVs", "total_kvs"), ("TotalBytes", "total_bytes"), ("Size", "size")]
+    {
+        assert_eq!(field(theirs), shown.column(ours), "{decoded}");
+    }
+    assert_eq!(field("is_raw_kv"), ["true"]);
+    assert_eq!(field("cluster_version"), [r#"\"8.5.0\"\n"#]);
+    assert_eq!(field("ddls"), ["[]"]);
+    assert_eq!(field("end_key").last().unwrap(), r"\377\200");
+    assert!(!decoded.lines().any(|line| line.trim().starts_with(|first: char| first.is_ascii_digit())), "{decoded}");
+    let sizes: u64 = shown.column("Size").into_iter().map(|size| size.parse::<u64>().unwrap()).sum();
+    let whole: u64 = field("backup_size")[0].parse().unwrap();
+    assert!((sizes + 1..sizes + std::fs::metadata(scratch.sub("b/backupmeta")).unwrap().len()).contains(&whole));
+
+    let db = format!("--db={}", scratch.sub("db"));
+    for name in ssts(&directory) {
+        let file = Path::new(&directory).join(name).display().to_string();
+        let said = output("sst_dump", &[&format!("--file={file}"), "--command=verify"], None);
+        assert!(said.contains("The file is ok"), "{said}");
+        output("ldb", &[&db, "--create_if_missing", "ingest_extern_sst", &file], None);
+    }
+    let scanned = output("ldb", &[&db, "scan", "--hex"], None);
+    let scanned: Vec<_> = scanned.lines().collect();
+    let lines: Vec<_> = expected.iter().map(|(key, value)| format!("0x7A{key} : 0x{value}")).collect();
+    assert_eq!(scanned, lines);
 }
 
 /// Each store that BR knows: files lie there as BR and TiKV lay them, nobody sees a secret, and they come back.
