@@ -109,6 +109,6 @@ macro_rules! topics {
 }
 
 topics! {
-    backup config ddl errors files information_schema insert partition rawkv repository restore select session show types
+    backup config ddl errors files information_schema insert partition raw_backup rawkv repository restore select session show types
     users
 }
