@@ -1,5 +1,7 @@
 //! What the measurements share: a server, its data, and times.
 
+#![allow(dead_code, reason = "each benchmark uses a part")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
