@@ -411,6 +411,10 @@ impl Context {
                     message: format!("{kind} job with label: {label}  timeout. {}", err.report()),
                 }
             }
+            _ if job.raw.is_some() && job.state == JobState::Committing => Failure {
+                code: FailureCode::CommonError,
+                message: format!("a part of the keys has been stored; RESTORE RAW again. {}", err.report()),
+            },
             Error::NotFound(_) => Failure { code: FailureCode::NotFound, message: err.report() },
             _ => Failure { code: FailureCode::CommonError, message: err.report() },
         };

@@ -278,7 +278,16 @@ async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         Ok(()) => {}
     }
     let files: Vec<BackupFile> = files.into_inner().unwrap_or_default().into_values().flatten().collect();
-    settle(cx, job, &kept, &files).await?;
+    let mut failures = 0;
+    while let Err(err) = settle(cx, job, &kept, &files).await {
+        if !err.is_retryable() || cx.clock.now() >= job.deadline() {
+            return Err(err);
+        }
+        // The files are there; to begin again would cost more than to wait.
+        tracing::warn!(job = %job.id, "trying again: {}", err.report());
+        cx.clock.sleep(cx.clock.back_off(failures)).await;
+        failures += 1;
+    }
 
     let mut next = Job { state: JobState::UploadInfo, transfer_finished: Some(cx.clock.now()), ..job.clone() };
     let mut total = Amount::default();

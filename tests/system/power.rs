@@ -11,6 +11,7 @@ use super::client::Client;
 use super::harness::Launch;
 use super::harness::Scratch;
 use super::harness::skip;
+use super::rawkv;
 use super::sample;
 
 /// A disk whose power can be cut.
@@ -125,6 +126,68 @@ async fn contents(client: &mut Client) -> Option<super::client::Contents> {
         true => None,
         false => Some(client.contents("shop").await),
     }
+}
+
+#[tokio::test]
+async fn raw_keys_and_their_backups_survive_a_power_cut() {
+    let Some(disk) = Disk::new(256) else { return };
+    let launch = disk.launch();
+    let uri = format!("local://{}/raw", disk.mount.display());
+    let statements = [
+        "CREATE DATABASE rawkv".to_owned(),
+        "INSERT INTO rawkv.default VALUES ('a', '1'), ('b', '2'), ('c', REPEAT('3', 1000))".to_owned(),
+        format!("BACKUP RAW TO '{uri}' {WAIT}"),
+        "DELETE FROM rawkv.default WHERE k >= 'b'".to_owned(),
+        format!("RESTORE RAW FROM '{uri}' {WAIT}"),
+        "INSERT INTO rawkv.default VALUES ('a', 'new'), ('d', '4')".to_owned(),
+        format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')"),
+    ];
+    let mut expected = None;
+    for statement in &statements {
+        let mut server = launch.start();
+        let mut client = server.connect().await;
+        if let Some(expected) = &expected {
+            assert_eq!(rawkv::contents(&mut client).await, *expected, "before {statement}");
+        }
+        client.run(statement).await;
+        expected = Some(rawkv::contents(&mut client).await);
+        server.kill();
+        disk.cut();
+    }
+    let server = launch.start();
+    let mut client = server.connect().await;
+    assert_eq!(rawkv::contents(&mut client).await, expected.unwrap());
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "3");
+    let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(verified.column("Result"), ["OK"]);
+}
+
+/// Neither a backup nor a restore on a full disk loses anything, and what could not be done can be done again.
+#[tokio::test]
+async fn raw_keys_on_a_full_disk() {
+    let Some(disk) = Disk::new(512) else { return };
+    let (scratch, launch) = (Scratch::new(), disk.launch());
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', '1'), ('b', REPEAT('x', 1000000))").await;
+    let before = rawkv::contents(&mut client).await;
+    let elsewhere = format!("local://{}", scratch.sub("elsewhere"));
+    client.run(format!("BACKUP RAW TO '{elsewhere}' {WAIT}")).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    let here = format!("local://{}/raw", disk.mount.display());
+    for statement in [format!("BACKUP RAW TO '{here}' {WAIT}"), format!("RESTORE RAW FROM '{elsewhere}' {WAIT}")] {
+        let refusal = client.try_run(&statement).await.expect_err(&statement);
+        let text = format!("{refusal:?}");
+        assert!(text.contains("storage space") || text.contains("No space left"), "{statement}: {text}");
+    }
+    assert_eq!(rawkv::contents(&mut client).await, before);
+    std::fs::remove_file(ballast).unwrap();
+    client.run(format!("BACKUP RAW TO '{here}' {WAIT}")).await;
+    client.run(format!("RESTORE RAW FROM '{here}' {WAIT}")).await;
+    assert_eq!(rawkv::contents(&mut client).await, before);
+    assert!(server.stop().await.success());
 }
 
 /// The power goes right after a record of a job was written: the job goes on from that record.
