@@ -331,8 +331,8 @@ impl Draft {
     pub fn put_job_secret(&mut self, job: JobId, secret: &impl Serialize) -> Result<()> {
         let name = Key::job_rows(job, SECRET).bytes();
         let locked = self.vault.lock(&name, &encode(secret)?)?;
-        let pieces = locked.chunks(MAX_RECORD / 2).zip(0..);
-        pieces.map(|(piece, n)| self.put_row(Key::job_row(job, SECRET, n), &serde_bytes::Bytes::new(piece))).collect()
+        let mut pieces = locked.chunks(MAX_RECORD / 2).zip(0..);
+        pieces.try_for_each(|(piece, n)| self.put_row(Key::job_row(job, SECRET, n), &serde_bytes::Bytes::new(piece)))
     }
 
     /// Takes back a job whose statement is answered with an error.
