@@ -357,6 +357,9 @@ async fn jobs_can_be_cancelled() {
     assert_eq!(history.column("REPOSITORY_NAME"), vec![format!("local://{directory}"); 2]);
 }
 
+/// What happens to a file.
+type Harm = fn(&Path);
+
 /// One byte flipped, a file cut short, a file gone: it is named, and nothing is stored.
 #[tokio::test]
 async fn damage_is_named() {
@@ -383,7 +386,7 @@ async fn damage_is_named() {
 
     let names = ssts(&directory);
     assert!(names.len() > 1, "{names:?}");
-    let harm: [(&str, fn(&Path)); 3] = [
+    let harms: [(&str, Harm); 3] = [
         ("flipped", |path| {
             let mut bytes = std::fs::read(path).unwrap();
             let middle = bytes.len() / 2;
@@ -394,7 +397,7 @@ async fn damage_is_named() {
         ("gone", |path| std::fs::remove_file(path).unwrap()),
     ];
     for name in [&names[0], names.last().unwrap()] {
-        for (what, harm) in harm {
+        for (what, harm) in harms {
             let path = Path::new(&directory).join(name);
             let whole = std::fs::read(&path).unwrap();
             harm(&path);
