@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use holdfast::rawkv::value::ApiVersion;
@@ -14,12 +15,27 @@ Examples:
   holdfast fe --conf conf/fe.conf               a cluster: one FE ...
   holdfast be --conf conf/be.conf               ... and as many BEs as you like, each made known to the FE by
                                                 ALTER SYSTEM ADD BACKEND \"host:9060\"
+  holdfast br backup raw -s local:///DIR --start 31 --end 32
+                                                back up raw keys in the format of TiKV's BR; br restore raw restores
   holdfast br debug checksum -s local:///DIR    check the files of a raw backup of TiKV
 
 Default ports:  MySQL 9030, FE HTTP 8030, BE RPC 9060, BE HTTP 8040; 0 picks a free one.
                 All listen on 127.0.0.1 until bind_address says otherwise.
 Environment:    HOLDFAST_LOG  what to log to stderr: info (default), debug, holdfast::job=debug, ...
 Exit status:    0 success, 1 failure, 2 wrong command line or configuration.";
+
+const RAW_HELP: &str = "\
+The backup is written and read by the servers, not by this command: a local directory must be one that all of them see.
+A relative one is of the directory this command runs in.
+Parameters of a storage's URI are br's, as in s3://BUCKET/DIR?access-key=KEY&secret-access-key=SECRET&endpoint=URL; so are
+the flags --s3.*, --gcs.* and --azblob.*, which give a parameter that the URI does not have.
+
+Progress goes to stderr, the summary to stdout. The first SIGINT or SIGTERM cancels the job; a second one ends this command
+at once and leaves the job to itself.
+
+Environment:    HOLDFAST_USER      who logs in (default root)
+                HOLDFAST_PASSWORD  with which password (default none)
+Exit status:    0 the job has finished, 1 it has not, 2 wrong command line.";
 
 /// A key of the configuration and its value.
 type Pair = (String, String);
@@ -44,6 +60,7 @@ impl Cli {
 
 /// What to run.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Command {
     /// Run an FE and a BE in one process (the default).
     Standalone(FrontendOptions),
@@ -67,6 +84,16 @@ pub enum Command {
 /// What `br` does.
 #[derive(Debug, Subcommand)]
 pub enum BrCommand {
+    /// Back up keys of a server.
+    Backup {
+        #[command(subcommand)]
+        command: BrBackupCommand,
+    },
+    /// Restore keys into a server.
+    Restore {
+        #[command(subcommand)]
+        command: BrRestoreCommand,
+    },
     /// Look into a backup, without a server.
     Debug {
         #[command(subcommand)]
@@ -74,112 +101,179 @@ pub enum BrCommand {
     },
 }
 
+/// What `br backup` does.
+#[derive(Debug, Subcommand)]
+pub enum BrBackupCommand {
+    /// Back up a range of raw keys, as BACKUP RAW does.
+    Raw(BackupRaw),
+}
+
+/// What `br restore` does.
+#[derive(Debug, Subcommand)]
+pub enum BrRestoreCommand {
+    /// Restore a range of raw keys, as RESTORE RAW does.
+    Raw(RestoreRaw),
+}
+
 /// What `br debug` does.
 #[derive(Debug, Subcommand)]
 pub enum BrDebugCommand {
     /// Write backupmeta.json, which shows what backupmeta says, beside it.
-    Decode(BrOptions),
+    Decode(BrOptions<false>),
     /// Read all files of a raw backup and check their lengths, hashes, blocks, keys and checksums.
     Checksum {
         #[command(flatten)]
-        options: BrOptions,
+        options: BrOptions<false>,
         /// How values are encoded, V1 or V1TTL, where the backup does not say it: old ones say V1 of both.
         #[arg(long, value_name = "VERSION")]
         api_version: Option<ApiVersion>,
     },
 }
 
-/// Flags of `br` that all of its commands take.
+/// Flags of `br backup raw`.
 #[derive(Debug, Args)]
-pub struct BrOptions {
+#[command(after_help = RAW_HELP, args_override_self = true)]
+pub struct BackupRaw {
+    #[command(flatten)]
+    pub raw: RawOptions,
+    /// How blocks are compressed: zstd, lz4 or snappy.
+    #[arg(long, value_name = "TYPE", default_value = "zstd")]
+    pub compression: String,
+    /// 0 is the type's own level.
+    #[arg(long, value_name = "LEVEL", default_value_t = 0, allow_negative_numbers = true)]
+    pub compression_level: i32,
+}
+
+/// Flags of `br restore raw`.
+#[derive(Debug, Args)]
+#[command(after_help = RAW_HELP, args_override_self = true)]
+pub struct RestoreRaw {
+    #[command(flatten)]
+    pub raw: RawOptions,
+    /// Delete the keys of the range that are not in the backup.
+    #[arg(long)]
+    pub replace: bool,
+    /// How values are encoded, V1 or V1TTL, where the backup does not say it: old ones say V1 of both.
+    #[arg(long, value_name = "VERSION")]
+    pub api_version: Option<ApiVersion>,
+    /// Servers serve in any case.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub online: Option<bool>,
+}
+
+/// Flags of both.
+#[derive(Debug, Args)]
+pub struct RawOptions {
+    #[command(flatten)]
+    pub br: BrOptions<true>,
+    /// The FE's MySQL port.
+    #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_parser = address)]
+    pub pd: (String, u16),
+    /// The column family: default or write.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub cf: String,
+    /// The first key; without it the first of all or, in a restore, of the backup.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    pub start: String,
+    /// The first key behind; without it there is no end or, in a restore, it is the backup's.
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    pub end: String,
+    /// How the two are written: hex, raw or escaped.
+    #[arg(long, value_name = "FORMAT", default_value = "hex")]
+    pub format: String,
+    /// MiB a second that each BE moves; 0 is without limit.
+    #[arg(long, value_name = "SPEED", default_value_t = 0)]
+    pub ratelimit: u64,
+    /// In bytes.
+    #[arg(long, hide = true, default_value_t = 1 << 20)]
+    pub ratelimit_unit: u64,
+    /// Files that a BE works on at a time; 0 lets it choose.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub concurrency: u32,
+    /// Files are always checked, before anything is stored.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = BoolishValueParser::new())]
+    pub checksum: Option<bool>,
+    /// When the job is given up; without it the server's backup_job_default_timeout_ms.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    #[command(flatten)]
+    pub parameters: StorageFlags,
+}
+
+/// Host and port, a number of its own for each.
+fn address(text: &str) -> Result<(String, u16), String> {
+    if text.starts_with("https://") {
+        return Err("this command speaks the MySQL protocol, without TLS".into());
+    }
+    let text = text.strip_prefix("http://").unwrap_or(text);
+    let (host, port) = text.rsplit_once(':').ok_or("expected HOST:PORT")?;
+    let port = port.parse().map_err(|_| format!("'{port}' is no port"))?;
+    // An IPv6 address stands in brackets.
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if host.is_empty() || host.contains(',') {
+        return Err("expected one HOST:PORT, that of the FE".into());
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// Flags of `br` that all of its commands take; those of `RAW` are `br backup raw` and `br restore raw`.
+#[derive(Debug, Args)]
+pub struct BrOptions<const RAW: bool> {
     /// Where the backup is: local:///DIR, or a directory.
     #[arg(long, short, value_name = "URI", default_value = "", hide_default_value = true)]
     pub storage: String,
-    /// Only plaintext: encrypted backups are not read.
+    /// Only plaintext: encrypted backups are neither written nor read.
     #[arg(long = "crypter.method", value_name = "METHOD", default_value = "plaintext", value_parser = ["plaintext"])]
     crypter_method: String,
     #[command(flatten)]
-    unused: UnusedFlags,
+    unused: UnusedFlags<RAW>,
 }
 
-impl BrOptions {
+impl<const RAW: bool> BrOptions<RAW> {
     /// What to tell about flags that were given for nothing.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unused.0.iter().map(|flag| format!("warning: --{flag} has no effect here"))
+        self.unused.0.iter().map(|flag| no_effect(flag))
     }
 }
 
-/// Flags of `br` that mean nothing here, but stand in the scripts of those who have used it. Holds those given.
+/// What to tell about a flag.
+pub fn no_effect(flag: &str) -> String {
+    format!("warning: --{flag} has no effect here")
+}
+
+/// Flags of `br` that stand for parameters of a storage's URI.
+const STORAGE: &[&str] = &[
+    "azblob.access-tier",
+    "azblob.account-key",
+    "azblob.account-name",
+    "azblob.encryption-key",
+    "azblob.encryption-scope",
+    "azblob.endpoint",
+    "azblob.sas-token",
+    "gcs.credentials-file",
+    "gcs.endpoint",
+    "gcs.predefined-acl",
+    "gcs.storage-class",
+    "s3.acl",
+    "s3.endpoint",
+    "s3.external-id",
+    "s3.provider",
+    "s3.region",
+    "s3.role-arn",
+    "s3.sse",
+    "s3.sse-kms-key-id",
+    "s3.storage-class",
+];
+
+/// Those of [`STORAGE`] that were given, with their values.
 #[derive(Debug)]
-struct UnusedFlags(Vec<&'static str>);
+pub struct StorageFlags(pub Vec<(&'static str, String)>);
 
-impl UnusedFlags {
-    /// With the short form, if there is one.
-    const WITH_VALUE: &[(&str, Option<char>)] = &[
-        ("azblob.access-tier", None),
-        ("azblob.account-key", None),
-        ("azblob.account-name", None),
-        ("azblob.endpoint", None),
-        ("ca", None),
-        ("cert", None),
-        ("checksum-concurrency", None),
-        ("concurrency", None),
-        ("crypter.key", None),
-        ("crypter.key-file", None),
-        ("gcs.credentials-file", None),
-        ("gcs.endpoint", None),
-        ("gcs.predefined-acl", None),
-        ("gcs.storage-class", None),
-        ("grpc-keepalive-time", None),
-        ("grpc-keepalive-timeout", None),
-        ("key", None),
-        ("log-file", None),
-        ("log-format", None),
-        ("log-level", Some('L')),
-        ("metadata-download-batch-size", None),
-        ("pd", Some('u')),
-        ("ratelimit", None),
-        ("ratelimit-unit", None),
-        ("s3.acl", None),
-        ("s3.endpoint", None),
-        ("s3.external-id", None),
-        ("s3.provider", None),
-        ("s3.region", None),
-        ("s3.role-arn", None),
-        ("s3.sse", None),
-        ("s3.sse-kms-key-id", None),
-        ("s3.storage-class", None),
-        ("slow-log-file", None),
-        ("status-addr", None),
-        ("switch-mode-interval", None),
-    ];
-
-    /// A value, true or false, stands behind `=` only.
-    const SWITCHES: &[(&str, Option<char>)] = &[
-        ("check-requirements", None),
-        ("checksum", None),
-        ("enable-opentracing", None),
-        ("no-credentials", None),
-        ("redact-info-log", None),
-        ("redact-log", None),
-        ("remove-tiflash", None),
-        ("send-credentials-to-tikv", Some('c')),
-        ("skip-check-path", None),
-    ];
-
-    fn all() -> impl Iterator<Item = &'static (&'static str, Option<char>)> {
-        Self::WITH_VALUE.iter().chain(Self::SWITCHES)
-    }
-}
-
-impl Args for UnusedFlags {
+impl Args for StorageFlags {
     fn augment_args(command: clap::Command) -> clap::Command {
-        let arg = |(name, short): &(&'static str, Option<char>)| {
-            Arg::new(*name).long(*name).short(*short).hide(true).action(ArgAction::Append)
-        };
-        command
-            .args(Self::WITH_VALUE.iter().map(arg))
-            .args(Self::SWITCHES.iter().map(arg).map(|arg| arg.num_args(0..=1).require_equals(true)))
+        command.args(STORAGE.iter().map(|name| Arg::new(*name).long(*name).hide(true)))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
@@ -187,10 +281,108 @@ impl Args for UnusedFlags {
     }
 }
 
-impl FromArgMatches for UnusedFlags {
+impl FromArgMatches for StorageFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |name: &&'static str| Some((*name, matches.get_one::<String>(name)?.clone()));
+        Ok(Self(STORAGE.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        Self::from_arg_matches(matches).map(|flags| *self = flags)
+    }
+}
+
+/// Flags of `br` that mean nothing here, but stand in the scripts of those who have used it. Holds those given. The
+/// commands of `RAW` know some of them.
+#[derive(Debug)]
+struct UnusedFlags<const RAW: bool>(Vec<&'static str>);
+
+impl<const RAW: bool> UnusedFlags<RAW> {
+    /// With the short form, if there is one.
+    const WITH_VALUE: &[(&str, Option<char>)] = &[
+        ("backupts", None),
+        ("batch-flush-interval", None),
+        ("ca", None),
+        ("cert", None),
+        ("checksum-concurrency", None),
+        ("crypter.key", None),
+        ("crypter.key-file", None),
+        ("ddl-batch-size", None),
+        ("gcttl", None),
+        ("grpc-keepalive-time", None),
+        ("grpc-keepalive-timeout", None),
+        ("key", None),
+        ("keyspace-name", None),
+        ("lastbackupts", None),
+        ("log-file", None),
+        ("log-format", None),
+        ("log-level", Some('L')),
+        ("merge-region-key-count", None),
+        ("merge-region-size-bytes", None),
+        ("metadata-download-batch-size", None),
+        ("pd-concurrency", None),
+        ("replica-read-label", None),
+        ("slow-log-file", None),
+        ("status-addr", None),
+        ("switch-mode-interval", None),
+        ("timeago", None),
+        ("with-tidb-placement-mode", None),
+    ];
+
+    /// A value, true or false, stands behind `=` only.
+    const SWITCHES: &[(&str, Option<char>)] = &[
+        ("check-requirements", None),
+        ("enable-opentracing", None),
+        ("ignore-stats", None),
+        ("no-credentials", None),
+        ("no-schema", None),
+        ("redact-info-log", None),
+        ("redact-log", None),
+        ("remove-schedulers", None),
+        ("remove-tiflash", None),
+        ("send-credentials-to-tikv", Some('c')),
+        ("skip-check-path", None),
+        ("use-backupmeta-v2", None),
+        ("use-checkpoint", None),
+        ("with-sys-table", None),
+    ];
+
+    /// What only commands of `RAW` know, beside [`STORAGE`].
+    const OF_RAW_WITH_VALUE: &[(&str, Option<char>)] =
+        &[("concurrency", None), ("pd", Some('u')), ("ratelimit", None), ("ratelimit-unit", None)];
+
+    /// Likewise.
+    const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None)];
+
+    fn with_value() -> impl Iterator<Item = (&'static str, Option<char>)> {
+        let of_raw = Self::OF_RAW_WITH_VALUE.iter().copied().chain(STORAGE.iter().map(|name| (*name, None)));
+        Self::WITH_VALUE.iter().copied().chain(of_raw.filter(|_| !RAW))
+    }
+
+    fn switches() -> impl Iterator<Item = (&'static str, Option<char>)> {
+        Self::SWITCHES.iter().chain(Self::OF_RAW_SWITCHES.iter().filter(|_| !RAW)).copied()
+    }
+}
+
+impl<const RAW: bool> Args for UnusedFlags<RAW> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let arg = |(name, short): (&'static str, Option<char>)| {
+            Arg::new(name).long(name).short(short).hide(true).action(ArgAction::Append)
+        };
+        command
+            .args(Self::with_value().map(arg))
+            .args(Self::switches().map(arg).map(|arg| arg.num_args(0..=1).require_equals(true)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<const RAW: bool> FromArgMatches for UnusedFlags<RAW> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
-        Ok(Self(Self::all().map(|(name, _)| *name).filter(given).collect()))
+        Ok(Self(Self::with_value().chain(Self::switches()).map(|(name, _)| name).filter(given).collect()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -324,7 +516,7 @@ mod tests {
         };
         assert_eq!(options.storage, "local:///b");
         let warnings: Vec<_> = options.warnings().collect();
-        let flags = ["log-level", "pd", "checksum", "send-credentials-to-tikv"];
+        let flags = ["log-level", "pd", "send-credentials-to-tikv", "checksum"];
         assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
         assert!(parse("holdfast br debug decode --cf default").is_err());
         assert!(parse("holdfast br debug decode --crypter.method aes128-ctr").is_err());

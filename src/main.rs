@@ -1,5 +1,6 @@
 //! The program: reads the command line and the configuration, starts servers, and ends them cleanly.
 
+mod br;
 mod cli;
 mod demo;
 
@@ -30,7 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{BrCommand, BrDebugCommand, Cli, Command};
+use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, Cli, Command};
 
 /// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
 /// this one.
@@ -50,7 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn try_main(command: Command) -> anyhow::Result<()> {
-    let default = if matches!(command, Command::Demo { .. }) { "warn" } else { "info" };
+    let is_client = matches!(command, Command::Demo { .. } | Command::Br { .. });
+    let default = if is_client { "warn" } else { "info" };
     let directives = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| default.to_owned());
     let filter = EnvFilter::try_new(&directives);
     let filter = filter.map_err(|error| Error::Config(format!("HOLDFAST_LOG '{directives}': {error}")))?;
@@ -101,9 +103,11 @@ async fn run(command: Command, shutdown: CancellationToken) -> anyhow::Result<()
             serve("be", start(None, Some(be), shutdown).await?).await
         }
         Command::Demo { keep } => run_demo(keep, shutdown).await,
-        Command::Br { command: BrCommand::Debug { command } } => {
-            tokio::task::spawn_blocking(move || debug_backup(command)).await?
-        }
+        Command::Br { command } => match command {
+            BrCommand::Backup { command: BrBackupCommand::Raw(options) } => br::backup(options, shutdown).await,
+            BrCommand::Restore { command: BrRestoreCommand::Raw(options) } => br::restore(options, shutdown).await,
+            BrCommand::Debug { command } => tokio::task::spawn_blocking(move || debug_backup(command)).await?,
+        },
     }
 }
 

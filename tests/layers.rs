@@ -16,7 +16,8 @@ const FLOORS: &[&[&str]] = &[
     &["job"],
     &["fe"],
     &["mysql", "http"],
-    &["demo", "cli"],
+    &["cli"],
+    &["demo", "br"],
     &["main"],
 ];
 

@@ -21,7 +21,7 @@ use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::verify_file;
 use crate::repository::Folder;
 use crate::sql::{self, Properties, StorageUri};
-use crate::types::{ColumnFamily, Invalid, KeyRange, Name};
+use crate::types::{ColumnFamily, Invalid, JobId, KeyRange, Name};
 
 /// BR asks for no keys behind this one where no end is given.
 const LAST_OF_BR: [u8; 10] = [0xFF; 10];
@@ -40,7 +40,7 @@ pub(super) async fn backup(fe: &Arc<Frontend>, context: &StatementContext, state
         }
     }
     let job = fe.jobs.raw(request).await?;
-    finished(backup::submitted(fe, context, job.id, wait).await?, warnings)
+    submitted(fe, context, job.id, wait, warnings).await
 }
 
 pub(super) async fn restore(
@@ -59,17 +59,19 @@ pub(super) async fn restore(
     ddl::create_database(fe, &Name::new(rawkv::RAWKV).map_err(Error::internal)?, true).await?;
     rawkv::create_regions(fe, request.cf).await?;
     let job = fe.jobs.raw(request).await?;
-    finished(backup::submitted(fe, context, job.id, wait).await?, warnings)
+    submitted(fe, context, job.id, wait, warnings).await
 }
 
-fn finished(outcome: Outcome, more: Vec<String>) -> Result<Outcome> {
-    Ok(match outcome {
-        Outcome::Done { affected, info, mut warnings } => {
-            warnings.extend(more);
-            Outcome::Done { affected, info, warnings }
-        }
-        rows => rows,
-    })
+/// Names the job to the client, for which another one of its kind may take its place in SHOW.
+async fn submitted(
+    fe: &Frontend,
+    context: &StatementContext,
+    job: JobId,
+    wait: Option<bool>,
+    warnings: Vec<String>,
+) -> Result<Outcome> {
+    backup::submitted(fe, context, job, wait).await?;
+    Ok(Outcome::Done { affected: 0, info: format!("Job: {job}"), warnings })
 }
 
 /// What a statement asks for, and whether it waits.
