@@ -214,8 +214,10 @@ async fn perform(request: &Request, server: (String, u16), interrupted: Cancella
         () = interrupted.cancelled() => bail!("interrupted before the job has begun"),
     };
     let start = Instant::now();
-    let submitted = client.query_drop(&request.statement).await;
-    submitted.map_err(|error| failure(error, format!("a job may have begun: see SHOW {kind} FROM rawkv")))?;
+    client.query_drop(&request.statement).await.map_err(|error| match error {
+        mysql_async::Error::Server(_) => failure(error),
+        _ => anyhow!("{}; a job may have begun: see SHOW {kind} FROM rawkv", failure(error)),
+    })?;
     // Named by the server, since SHOW may show another one's by now.
     let told = client.info().strip_prefix("Job: ").and_then(|id| id.parse().ok());
     let job: u64 = told.context("the server has not said which job it has begun; it is of another version")?;
@@ -224,11 +226,11 @@ async fn perform(request: &Request, server: (String, u16), interrupted: Cancella
         rows.iter().for_each(|row| say(&format!("warning: {}", text(row, "Message"))));
     }
 
-    let lost = || format!("{kind} job {job} goes on there: see SHOW {kind} FROM rawkv");
+    let left = |error| anyhow!("{}; {kind} job {job} goes on: see SHOW {kind} FROM rawkv", failure(error));
     let mut progress = Progress::new();
     let mut asked = false;
     loop {
-        let status = look(&mut client, kind, job).await.map_err(|error| failure(error, lost()))?;
+        let status = look(&mut client, kind, job).await.map_err(left)?;
         let status = status.with_context(|| format!("the server does not know {kind} job {job}"))?;
         match status.state.as_str() {
             "FINISHED" => break,
@@ -247,7 +249,7 @@ async fn perform(request: &Request, server: (String, u16), interrupted: Cancella
                     Ok(()) => {}
                     // It has gone too far, or ends just now.
                     Err(mysql_async::Error::Server(error)) => progress.note(&error.message),
-                    Err(error) => return Err(failure(error, lost())),
+                    Err(error) => return Err(left(error)),
                 }
             }
         }
@@ -280,16 +282,19 @@ async fn connect((host, port): (String, u16)) -> Result<Conn> {
     let options = options.user(Some(user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
     match Conn::new(options.tcp_keepalive(Some(KEEPALIVE))).await {
         Ok(client) => Ok(client),
-        Err(mysql_async::Error::Server(error)) => Err(anyhow!("{}", error.message)),
-        Err(error) => Err(anyhow!("cannot connect to the FE at {address}, which --pd names: {error}")),
+        Err(error @ mysql_async::Error::Server(_)) => Err(failure(error)),
+        Err(error) => {
+            let cause = anyhow::Error::from(error).root_cause().to_string();
+            Err(anyhow!("cannot connect to {address}: {cause}; --pd names the MySQL port of a running FE"))
+        }
     }
 }
 
-/// What the server said; or, if the connection was lost, what is not known now.
-fn failure(error: mysql_async::Error, unknown: String) -> anyhow::Error {
+/// What the server said, or why it says nothing.
+fn failure(error: mysql_async::Error) -> anyhow::Error {
     match error {
         mysql_async::Error::Server(error) => anyhow!("{}", error.message),
-        other => anyhow!("the connection to the server was lost ({other}); {unknown}"),
+        other => anyhow!("the connection to the server was lost ({})", anyhow::Error::from(other).root_cause()),
     }
 }
 
@@ -355,10 +360,10 @@ impl Progress {
         let moved = BinaryBytes(*moved);
         match self {
             Self::Bar(bar) => {
-                bar.set_length(*all);
-                bar.set_position(*done);
                 bar.set_prefix(format!("{job}: {state}"));
                 bar.set_message(format!("{moved} moved {troubles}"));
+                bar.set_length((*all).max(1));
+                bar.set_position(*done);
             }
             Self::Lines(last) => {
                 let percent =

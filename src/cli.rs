@@ -221,7 +221,7 @@ fn address(text: &str) -> Result<(String, u16), String> {
 /// Flags of `br` that all of its commands take; those of `RAW` are `br backup raw` and `br restore raw`.
 #[derive(Debug, Args)]
 pub struct BrOptions<const RAW: bool> {
-    /// Where the backup is: local:///DIR, or a directory.
+    /// Where the backup is: a URI such as local:///DIR, or a directory.
     #[arg(long, short, value_name = "URI", default_value = "", hide_default_value = true)]
     pub storage: String,
     /// Only plaintext: encrypted backups are neither written nor read.

@@ -1,13 +1,61 @@
 //! `holdfast br`.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use super::harness::{HOLDFAST, Scratch};
+use super::client::Client;
+use super::harness::{HOLDFAST, Launch, PATIENCE, Scratch, Server, files};
+use super::rawkv::contents;
 
 fn br(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = Command::new(HOLDFAST).arg("br").args(arguments).output().unwrap();
     (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A server, and what `--pd` says of it.
+async fn server(scratch: &Scratch) -> (Server, String, Client) {
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    (server, pd, client)
+}
+
+/// A `holdfast br` that runs.
+struct Running {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(HOLDFAST);
+        command.arg("br").args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr }
+    }
+
+    /// The next line of stderr.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Its exit status, and what is left of stderr.
+    fn ended(mut self) -> (i32, String) {
+        let mut rest = String::new();
+        self.stderr.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code().unwrap(), rest)
+    }
 }
 
 /// A copy of a backup that an earlier Holdfast made.
@@ -57,4 +105,249 @@ fn a_backup_is_looked_into_without_a_server() {
     let (code, _, err) = br(&["debug", "checksum"]);
     assert_eq!(code, 2);
     assert!(err.starts_with("holdfast: empty store is not allowed: [BR:ExternalStorage:"), "{err}");
+}
+
+#[tokio::test]
+async fn keys_are_backed_up_and_restored() {
+    let scratch = Scratch::new();
+    let (_server, pd, mut client) = server(&scratch).await;
+    client.run("INSERT INTO rawkv.default VALUES ('0', 'out'), ('1', 'one'), ('10', ''), ('a''\\\\b', x'00ff')").await;
+    client.run("INSERT INTO rawkv.write VALUES ('w', 'w')").await;
+    let all = contents(&mut client).await;
+    let raw = scratch.sub("raw");
+    let (uri, bounds) = (format!("local://{raw}"), ["--start", "31", "--end", "3130303030303030", "--format", "hex"]);
+    let example = ["backup", "raw", "--pd", &pd, "-s", &uri, "--ratelimit", "128", "--cf", "default", "-c=true"];
+    let (code, out, err) = br(&[example.as_slice(), &bounds].concat());
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("Raw backup success summary: files=1 size="), "{out}");
+    assert!(out.contains(" keys=2 bytes=6 ") && out.lines().count() == 1, "{out}");
+    let lines: Vec<_> = err.lines().collect();
+    assert_eq!(lines[0], "warning: --send-credentials-to-tikv has no effect here");
+    // No terminal: lines, and no bar.
+    assert!(lines.len() > 1 && lines[1..].iter().all(|line| line.starts_with("BACKUP job ")), "{err}");
+    assert!(!err.contains(['\r', '\u{1b}']), "{err:?}");
+
+    // The next one is refused, and the first stays what it is.
+    let (code, out, err) = br(&[example.as_slice(), &bounds].concat());
+    assert_eq!((code, out.as_str()), (1, ""));
+    let used =
+        format!("holdfast: backup meta file exists in {uri}, there may be some backup files in the path already");
+    assert!(err.contains(&used), "{err}");
+
+    client.run("DELETE FROM rawkv.default WHERE k >= ''").await;
+    client.run("INSERT INTO rawkv.default VALUES ('0', 'out'), ('1', 'other'), ('100', 'more')").await;
+    let (code, out, err) = br(&["restore", "raw", "--pd", &format!("http://{pd}"), "-s", &uri]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.starts_with("Raw restore success summary: files=1 ") && out.contains(" keys=2 bytes=6 "), "{out}");
+    let keys = |answer: super::client::Answer| answer.column("k").join(" ");
+    let merged = client.run("SELECT CAST(k AS VARCHAR) AS k FROM rawkv.default").await;
+    assert_eq!(keys(merged), "0 1 10 100");
+    let replace = ["restore", "raw", "-u", &pd, "-s", &uri, "--replace", "--online", "--checksum=false"];
+    assert_eq!(br(&replace).0, 0);
+    let replaced = client.run("SELECT CAST(k AS VARCHAR) AS k FROM rawkv.default").await;
+    assert_eq!(keys(replaced), "0 1 10");
+
+    // Quotes and backslashes of keys, a directory of the client's own, the other family, and a part of a backup.
+    client.run("INSERT INTO rawkv.default VALUES ('a''\\\\b', x'00ff')").await;
+    assert_eq!(contents(&mut client).await, all);
+    let odd = |command: &str, format: &str, start: &str, end: &str| {
+        let mut br = Command::new(HOLDFAST);
+        br.current_dir(scratch.path()).args(["br", command, "raw", "-u", &pd, "-s", "o'dd/x"]);
+        let output = br.args(["--format", format, "--start", start, "--end", end]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let backed_up = odd("backup", "raw", "", "");
+    assert!(backed_up.contains(" keys=4 "), "{backed_up}");
+    assert!(scratch.path().join("o'dd/x/backupmeta").exists());
+    client.run("DELETE FROM rawkv.default WHERE k >= ''").await;
+    let restored = odd("restore", "escaped", r"a\'\\", r"a\x27\\\377");
+    assert!(restored.starts_with("Raw restore success summary: files=1 ") && !restored.contains("keys="), "{restored}");
+    let restored = contents(&mut client).await;
+    assert_eq!(restored.into_iter().collect::<Vec<_>>(), [(hex::encode_upper(r"a'\b"), "00FF".to_owned())]);
+    let (code, out, _) = br(&["backup", "raw", "-u", &pd, "-s", &scratch.sub("w"), "--cf", "write"]);
+    assert!(code == 0 && out.contains(" keys=1 bytes=2 "), "{out}");
+    let (code, out, _) = br(&["backup", "raw", "-u", &pd, "-s", &scratch.sub("none"), "--start", "ee"]);
+    assert!(code == 0 && out.contains("files=0 size=0 ") && out.contains(" keys=0 "), "{out}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
+    let scratch = Scratch::new();
+    let raw = scratch.sub("raw");
+    for (flags, code, expected) in [
+        (["--stort", "31"], 2, "unexpected argument '--stort'"),
+        (["--format", "HEX"], 2, "holdfast: unknown format: [BR:Common:ErrInvalidArgument]invalid argument\n"),
+        (["--start", "3z"], 2, "holdfast: encoding/hex: invalid byte: U+007A 'z'\n"),
+        (["--cf", "lock"], 2, "holdfast: invalid cf name: lock; take default or write\n"),
+        (["--pd", "127.0.0.1:1"], 1, "holdfast: cannot connect to 127.0.0.1:1: Connection refused"),
+    ] {
+        for command in ["backup", "restore"] {
+            let (found, out, err) = br(&[[command, "raw", "-s", &raw].as_slice(), &flags].concat());
+            assert_eq!((found, out.as_str()), (code, ""), "{err}");
+            assert!(err.contains(expected), "{err}");
+        }
+    }
+
+    let server = Server::standalone(scratch.path());
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    let failure = |arguments: &[&str]| {
+        let (code, out, err) = br(&[arguments, &["-u", &pd, "-s", &raw]].concat());
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        err
+    };
+    assert_eq!(failure(&["backup", "raw"]), "holdfast: Unknown database 'rawkv'\n");
+    let absent = failure(&["restore", "raw"]);
+    assert!(absent.starts_with(&format!("holdfast: there is no backupmeta in local://{raw}: ")), "{absent}");
+
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("CREATE USER reader IDENTIFIED BY 'hunter2'").await;
+    for (user, password, expected) in [
+        ("reader", "wrong", "holdfast: Access denied for user 'reader'"),
+        ("reader", "hunter2", "holdfast: Access denied"),
+        ("root", "", "BACKUP job "),
+    ] {
+        let mut command = Command::new(HOLDFAST);
+        command.env("HOLDFAST_USER", user).env("HOLDFAST_PASSWORD", password);
+        let output = command.args(["br", "backup", "raw", "-u", &pd, "-s", &raw]).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(err.starts_with(expected) && !err.contains("hunter2"), "{err}");
+        assert_eq!(output.status.code().unwrap(), i32::from(user != "root"));
+    }
+    // A store that refuses, and what it was told.
+    let secret = "s3://b/x?access-key=AK&secret-access-key=hunter2&endpoint=http://127.0.0.1:1";
+    let (code, out, err) = br(&["restore", "raw", "-u", &pd, "-s", secret]);
+    assert!(code == 1 && err.contains("backupmeta") && !format!("{out}{err}").contains("hunter2"), "{err}");
+}
+
+/// Ctrl-C cancels what can be cancelled, and a second one ends the command. A job outlives a lost connection.
+#[tokio::test]
+async fn a_job_is_cancelled_or_left_to_itself() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000);
+    let launch = launch.set("compaction_interval_ms", 50).stays_at("be.raw-ingest", 2000);
+    let mut server = launch.start();
+    let mut client = server.connect().await;
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    client.run("CREATE DATABASE rawkv").await;
+    let rows: Vec<_> = (0..2000).map(|n| format!("('{n}', SHA2('{n}', 512))")).collect();
+    client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    let regions = "SELECT COUNT(*) AS n FROM information_schema.raw_regions";
+    client.wait_until(regions, |answer| answer.column("n")[0].parse::<u32>().unwrap() > 2).await;
+
+    let raw = scratch.sub("raw");
+    let backup = ["backup", "raw", "-u", &pd, "-s", &raw, "--ratelimit", "1"];
+    let limit = |kbps: &str| {
+        format!("UPDATE information_schema.be_configs SET value = '{kbps}' WHERE name = 'max_upload_speed_kbps'")
+    };
+    client.run(limit("1")).await;
+    for signal in ["INT", "TERM"] {
+        let mut running = Running::start(&backup);
+        let line = running.line();
+        assert!(line.starts_with("BACKUP job "), "{line}");
+        running.signal(signal);
+        let (code, rest) = running.ended();
+        assert_eq!(code, 1, "{rest}");
+        assert!(rest.contains("\ninterrupted: cancelling BACKUP job ") || rest.starts_with("interrupted: "), "{rest}");
+        assert!(rest.contains("\nholdfast: interrupted: BACKUP job ") && rest.contains("user cancelled"), "{rest}");
+        client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+        assert!(files(&raw).is_empty(), "{:?}", files(&raw));
+    }
+
+    // A server that does not answer.
+    let mut running = Running::start(&backup);
+    running.line();
+    server.signal("STOP");
+    let deadline = Instant::now() + PATIENCE;
+    while running.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the command has not ended");
+        running.signal("INT");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (code, rest) = running.ended();
+    assert_eq!(code, 1);
+    assert!(rest.contains("holdfast: interrupted twice; if the job has begun, it goes on: see SHOW BACKUP"), "{rest}");
+    server.signal("CONT");
+    // The command may have asked for it.
+    let _ = client.try_run("CANCEL BACKUP FROM rawkv").await;
+    client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+
+    let mut running = Running::start(&backup);
+    running.line();
+    server.kill();
+    let (code, rest) = running.ended();
+    assert_eq!(code, 1);
+    assert!(rest.contains("holdfast: the connection to the server was lost ("), "{rest}");
+    assert!(rest.contains(" goes on: see SHOW BACKUP FROM rawkv\n"), "{rest}");
+    let server = launch.start();
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    let mut client = server.connect().await;
+    client.finished("BACKUP", "rawkv").await;
+
+    // Too late: keys are being stored.
+    let mut running = Running::start(&["restore", "raw", "-u", &pd, "-s", &raw]);
+    running.line();
+    client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    running.signal("INT");
+    let (code, rest) = running.ended();
+    assert_eq!(code, 0, "{rest}");
+    assert!(rest.contains("can not be cancelled. state: COMMITTING\n"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_terminal_sees_a_bar() {
+    let scratch = Scratch::new();
+    let (_server, pd, mut client) = server(&scratch).await;
+    client.run("INSERT INTO rawkv.default VALUES ('1', 'one')").await;
+    let command = format!("'{HOLDFAST}' br backup raw -u {pd} -s {}", scratch.sub("raw"));
+    let output = Command::new("script").args(["-qec", &command, "/dev/null"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains(" [░") && shown.contains("] 0%") && !shown.contains("ING, "), "{shown}");
+    assert!(shown.contains("Raw backup success summary: files=1 "), "{shown}");
+}
+
+/// The statements and commands of README's section on raw keys, as they stand there.
+#[tokio::test]
+async fn readme_is_right_about_raw_keys() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = readme.split("\n## Raw keys\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let here = section
+        .replace("/srv", scratch.path().to_str().unwrap())
+        .replace("127.0.0.1:9030", &format!("127.0.0.1:{}", server.port("mysql")))
+        .replace("'…/", concat!("'", env!("CARGO_MANIFEST_DIR"), "/sql/sample/"));
+    let path = format!("{}:{}", Path::new(HOLDFAST).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let run = |command: &str| {
+        let output = Command::new("sh").args(["-c", command]).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8([output.stderr, output.stdout].concat()).unwrap()
+    };
+    let mut ran = 0;
+    for block in here.split("```").skip(1).step_by(2) {
+        let (language, body) = block.split_once('\n').unwrap();
+        match language {
+            "sql" => drop(client.run(body).await),
+            "sh" => body.lines().for_each(|line| drop(run(line))),
+            "console" => {
+                for step in body.split("$ ").skip(1) {
+                    let (command, shown) = step.split_once('\n').unwrap();
+                    assert_eq!(normal(&run(command)), normal(shown), "{command}");
+                }
+            }
+            other => panic!("a block of {other}"),
+        }
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+}
+
+/// Without what differs from run to run: time and speed, and which states of a job are seen.
+fn normal(shown: &str) -> Vec<String> {
+    let word = |word: &str| !word.starts_with("seconds=") && !word.starts_with("MB/s=");
+    let line = |line: &str| line.split(' ').filter(|part| word(part)).collect::<Vec<_>>().join(" ");
+    shown.lines().filter(|line| !line.contains(" job ")).map(line).collect()
 }
