@@ -2,10 +2,15 @@
 //!
 //! A session is what the tasks of one attempt of a job share: a backup's cut, and the directory to which a restore brings
 //! files. It lives as long as the FE keeps its task, so that what an FE leaves behind by dying goes away.
+//!
+//! **Late effects.** A thread that stores keys goes on after its task was dropped. So it asks before each batch whether
+//! it is still wanted ([`Leash`]), and whoever comes after it, another try of the task or another session of the job,
+//! waits until it has ended: what a client writes after the restore is not overwritten by it.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -35,7 +40,11 @@ const PLACE: &str = "raw backup";
 
 /// The sessions of this BE.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<TaskOwner, Arc<Session>>>);
+pub(super) struct Sessions {
+    open: Mutex<HashMap<TaskOwner, Arc<Session>>>,
+    /// Those that have ended, but for threads that may not know yet.
+    ending: Mutex<Vec<Arc<Session>>>,
+}
 
 /// What the tasks of an attempt share.
 #[derive(Debug)]
@@ -43,6 +52,35 @@ pub(super) struct Session {
     snapshot: Option<Snapshot>,
     throttle: Throttle,
     staging: tempfile::TempDir,
+    ended: AtomicBool,
+    /// Of the last try of each task that stores keys.
+    leashes: Mutex<HashMap<u64, Arc<Leash>>>,
+}
+
+/// Holds a thread back that is no longer wanted.
+#[derive(Debug, Default)]
+struct Leash {
+    ended: AtomicBool,
+    /// Held by the thread while it lives.
+    working: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Leash {
+    fn check(&self) -> Result<()> {
+        match self.ended.load(Ordering::SeqCst) {
+            true => Err(Error::Cancelled("the task was given up".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Ends a leash when the task is dropped.
+struct Wanted(Arc<Leash>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Sessions {
@@ -55,14 +93,74 @@ impl Sessions {
         self.lock().get(&owner).cloned().ok_or_else(gone)
     }
 
+    /// Ends the sessions of earlier attempts of a job, and waits until no thread of any that has ended stores keys.
+    async fn end_earlier(&self, owner: TaskOwner) {
+        let same_job = |other: &TaskOwner| match (owner, other) {
+            (TaskOwner::Job(job, _), TaskOwner::Job(other, _)) => job == *other,
+            _ => false,
+        };
+        let earlier: Vec<TaskOwner> = self.lock().keys().filter(|other| same_job(other)).copied().collect();
+        earlier.into_iter().for_each(|owner| self.end(owner));
+        let ending = std::mem::take(&mut *self.ending.lock().unwrap_or_else(PoisonError::into_inner));
+        for session in ending {
+            let leashes: Vec<_> = session.leashes().values().cloned().collect();
+            for leash in leashes {
+                drop(leash.working.lock().await);
+            }
+            // It has a directory to remove.
+            tokio::task::spawn_blocking(move || drop(session));
+        }
+    }
+
+    fn end(&self, owner: TaskOwner) {
+        if let Some(session) = self.lock().remove(&owner) {
+            session.ended.store(true, Ordering::SeqCst);
+            session.leashes().values().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
+            self.ending.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TaskOwner, Arc<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
     fn staged(&self, number: u64) -> PathBuf {
         self.staging.path().join(format!("{number}.sst"))
+    }
+
+    fn leashes(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Leash>>> {
+        self.leashes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores keys on a thread of its own, after that of an earlier try of the task has ended. `work` asks before each
+    /// batch whether to go on.
+    async fn store(
+        &self,
+        task: u64,
+        work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let earlier = self.leashes().get(&task).cloned();
+        if let Some(earlier) = earlier {
+            earlier.ended.store(true, Ordering::SeqCst);
+            drop(earlier.working.lock().await);
+        }
+        let leash = Arc::new(Leash::default());
+        let guard = leash.working.clone().lock_owned().await;
+        self.leashes().insert(task, leash.clone());
+        // Whoever ends the session from here on ends this leash too.
+        if self.ended.load(Ordering::SeqCst) {
+            return Err(Error::Cancelled("the session has ended".into()));
+        }
+        let wanted = Wanted(leash.clone());
+        let done = blocking(move || {
+            let _working = guard;
+            work(&|| leash.check())
+        });
+        let done = done.await;
+        drop(wanted);
+        done
     }
 }
 
@@ -71,9 +169,17 @@ struct Open<'a>(&'a Sessions, TaskOwner);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        let session = self.0.lock().remove(&self.1);
-        // It may have a directory to remove.
-        std::thread::spawn(move || drop(session));
+        self.0.end(self.1);
+    }
+}
+
+/// Waits until so many bytes may move: piece by piece, so that a long wait begins before the first of them.
+async fn pace(throttle: &Throttle, bytes: u64) {
+    const PIECE: u64 = 1 << 20;
+    let mut left = bytes;
+    while left > 0 {
+        throttle.take(left.min(PIECE) as usize).await;
+        left -= left.min(PIECE);
     }
 }
 
@@ -93,11 +199,13 @@ pub(super) async fn session(
     speed: u64,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
+    be.raw_sessions.end_earlier(owner).await;
     let (store, parent) = (be.raw().await?, be.raw_staging());
     let opened = blocking(move || {
         std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
         let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
-        Ok(Session { snapshot: cut.then(|| store.snapshot()), throttle: Throttle::new(speed), staging })
+        let (snapshot, throttle) = (cut.then(|| store.snapshot()), Throttle::new(speed));
+        Ok(Session { snapshot, throttle, staging, ended: AtomicBool::new(false), leashes: Mutex::default() })
     });
     let session = Arc::new(opened.await?);
     be.raw_sessions.lock().insert(owner, session);
@@ -116,13 +224,12 @@ pub(super) struct Part {
     pub(super) of: RawRange,
     pub(super) region: RegionId,
     pub(super) version: u64,
-    pub(super) again: bool,
 }
 
 pub(super) async fn backup(
     be: &Arc<Shared>,
     session: Arc<Session>,
-    storage: RawStorage,
+    storage: Arc<RawStorage>,
     part: Part,
     options: SstOptions,
     events: &mpsc::Sender<Result<Event>>,
@@ -130,17 +237,15 @@ pub(super) async fn backup(
     let Some(snapshot) = session.snapshot.clone() else { return Err(Error::internal("a backup without a cut")) };
     let member = be.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
     let folder = folder(&storage)?;
-    let _worker = be.uploads.take().await;
     // One file is stored while the next is made.
     let (made, mut files) = mpsc::channel(1);
     let clock = be.clock.clone();
     let make = move || {
         let name = |start: &[u8]| {
-            let Part { of, region, version, again } = &part;
+            let Part { of, region, version } = &part;
             let millis = clock.now().0.unsigned_abs();
             let BackendId(store) = member.backend;
-            let name =
-                SstName { store, region: region.0, epoch_version: *version, start, millis, cf: of.cf, again: *again };
+            let name = SstName { store, region: region.0, epoch_version: *version, start, millis, cf: of.cf };
             name.path(storage.layout)
         };
         write_files(&snapshot, &part.of, options, FILE_BYTES, name, |file| {
@@ -149,9 +254,9 @@ pub(super) async fn backup(
     };
     let making = tokio::task::spawn_blocking(make);
     while let Some((file, content)) = files.recv().await {
-        let bytes = content.len();
-        session.throttle.take(bytes).await;
-        be.upload_speed.take(bytes).await;
+        pace(&session.throttle, file.size).await;
+        pace(&be.upload_speed, file.size).await;
+        let _worker = be.uploads.take().await;
         crash_point("be.raw-backup");
         folder.write(&file.name, content).await?;
         report(events, Event::Moved(file.size)).await?;
@@ -212,18 +317,20 @@ fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
 /// A file of a restore.
 pub(super) struct Fetched {
     pub(super) number: u64,
-    pub(super) file: BackupFile,
+    pub(super) file: Arc<BackupFile>,
     pub(super) api_version: ApiVersion,
 }
 
 pub(super) async fn fetch(
     be: &Arc<Shared>,
     session: Arc<Session>,
-    storage: RawStorage,
+    storage: Arc<RawStorage>,
     fetched: Fetched,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     let folder = folder(&storage)?;
+    pace(&session.throttle, fetched.file.size).await;
+    pace(&be.download_speed, fetched.file.size).await;
     let _worker = be.downloads.take().await;
     crash_point("be.raw-fetch");
     let path = session.staged(fetched.number);
@@ -231,10 +338,9 @@ pub(super) async fn fetch(
         let path = path.clone();
         blocking(move || File::create(&path).map_err(Error::io("create", &path))).await?
     };
-    let BackupFile { name, size, sha256, .. } = fetched.file.clone();
-    be.download_speed.take(usize::try_from(size).unwrap_or(usize::MAX)).await;
+    let BackupFile { name, size, sha256, .. } = BackupFile::clone(&fetched.file);
     let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
-    folder.download(&name, target, size, sha256, &session.throttle, moved).await?;
+    folder.download(&name, target, size, sha256, &Throttle::default(), moved).await?;
     blocking(move || {
         let source = File::open(&path).map_err(Error::io("open", &path))?;
         verify_file(&source, &fetched.file, fetched.api_version).map(drop)
@@ -253,23 +359,29 @@ pub(super) struct Target {
 pub(super) async fn ingest(
     be: &Arc<Shared>,
     session: Arc<Session>,
+    task: u64,
     fetched: Fetched,
     target: Target,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     let store = be.raw().await?;
     let _worker = be.downloads.take().await;
-    blocking(move || {
-        let path = session.staged(fetched.number);
-        // Another session than the one that brought it.
-        let source = File::open(&path).map_err(|_| Error::Conflict(Entity::new(Kind::Region, fetched.number)))?;
-        store_entries(&store, &source, &fetched, &target)
-    })
-    .await?;
+    let path = session.staged(fetched.number);
+    let work = move |go_on: &dyn Fn() -> Result<()>| {
+        let source = File::open(&path).map_err(Error::io("open", &path))?;
+        store_entries(&store, &source, &fetched, &target, go_on)
+    };
+    session.store(task, work).await?;
     report(events, Event::Done(0)).await
 }
 
-fn store_entries(store: &RawStore, source: &File, fetched: &Fetched, target: &Target) -> Result<()> {
+fn store_entries(
+    store: &RawStore,
+    source: &File,
+    fetched: &Fetched,
+    target: &Target,
+    go_on: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let reader = SstReader::open(source, &fetched.file.name)?;
     let (mut changes, mut bytes) = (Vec::new(), 0);
     for range in &target.ranges {
@@ -283,23 +395,28 @@ fn store_entries(store: &RawStore, source: &File, fetched: &Fetched, target: &Ta
             changes.push(Change { key: key.to_vec(), value: Some(value.bytes.to_vec()) });
             if bytes >= INGEST_BYTES {
                 crash_point("be.raw-ingest");
+                go_on()?;
                 store.write(target.cf, std::mem::take(&mut changes))?;
                 bytes = 0;
             }
         }
     }
     crash_point("be.raw-ingest");
+    go_on()?;
     if changes.is_empty() { Ok(()) } else { store.write(target.cf, changes) }
 }
 
 pub(super) async fn clear(
     be: &Arc<Shared>,
+    session: Arc<Session>,
+    task: u64,
     cf: ColumnFamily,
     ranges: Vec<KeyRange>,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     let store = be.raw().await?;
-    blocking(move || ranges.iter().try_for_each(|range| store.clear(cf, range))).await?;
+    let work = move |go_on: &dyn Fn() -> Result<()>| ranges.iter().try_for_each(|range| store.clear(cf, range, go_on));
+    session.store(task, work).await?;
     report(events, Event::Done(0)).await
 }
 

@@ -72,7 +72,7 @@ pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>
     let key = (task.owner, task.number);
     let work = async {
         tokio::select! {
-            done = perform(&be, task.owner, task.work, &events) => done,
+            done = perform(&be, key, task.work, &events) => done,
             () = events.closed() => Err(Error::Cancelled("the caller has gone".into())),
         }
     };
@@ -81,7 +81,12 @@ pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>
     let _ = events.send(ended).await;
 }
 
-async fn perform(be: &Arc<Shared>, owner: TaskOwner, work: Work, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
+async fn perform(
+    be: &Arc<Shared>,
+    (owner, number_of_task): (TaskOwner, u64),
+    work: Work,
+    events: &mpsc::Sender<Result<Event>>,
+) -> Result<()> {
     match work {
         Work::Confirm { files } => confirm(be, files, events).await,
         Work::Probe { repository, writable } => probe(be, &repository, writable).await,
@@ -93,8 +98,7 @@ async fn perform(be: &Arc<Shared>, owner: TaskOwner, work: Work, events: &mpsc::
         }
         Work::RawSession { cut, speed } => raw::session(be, owner, cut, speed, events).await,
         Work::RawBackup { storage, of, region, version, options } => {
-            let again = matches!(owner, TaskOwner::Job(_, attempt) if attempt.0 > 1);
-            let part = raw::Part { of, region, version, again };
+            let part = raw::Part { of, region, version };
             raw::backup(be, be.raw_sessions.of(owner)?, storage, part, options, events).await
         }
         Work::RawFetch { storage, number, file, api_version } => {
@@ -103,9 +107,11 @@ async fn perform(be: &Arc<Shared>, owner: TaskOwner, work: Work, events: &mpsc::
         }
         Work::RawIngest { number, file, api_version, now, cf, ranges } => {
             let (fetched, target) = (raw::Fetched { number, file, api_version }, raw::Target { cf, ranges, now });
-            raw::ingest(be, be.raw_sessions.of(owner)?, fetched, target, events).await
+            raw::ingest(be, be.raw_sessions.of(owner)?, number_of_task, fetched, target, events).await
         }
-        Work::RawClear { cf, ranges } => raw::clear(be, cf, ranges, events).await,
+        Work::RawClear { cf, ranges } => {
+            raw::clear(be, be.raw_sessions.of(owner)?, number_of_task, cf, ranges, events).await
+        }
     }
 }
 

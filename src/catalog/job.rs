@@ -263,6 +263,13 @@ impl Job {
         path.windows(2).any(|step| step == [self.state, next]) || (next == Cancelled && !self.state.is_terminal())
     }
 
+    /// Whether it may have left files in a directory that are no backup: whoever knows of its end removes them, by rows
+    /// that are kept until then.
+    pub fn leaves_files(&self) -> bool {
+        let undecided = self.raw.as_ref().is_some_and(|raw| raw.meta.is_none());
+        self.kind == JobKind::Backup && self.state == JobState::Cancelled && undecided
+    }
+
     /// When it is given up.
     pub fn deadline(&self) -> Timestamp {
         self.created.plus_ms(self.timeout_ms)

@@ -117,15 +117,18 @@ impl Catalog {
         self.store.get(&key)?.map(|payload| decode(&key, &payload)).transpose()
     }
 
-    /// The secret of an unfinished job. Blocks.
-    pub fn job_secret<T: DeserializeOwned>(&self, job: JobId) -> Result<T> {
+    /// The secret of a job, as long as it is kept. Blocks.
+    pub fn job_secret<T: DeserializeOwned>(&self, job: JobId) -> Result<Option<T>> {
         let prefix = Key::job_rows(job, SECRET);
         let mut locked = Vec::new();
         for piece in self.rows::<serde_bytes::ByteBuf>(prefix.clone()) {
             locked.extend(piece?.into_vec());
         }
         let name = prefix.bytes();
-        decode(&name, &self.vault.unlock(&name, &locked)?)
+        match locked.is_empty() {
+            true => Ok(None),
+            false => decode(&name, &self.vault.unlock(&name, &locked)?).map(Some),
+        }
     }
 
     /// Every job ever submitted, oldest first. Blocks as it is read.
@@ -174,7 +177,7 @@ impl Catalog {
         let mut last = None;
         for entry in self.store.scan(b"jr") {
             let job = JobId(number_at(&entry?.0, 0)?);
-            let ended = image.jobs.get(&job).is_none_or(|job| job.state.is_terminal());
+            let ended = image.jobs.get(&job).is_none_or(|job| job.state.is_terminal() && !job.leaves_files());
             if last != Some(job) && ended {
                 self.delete_job_rows(job)?;
             }

@@ -11,11 +11,10 @@ use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
 use crate::catalog::JobKind;
 use crate::clock::Throttle;
 use crate::error::{Error, Result};
-use crate::job::{RawOptions, RawRequest};
-use crate::rawkv::backupmeta::{BackupFile, BackupMeta};
+use crate::job::{RawOptions, RawRequest, read_backup};
+use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::KeyFormat;
-use crate::rawkv::layout::META;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::verify_file;
@@ -34,8 +33,10 @@ pub(super) async fn backup(fe: &Arc<Frontend>, context: &StatementContext, state
     fe.catalog.image().database(&Name::new(rawkv::RAWKV).map_err(Error::internal)?)?;
     let mut warnings = Vec::new();
     if request.end.is_empty() {
-        let range = KeyRange::new(LAST_OF_BR.into(), Vec::new()).map_err(Error::internal)?;
-        if rawkv::scan(fe.clone(), request.cf, vec![range]).try_next().await?.is_some() {
+        let start = request.start.clone().max(LAST_OF_BR.into());
+        let range = KeyRange::new(start, Vec::new()).map_err(Error::internal)?;
+        // Only a hint: a BE that is away is the job's matter.
+        if let Ok(Some(_)) = rawkv::scan(fe.clone(), request.cf, vec![range]).try_next().await {
             warnings.push("there are keys from ff repeated 10 times on; br restores them only if END is given".into());
         }
     }
@@ -50,7 +51,7 @@ pub(super) async fn restore(
 ) -> Result<Outcome> {
     let (request, wait) = request(fe, JobKind::Restore, statement).await?;
     // A statement that cannot be obeyed creates nothing.
-    let meta = read_meta(&open(&request.storage)?, &request.storage).await?;
+    let (meta, _) = read_backup(&open(&request.storage)?, &request.storage.shown).await?;
     meta.restore_range(request.cf, &request.start, &request.end)?;
     let mut warnings = Vec::new();
     if request.options.api_version.unwrap_or(meta.api_version) == ApiVersion::V1Ttl {
@@ -84,17 +85,17 @@ async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> 
     let mut options = RawOptions::default();
     let (mut wait, mut timeout) = (None, None);
     for (key, value) in statement.properties.iter() {
-        match (key.as_str(), kind) {
+        match (key.to_ascii_lowercase().as_str(), kind) {
             ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
             ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=1024)? as u32),
             // Files are always checked: nothing is stored before.
             ("checksum", _) => drop(boolean(key, value)?),
             ("timeout", _) => timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
             ("wait", _) => wait = Some(boolean(key, value)?),
-            ("compression", JobKind::Backup) => options.sst.compression = value.parse()?,
+            ("compression", JobKind::Backup) => options.sst.compression = value.to_lowercase().parse()?,
             ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
             ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
-            ("api_version", JobKind::Restore) => options.api_version = Some(value.parse()?),
+            ("api_version", JobKind::Restore) => options.api_version = Some(value.to_uppercase().parse()?),
             // TiKV stays up in any case.
             ("online", JobKind::Restore) => drop(boolean(key, value)?),
             _ => {
@@ -139,7 +140,7 @@ fn boolean(key: &str, value: &str) -> Result<bool> {
 async fn resolve(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Storage> {
     let mut storage = Storage::parse(&uri.0)?;
     if let Some(path) = &storage.credentials_file {
-        let content = tokio::fs::read(path).await.map_err(Error::io("read credentials file", path))?;
+        let content = read_credentials(path.into()).await?;
         storage.add_credentials(&content)?;
     }
     if let Some(path) = open(&storage)?.local_path() {
@@ -148,24 +149,28 @@ async fn resolve(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Storage> {
     Ok(storage)
 }
 
-fn open(storage: &Storage) -> Result<Folder> {
-    Folder::open("raw backup", &storage.location, &storage.properties)
+/// Reads a file that a statement names, which may be anything.
+async fn read_credentials(path: PathBuf) -> Result<Vec<u8>> {
+    const MOST: u64 = 64 << 10;
+    let refused = |path: &PathBuf, what: &str| Error::Refused(format!("credentials file {}: {what}", path.display()));
+    let read = move || {
+        let metadata = std::fs::metadata(&path).map_err(|err| refused(&path, &err.to_string()))?;
+        if !metadata.is_file() || metadata.len() > MOST {
+            return Err(refused(&path, "it is no file, or too long for one"));
+        }
+        std::fs::read(&path).map_err(|err| refused(&path, &err.to_string()))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
 }
 
-async fn read_meta(folder: &Folder, storage: &Storage) -> Result<BackupMeta> {
-    let content = folder.read(META).await?.ok_or_else(|| {
-        Error::Refused(format!(
-            "there is no {META} in {}: it holds no backup, or one that was cut short",
-            storage.shown
-        ))
-    })?;
-    BackupMeta::decode(&content, &storage.shown)
+fn open(storage: &Storage) -> Result<Folder> {
+    Folder::open("raw backup", &storage.location, &storage.properties)
 }
 
 /// SHOW BACKUP RAW: a row for each file.
 pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listing> {
     let storage = resolve(fe, uri).await?;
-    let meta = read_meta(&open(&storage)?, &storage).await?;
+    let (meta, _) = read_backup(&open(&storage)?, &storage.shown).await?;
     let mut listing = Listing::new(&[
         "File",
         "CF",
@@ -213,7 +218,7 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     }
     let storage = resolve(fe, uri).await?;
     let folder = open(&storage)?;
-    let meta = read_meta(&folder, &storage).await?;
+    let (meta, _) = read_backup(&folder, &storage.shown).await?;
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
     for file in &meta.files {

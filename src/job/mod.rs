@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::backup::{BackupRequest, known_snapshots_key};
-pub use self::raw::{RawOptions, RawRequest, RawWrites};
+pub use self::raw::{RawOptions, RawRequest, RawWrites, read_backup};
 pub use self::restore::{RestoreRequest, Target};
 pub use self::rows::{pinned, selections};
 pub use self::tasks::Progress;
@@ -92,6 +92,16 @@ impl Jobs {
             tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "resuming");
             let job = self.cx.begin_attempt(job).await?;
             self.start(job, Run::default());
+        }
+        // What an earlier process could not put away any more.
+        for job in image.jobs.values().filter(|job| job.leaves_files()).cloned() {
+            let cx = self.cx.clone();
+            self.tracker.spawn(async move {
+                cx.clean_up(&job).await;
+                if let Err(err) = cx.delete_rows(&job).await {
+                    tracing::warn!(job = %job.id, "its rows stay: {}", err.report());
+                }
+            });
         }
         Ok(())
     }
@@ -262,9 +272,11 @@ impl Context {
                 }
             }
             let used = self.repository_record(&job);
+            // A step may make transitions on its way.
+            let current = Mutex::new(job.clone());
             let step = async {
                 match job.kind {
-                    _ if job.raw.is_some() => raw::step(self, &job, run).await,
+                    _ if job.raw.is_some() => raw::step(self, &job, run, &current).await,
                     JobKind::Backup => backup::step(self, &job, run).await,
                     JobKind::Restore => restore::step(self, &job, run).await,
                 }
@@ -272,9 +284,12 @@ impl Context {
             let outcome = tokio::select! {
                 outcome = step => outcome,
                 () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
-                () = self.deadline(&job) => Err(Error::Cancelled(format!("it was in {}", job.state))),
+                () = self.deadline(&current) => Err(Error::Cancelled(format!("it was in {}", job.state))),
             };
+            job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
             let retry = |err: &Error| match job.state {
+                // What is stored by halves must be stored.
+                JobState::Committing if job.raw.is_some() => err.is_retryable(),
                 // Here the snapshot may exist without our knowing: only certainty that it does not ends the job, or a
                 // repository that does not come back until nobody writes under the label's lock any more.
                 JobState::UploadInfo => {
@@ -284,7 +299,8 @@ impl Context {
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
             };
             match outcome {
-                Ok(next) => (job, failures) = (next, 0),
+                // What begins again has failed, too.
+                Ok(next) => (failures, job) = (if next.state < job.state { failures + 1 } else { 0 }, next),
                 Err(err) if retry(&err) => self.pause(&job, run, &err, &mut failures).await,
                 Err(err) => match self.stored(&job).await {
                     Ok(Some(stored)) if stored.state == job.state => match self.fail(&job, &err).await {
@@ -321,12 +337,16 @@ impl Context {
     }
 
     /// Waits for a job's deadline. In the states whose outcome must be found out there is none.
-    async fn deadline(&self, job: &Job) {
-        if matches!(job.state, JobState::UploadInfo | JobState::Committing) {
-            return std::future::pending().await;
-        }
+    async fn deadline(&self, current: &Mutex<Job>) {
         loop {
-            let rest = job.deadline().0 - self.clock.now().0;
+            let (state, deadline) = {
+                let job = current.lock().unwrap_or_else(PoisonError::into_inner);
+                (job.state, job.deadline())
+            };
+            if matches!(state, JobState::UploadInfo | JobState::Committing) {
+                return std::future::pending().await;
+            }
+            let rest = deadline.0 - self.clock.now().0;
             if rest <= 0 {
                 return;
             }
@@ -402,6 +422,10 @@ impl Context {
                     ),
                 },
             },
+            _ if job.raw.is_some() && job.state == JobState::Committing => Failure {
+                code: FailureCode::CommonError,
+                message: format!("a part of the keys has been stored; RESTORE RAW again. {}", err.report()),
+            },
             _ if timed_out => {
                 // StarRocks' text; what went wrong last is worth more than its empty message.
                 let label = &job.label;
@@ -411,10 +435,6 @@ impl Context {
                     message: format!("{kind} job with label: {label}  timeout. {}", err.report()),
                 }
             }
-            _ if job.raw.is_some() && job.state == JobState::Committing => Failure {
-                code: FailureCode::CommonError,
-                message: format!("a part of the keys has been stored; RESTORE RAW again. {}", err.report()),
-            },
             Error::NotFound(_) => Failure { code: FailureCode::NotFound, message: err.report() },
             _ => Failure { code: FailureCode::CommonError, message: err.report() },
         };

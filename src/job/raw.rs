@@ -8,12 +8,12 @@
 //! A backup claims its directory by `backup.lock`, which only one can create. In `SNAPSHOTING` a barrier keeps all
 //! writes of raw keys away until every BE has a cut: what was acknowledged before is in it, what was sent after is not.
 //! A cut is in a BE's memory, so that a crash of the FE or of a BE begins again from a new one; SSTs of the earlier one
-//! are removed before `backupmeta` is written, in `UPLOAD_INFO`, from rows of the job. It is the commit.
+//! are removed before `UPLOAD_INFO`, in which `backupmeta` is written, from rows of the job. It is the commit.
 //!
-//! A restore brings and verifies all files before `COMMITTING`, in which entries are stored. There is nothing to be
-//! undone then: a crash repeats it, and it can no longer be cancelled.
+//! A restore brings and verifies all files before `COMMITTING`, in which entries are stored. That cannot be undone: a
+//! crash repeats it, it can no longer be cancelled, and no deadline ends it. Until it has ended, others may not write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,16 +29,17 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{Amount, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
 use crate::job::rows;
+use crate::job::tasks::Progress;
 use crate::job::{Context, Run};
 use crate::rawkv::backupmeta::{BackupFile, BackupMeta, CLUSTER_VERSION};
-use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, check_unused};
+use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, locked_by_another};
 use crate::rawkv::sst::SstOptions;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
 use crate::repository::Folder;
 use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
 use crate::types::{
-    BackendId, ColumnFamily, JobId, KeyRange, Label, Name, RegionId, RepositoryId, Sha256, StoreProperties,
+    BackendId, ColumnFamily, JobId, KeyRange, Label, Name, Region, RegionId, RepositoryId, Sha256, StoreProperties,
 };
 
 /// The database whose lock raw jobs hold, and what messages call what has no repository.
@@ -114,9 +115,9 @@ impl Kept {
         Folder::open("raw backup", &self.location, &self.properties)
     }
 
-    fn storage(&self) -> RawStorage {
+    fn storage(&self) -> Arc<RawStorage> {
         let Self { location, properties, layout, .. } = self.clone();
-        RawStorage { location, properties, layout }
+        Arc::new(RawStorage { location, properties, layout })
     }
 }
 
@@ -160,6 +161,10 @@ fn about(job: &Job) -> Result<&RawJob> {
 }
 
 async fn kept(cx: &Context, job: &Job) -> Result<Kept> {
+    find_kept(cx, job).await?.ok_or_else(|| Error::internal(format_args!("job {} has lost its rows", job.id)))
+}
+
+async fn find_kept(cx: &Context, job: &Job) -> Result<Option<Kept>> {
     let id = job.id;
     rows::blocking(&cx.catalog, move |catalog| catalog.job_secret(id)).await
 }
@@ -187,16 +192,24 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
 }
 
 /// Does the work of the job's state and takes it further. A crash repeats the work.
-pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+/// Transitions that it makes on the way are put into `current`.
+pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Result<Job> {
     match (job.kind, job.state) {
         (_, JobState::Pending) => prepare(cx, job).await,
-        (JobKind::Backup, JobState::Snapshoting) => backup(cx, job, run).await,
+        (JobKind::Backup, JobState::Snapshoting) => backup(cx, job, run, current).await,
         // The cut was in memory of a process that is gone.
         (JobKind::Backup, JobState::Uploading) => cut_again(cx, job).await,
         (JobKind::Backup, JobState::UploadInfo) => commit(cx, job).await,
-        (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run).await,
+        (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run, current).await,
         (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
     }
+}
+
+/// Takes a job to its next state in the midst of a step.
+async fn advance(cx: &Context, job: &Job, next: Job, current: &Mutex<Job>) -> Result<Job> {
+    let next = cx.advance(job, next, |_| Ok(())).await?;
+    *current.lock().unwrap_or_else(PoisonError::into_inner) = next.clone();
+    Ok(next)
 }
 
 /// What `backup.lock` holds of a job's backup.
@@ -216,20 +229,37 @@ async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
     if holds_lock(cx, job, &folder).await? {
         return Ok(());
     }
-    let names = folder.list().await?;
-    check_unused(uri, names.iter().map(String::as_str))?;
+    let check = async |own_lock: bool| {
+        let names = folder.list(is_number).await?;
+        let others = names.iter().map(String::as_str).filter(|name| !own_lock || *name != LOCK);
+        check_unused(uri, others)
+    };
+    check(false).await?;
     folder.write_new(LOCK, lock_content(cx, job)).await?;
-    if holds_lock(cx, job, &folder).await? {
-        return Ok(());
+    if !holds_lock(cx, job, &folder).await? {
+        return Err(locked_by_another(uri));
     }
-    Err(taken(uri))
+    // Where a store knows no conditions, another backup may have come and gone since.
+    check(true).await
 }
 
-fn taken(uri: &str) -> Error {
-    Error::Refused(format!(
-        "{LOCK} exists in {uri}: another backup is written there, or was cut short; name another directory, or remove \
-         what is in it"
-    ))
+/// Whether a folder may be that of a store.
+fn is_number(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The files in a backup's directory that only a job of this cluster can have written there.
+async fn own_files(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
+    let cf = about(job)?.cf;
+    let image = cx.catalog.image();
+    let prefix = |region: &Arc<Region>| SstName::prefix(kept.layout, region.owner.0, region.id.0);
+    let prefixes: BTreeSet<String> = image.regions_in(cf, &KeyRange::default()).map(prefix).collect();
+    let own = |name: &String| {
+        // The store, the region, and what follows: the prefix ends behind the second number.
+        let end = name.match_indices(['/', '_']).nth(1).map(|(at, _)| at + 1);
+        name.ends_with(".sst") && end.is_some_and(|end| prefixes.contains(&name[..end]))
+    };
+    Ok(folder.list(is_number).await?.into_iter().filter(own).collect())
 }
 
 async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
@@ -239,30 +269,31 @@ async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
 }
 
 /// `SNAPSHOTING` and `UPLOADING`: cuts, has the BEs write files, and decides `backupmeta`.
-async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Result<Job> {
     let kept = kept(cx, job).await?;
     let cf = about(job)?.cf;
     let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
     let (sessions, regions) = {
-        let _no_writes = cx.raw_writes.barrier.write().await;
+        let _no_writes = no_writes(cx).await?;
         let image = cx.catalog.image();
         let regions: Vec<_> = image.regions_in(cf, &range).cloned().collect();
         let owners = regions.iter().map(|region| region.owner).collect();
         (Sessions::open(cx, job, owners, true, kept.options.speed).await?, regions)
     };
     let next = Job { state: JobState::Uploading, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
-    let job = &cx.advance(job, next, |_| Ok(())).await?;
+    let job = &advance(cx, job, next, current).await?;
 
-    let part = |region: &Arc<crate::types::Region>| {
+    let storage = kept.storage();
+    let part = |region: &Arc<Region>| {
         let range = region.range.intersection(&range)?;
         let of = RawRange { cf, range };
-        let (storage, options) = (kept.storage(), kept.options.sst);
+        let (storage, options) = (storage.clone(), kept.options.sst);
         Some((region.owner, Work::RawBackup { storage, of, region: region.id, version: region.version, options }))
     };
     let parts: Vec<_> = regions.iter().filter_map(part).collect();
     let files = Mutex::new(BTreeMap::new());
-    let heard = |part: usize, events: Vec<BackupFile>| {
-        files.lock().unwrap_or_else(PoisonError::into_inner).insert(part, events);
+    let heard = |part: usize, backend: BackendId, saved: Vec<BackupFile>| {
+        files.lock().unwrap_or_else(PoisonError::into_inner).insert(part, (backend, saved));
     };
     run.progress.files.store(parts.len() as u64, Ordering::Relaxed);
     // How many there will be is known at the end.
@@ -277,9 +308,9 @@ async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         Err(Lost::Work(err)) => return Err(err),
         Ok(()) => {}
     }
-    let files: Vec<BackupFile> = files.into_inner().unwrap_or_default().into_values().flatten().collect();
+    let saved: Vec<(BackendId, Vec<BackupFile>)> = files.into_inner().unwrap_or_default().into_values().collect();
     let mut failures = 0;
-    while let Err(err) = settle(cx, job, &kept, &files).await {
+    while let Err(err) = settle(cx, job, &kept, &saved).await {
         if !err.is_retryable() || cx.clock.now() >= job.deadline() {
             return Err(err);
         }
@@ -289,6 +320,7 @@ async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         failures += 1;
     }
 
+    let files: Vec<BackupFile> = saved.into_iter().flat_map(|(_, files)| files).collect();
     let mut next = Job { state: JobState::UploadInfo, transfer_finished: Some(cx.clock.now()), ..job.clone() };
     let mut total = Amount::default();
     files.iter().for_each(|file| total.add(file.size));
@@ -303,8 +335,20 @@ async fn backup(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         files,
     };
     let content = meta.encode();
+    if content.len() as u64 > Folder::MAX_READ {
+        return Err(Error::Unsupported(format!(
+            "a backup of {} files: its {META} would be too long",
+            meta.files.len()
+        )));
+    }
     next.raw = Some(RawJob { meta: Some(hash(&content)), ..about(job)?.clone() });
-    cx.advance(job, next, |draft| rows::put_document(draft, job.id, &serde_bytes::ByteBuf::from(content))).await
+    cx.advance(job, next, |draft| rows::put_bytes(draft, job.id, &content)).await
+}
+
+/// Keeps writes of raw keys away, as soon as those under way have ended. They wait behind it, so it is given up soon.
+async fn no_writes(cx: &Context) -> Result<tokio::sync::RwLockWriteGuard<'_, ()>> {
+    let barrier = tokio::time::timeout(PATIENCE, cx.raw_writes.barrier.write()).await;
+    barrier.map_err(|_| gone("that is slow to write"))
 }
 
 fn hash(content: &[u8]) -> Sha256 {
@@ -312,39 +356,60 @@ fn hash(content: &[u8]) -> Sha256 {
 }
 
 /// Sees that every file is where this FE sees it too, and removes the others that earlier tries have left.
-async fn settle(cx: &Context, job: &Job, kept: &Kept, files: &[BackupFile]) -> Result<()> {
+async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<BackupFile>)]) -> Result<()> {
     let folder = kept.folder()?;
     let uri = &about(job)?.storage;
-    if !holds_lock(cx, job, &folder).await? {
-        return Err(taken(uri));
+    check_own(cx, job, &folder).await?;
+    let mut files = Vec::new();
+    for (backend, of_part) in saved {
+        files.extend(of_part.iter().map(|file| (*backend, file)));
     }
-    for file in files {
+    for (backend, file) in &files {
         let found = folder.size(&file.name).await?;
         if found != Some(file.size) {
             let found = found.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
             return Err(Error::Refused(format!(
-                "{} {found}, seen from this frontend, and a backend has written {} bytes to {uri}: every node must see \
-                 the same directory",
-                file.name, file.size
+                "{} {found}, seen from this frontend, and backend {} has written {} bytes to {uri}: every node must \
+                 see the same directory",
+                file.name,
+                cx.fleet.address(*backend),
+                file.size
             )));
         }
     }
-    let known: std::collections::HashSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    for name in folder.list().await? {
-        if name.ends_with(".sst") && !known.contains(name.as_str()) {
+    let known: BTreeSet<&str> = files.iter().map(|(_, file)| file.name.as_str()).collect();
+    for name in own_files(cx, job, kept, &folder).await? {
+        if !known.contains(name.as_str()) {
             folder.remove(&name).await?;
         }
     }
     Ok(())
 }
 
+/// Refuses if the directory is another's by now.
+async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
+    let raw = about(job)?;
+    let other = match folder.read(META).await? {
+        Some(content) => raw.meta != Some(hash(&content)),
+        None => false,
+    };
+    match other || !holds_lock(cx, job, folder).await? {
+        true => Err(locked_by_another(&raw.storage)),
+        false => Ok(()),
+    }
+}
+
 /// `UPLOAD_INFO`: writes `backupmeta`. May run twice.
 async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     let kept = kept(cx, job).await?;
     let (id, raw) = (job.id, about(job)?);
-    let content: serde_bytes::ByteBuf = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
+    let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
-    folder.write(META, content.into_vec()).await?;
+    // What stands there may be this job's own, cut short.
+    if !holds_lock(cx, job, &folder).await? {
+        return Err(locked_by_another(&raw.storage));
+    }
+    folder.write(META, content).await?;
     let written = folder.read(META).await?;
     if written.as_deref().map(hash) != raw.meta {
         return Err(Error::Refused(format!("{META} in {} is not what was written", raw.storage)));
@@ -360,11 +425,12 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         return;
     }
     let work = async {
-        let folder = kept(cx, job).await?.folder()?;
+        let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
+        let folder = kept.folder()?;
         if !holds_lock(cx, job, &folder).await? {
             return Ok(());
         }
-        for name in folder.list().await?.into_iter().filter(|name| name.ends_with(".sst")) {
+        for name in own_files(cx, job, &kept, &folder).await? {
             folder.remove(&name).await?;
         }
         folder.remove(LOCK).await
@@ -373,6 +439,14 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
     if let Err(err) = work {
         tracing::warn!(job = %job.id, "files of a cancelled backup stay: {}", err.report());
     }
+}
+
+/// Reads what a backup holds, and the hash of `backupmeta`. `uri` is for messages.
+pub async fn read_backup(folder: &Folder, uri: &str) -> Result<(BackupMeta, Sha256)> {
+    let content = folder.read(META).await?.ok_or_else(|| {
+        Error::Refused(format!("there is no {META} in {uri}: it holds no backup, or one that was cut short"))
+    })?;
+    Ok((BackupMeta::decode(&content, uri)?, hash(&content)))
 }
 
 /// What a RESTORE is to do.
@@ -386,18 +460,10 @@ struct Plan {
 impl Plan {
     async fn read(job: &Job, kept: &Kept) -> Result<Self> {
         let raw = about(job)?;
-        let content = kept.folder()?.read(META).await?;
-        let content = content.ok_or_else(|| {
-            Error::Refused(format!(
-                "there is no {META} in {}: it holds no backup, or one that was cut short",
-                raw.storage
-            ))
-        })?;
-        let sha256 = hash(&content);
+        let (meta, sha256) = read_backup(&kept.folder()?, &raw.storage).await?;
         if raw.meta.is_some_and(|known| known != sha256) {
             return Err(Error::Refused(format!("{META} in {} was changed since the restore began", raw.storage)));
         }
-        let meta = BackupMeta::decode(&content, &raw.storage)?;
         let range = meta.restore_range(raw.cf, &kept.start, &kept.end)?;
         let files = meta.files_in(&range).cloned().collect();
         Ok(Self { sha256, range, files, api_version: kept.options.api_version.unwrap_or(meta.api_version) })
@@ -405,7 +471,7 @@ impl Plan {
 }
 
 /// `DOWNLOADING` and `COMMITTING`: brings and verifies all files, then stores what is in them.
-async fn restore(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Result<Job> {
     let kept = kept(cx, job).await?;
     let cf = about(job)?.cf;
     let plan = Plan::read(job, &kept).await?;
@@ -414,21 +480,20 @@ async fn restore(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     for region in image.regions_in(cf, &plan.range) {
         owned.entry(region.owner).or_default().extend(region.range.intersection(&plan.range));
     }
-    let inside = |ranges: &[KeyRange], file: &BackupFile| -> Vec<KeyRange> {
-        ranges.iter().filter_map(|range| range.intersection(&file.range)).collect()
-    };
     let mut fetch = Vec::new();
     let mut ingest = Vec::new();
+    let (storage, api_version) = (kept.storage(), plan.api_version);
+    let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
-        for (owner, ranges) in &owned {
-            let (ranges, api_version) = (inside(ranges, file), plan.api_version);
-            if ranges.is_empty() {
-                continue;
-            }
-            let storage = kept.storage();
-            fetch.push((*owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
-            let now = (cx.clock.now().0 / 1000).unsigned_abs();
-            ingest.push((*owner, Work::RawIngest { number, file: file.clone(), api_version, now, cf, ranges }));
+        let Some(wanted) = file.range.intersection(&plan.range) else { continue };
+        let mut of_owner: BTreeMap<BackendId, Vec<KeyRange>> = BTreeMap::new();
+        for region in image.regions_in(cf, &wanted) {
+            of_owner.entry(region.owner).or_default().extend(region.range.intersection(&wanted));
+        }
+        for (owner, ranges) in of_owner {
+            let (file, storage) = (Arc::new(file.clone()), storage.clone());
+            fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
+            ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
         }
     }
     let clear = |(owner, ranges): (&BackendId, &Vec<KeyRange>)| (*owner, Work::RawClear { cf, ranges: ranges.clone() });
@@ -442,14 +507,16 @@ async fn restore(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let sessions = Sessions::open(cx, job, owned.keys().copied().collect(), false, kept.options.speed).await?;
     let options = &kept.options;
     let work = async {
-        all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _| {}).await?;
+        all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _, _| {}).await?;
         let mut job = job.clone();
         if job.state == JobState::Downloading {
             let next = Job { state: JobState::Committing, transfer_finished: Some(cx.clock.now()), ..job.clone() };
-            job = cx.advance(&job, next, |_| Ok(())).await?;
+            // New writes have been refused since the job is there; those that were under way have ended now.
+            drop(no_writes(cx).await?);
+            job = advance(cx, &job, next, current).await?;
         }
-        all(cx, &job, run, options, "delete raw keys", clear, |_, _| {}).await?;
-        all(cx, &job, run, options, "store raw keys", ingest, |_, _| {}).await?;
+        all(cx, &job, run, options, "delete raw keys", clear, |_, _, _| {}).await?;
+        all(cx, &job, run, options, "store raw keys", ingest, |_, _, _| {}).await?;
         let grown = cx.catalog.image().regions_in(cf, &plan.range).map(|region| region.id).collect::<Vec<_>>();
         cx.raw_writes.grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
         let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
@@ -543,7 +610,7 @@ async fn all(
     options: &RawOptions,
     operation: &str,
     parts: Vec<(BackendId, Work)>,
-    heard: impl Fn(usize, Vec<BackupFile>),
+    heard: impl Fn(usize, BackendId, Vec<BackupFile>),
 ) -> Result<()> {
     let mut queues: BTreeMap<BackendId, Vec<(usize, Work)>> = BTreeMap::new();
     for (part, (backend, work)) in parts.into_iter().enumerate() {
@@ -553,12 +620,12 @@ async fn all(
     let (progress, heard) = (&run.progress, &heard);
     let one = |backend: BackendId, part: usize, work: Work| async move {
         let task = progress.begin(backend);
+        let _begun = Begun(progress, task);
         let mut failures = 0;
         loop {
             match once(cx, job, run, operation, backend, task, &work).await {
                 Ok(files) => {
-                    heard(part, files);
-                    progress.end(task);
+                    heard(part, backend, files);
                     progress.files_done.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
@@ -579,6 +646,15 @@ async fn all(
         work.buffer_unordered(at_once).try_collect::<Vec<()>>()
     };
     futures::future::try_join_all(queues.into_iter().map(queue)).await.map(drop)
+}
+
+/// Forgets a task, however it ends.
+struct Begun<'a>(&'a Progress, u64);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
 }
 
 /// One try of a task; returns the files that it has saved.

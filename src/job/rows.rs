@@ -112,18 +112,28 @@ fn list_rows<T: DeserializeOwned>(
 pub(super) fn put_document(draft: &mut Draft, job: JobId, document: &impl Serialize) -> Result<()> {
     let text =
         serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))?;
+    put_bytes(draft, job, &text)
+}
+
+/// Writes a document that is bytes.
+pub(super) fn put_bytes(draft: &mut Draft, job: JobId, text: &[u8]) -> Result<()> {
     text.chunks(PIECE).enumerate().try_for_each(|(n, piece)| {
         draft.put_row(Key::job_row(job, DOCUMENT, n as u64), &serde_bytes::Bytes::new(piece))
     })
 }
 
-/// Reads the job's document. Blocks.
-pub(super) fn document<T: DeserializeOwned>(catalog: &Catalog, job: JobId) -> Result<T> {
+/// Reads the job's document, if that is bytes. Blocks.
+pub(super) fn bytes(catalog: &Catalog, job: JobId) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     for piece in catalog.rows::<serde_bytes::ByteBuf>(Key::job_rows(job, DOCUMENT)) {
         text.extend(piece?.into_vec());
     }
-    serde_json::from_slice(&text).map_err(|err| Error::Corrupt {
+    Ok(text)
+}
+
+/// Reads the job's document. Blocks.
+pub(super) fn document<T: DeserializeOwned>(catalog: &Catalog, job: JobId) -> Result<T> {
+    serde_json::from_slice(&bytes(catalog, job)?).map_err(|err| Error::Corrupt {
         what: "catalog record",
         path: format!("document of job {job}"),
         message: err.to_string(),

@@ -93,8 +93,15 @@ impl BackupMeta {
     /// backup.
     pub fn restore_range(&self, cf: ColumnFamily, start: &[u8], end: &[u8]) -> Result<KeyRange> {
         let own = |bound: &[u8], own: &[u8]| if bound.is_empty() { own.to_vec() } else { bound.to_vec() };
+        let mismatch = |reason: &str| {
+            Error::Analysis(format!("{reason}: [BR:Restore:ErrRestoreRangeMismatch]restore range mismatch"))
+        };
         let range = KeyRange::new(own(start, self.range.start()), own(end, self.range.end()));
-        let range = range.map_err(|Invalid(message)| Error::Analysis(message))?;
+        let range = range.map_err(|Invalid(message)| match start.is_empty() || end.is_empty() {
+            // One of the bounds is the backup's.
+            true => mismatch("no backup data in the range"),
+            false => Error::Analysis(message),
+        })?;
         let reason = if cf != self.cf || range.intersection(&self.range).is_none() {
             "no backup data in the range".into()
         } else if !self.range.covers(&range) {
@@ -105,7 +112,7 @@ impl BackupMeta {
         } else {
             return Ok(range);
         };
-        Err(Error::Analysis(format!("{reason}: [BR:Restore:ErrRestoreRangeMismatch]restore range mismatch")))
+        Err(mismatch(&reason))
     }
 
     /// The files that may hold keys of a range.

@@ -60,25 +60,24 @@ pub struct SstName<'a> {
     pub millis: u64,
     /// The family.
     pub cf: ColumnFamily,
-    /// Whether an earlier attempt may have written, or may still be writing, the same range: then the name has the time
-    /// even where there is no first key.
-    pub again: bool,
 }
 
 impl SstName<'_> {
-    /// The path below the backup.
+    /// The path below the backup. TiKV leaves hash and time out where there is no first key; here no two tries may write
+    /// one name, of which the earlier could end later.
     pub fn path(&self, layout: Layout) -> String {
-        let Self { store, region, epoch_version, start, millis, cf, again } = self;
+        let Self { store, region, epoch_version, start, millis, cf } = self;
+        let prefix = Self::prefix(layout, *store, *region);
+        format!("{prefix}{epoch_version}_{}_{millis}_{cf}.sst", key_hash(start))
+    }
+
+    /// What all paths of a region's files begin with.
+    pub fn prefix(layout: Layout, store: u64, region: u64) -> String {
         let separator = match layout {
             Layout::Folders => '/',
             Layout::Flat => '_',
         };
-        // TiKV leaves hash and time out where there is no key to hash.
-        let start = match start {
-            [] if !again => String::new(),
-            key => format!("_{}_{millis}", key_hash(key)),
-        };
-        format!("{store}{separator}{region}_{epoch_version}{start}_{cf}.sst")
+        format!("{store}{separator}{region}_")
     }
 }
 
@@ -89,7 +88,7 @@ pub fn key_hash(key: &[u8]) -> Sha256 {
 
 /// Refuses a directory that a backup was made in, or begun, from the names of what is in it.
 pub fn check_unused<'a>(uri: &str, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-    let (mut locked, mut used) = (false, false);
+    let (mut locked, mut used) = (false, None);
     for name in names {
         if name == META {
             return Err(Error::Refused(format!(
@@ -98,15 +97,27 @@ pub fn check_unused<'a>(uri: &str, names: impl IntoIterator<Item = &'a str>) -> 
             )));
         }
         locked |= name == LOCK;
-        used |= name.ends_with(".sst");
+        used = used.or_else(|| name.ends_with(".sst").then_some(name));
     }
-    if locked && used {
-        return Err(Error::Refused(format!(
+    match (locked, used) {
+        (true, Some(_)) => Err(Error::Refused(format!(
             "backup lock file and sst file exist in {uri}, there are some backup files in the path already, please \
              specify a correct backup directory!"
-        )));
+        ))),
+        (true, None) => Err(locked_by_another(uri)),
+        (false, Some(name)) => Err(Error::Refused(format!(
+            "{name} exists in {uri}, which is no empty place; please specify a correct backup directory!"
+        ))),
+        (false, None) => Ok(()),
     }
-    Ok(())
+}
+
+/// The error of a directory in which a backup is made.
+pub fn locked_by_another(uri: &str) -> Error {
+    Error::Refused(format!(
+        "{LOCK} exists in {uri}: another backup is written there, or was cut short; name another directory, or remove \
+         what is in it"
+    ))
 }
 
 #[cfg(test)]
@@ -123,13 +134,14 @@ mod tests {
             start: b"test_-009965169116504",
             millis: 1_633_919_546_277,
             cf: ColumnFamily::Default,
-            again: false,
         };
         let base = "2_2_7154800cc311f03afd1532e961b9a878dfbb119b104cf4daad5d0c7c0eacb502_1633919546277_default.sst";
         assert_eq!(name.path(Layout::Flat), format!("1_{base}"));
         assert_eq!(name.path(Layout::Folders), format!("1/{base}"));
         (name.start, name.cf) = (b"", ColumnFamily::Write);
-        assert_eq!(name.path(Layout::Folders), "1/2_2_write.sst");
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(name.path(Layout::Folders), format!("1/2_2_{empty}_1633919546277_write.sst"));
+        assert!(name.path(Layout::Flat).starts_with(&SstName::prefix(Layout::Flat, 1, 2)));
         for (scheme, layout) in [
             ("local", Layout::Folders),
             ("file", Layout::Folders),
@@ -146,12 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_used_directory_is_refused_but_a_lock_alone_is_none() {
+    fn a_used_directory_is_refused() {
         let check =
             |names: &[&str]| check_unused("local:///b", names.iter().copied()).map_err(|error| error.to_string());
         check(&[]).unwrap();
-        check(&[LOCK]).unwrap();
-        check(&["1/2_2_default.sst", "backupmeta.json"]).unwrap();
+        check(&["backupmeta.json", "notes.txt"]).unwrap();
+        assert!(check(&[LOCK]).unwrap_err().starts_with("backup.lock exists in local:///b: another backup"));
+        assert!(check(&["1/2_2_default.sst"]).unwrap_err().starts_with("1/2_2_default.sst exists in local:///b"));
         assert!(check(&[META]).unwrap_err().starts_with("backup meta file exists in local:///b, "));
         assert!(check(&["1/2_2_default.sst", LOCK]).unwrap_err().starts_with("backup lock file and sst file exist in"));
     }

@@ -102,6 +102,11 @@ impl Storage {
             return invalid("empty store is not allowed");
         }
         let Some((scheme, rest)) = uri.split_once("://") else { return Self::local("local", uri.to_owned()) };
+        let scheme = scheme.to_ascii_lowercase();
+        let scheme = scheme.as_str();
+        if !matches!(scheme, "local" | "file" | "s3" | "gs" | "gcs" | "azure" | "azblob" | "hdfs") {
+            return invalid(&format!("storage {scheme} not support yet"));
+        }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut values = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -143,16 +148,17 @@ impl Storage {
                     ..of_bucket(Layout::Flat, "abfss", properties, None)
                 }
             }
-            "hdfs" => {
+            _ => {
                 let user = parameters.take("username").map(|user| ("username".to_owned(), user));
                 of_bucket(Layout::Flat, "hdfs", user.into_iter().collect(), None)
             }
-            _ => return invalid(&format!("storage {scheme} not support yet")),
         })
     }
 
     fn local(scheme: &str, path: String) -> Result<Self> {
         if !path.starts_with('/') {
+            // It may be a URI with a typo in it, and secrets.
+            let path = path.split('?').next().unwrap_or_default();
             return invalid(&format!("'{path}' is not an absolute path; a server has no directory of its clients"));
         }
         if path.split('/').any(|part| part == "..") {
@@ -318,6 +324,8 @@ mod tests {
             ("a/b", "is not an absolute path"),
             ("s3://b/../c", "has '..' in it"),
             ("local:///%ff", "is not UTF-8"),
+            ("noop://", "storage noop not support yet"),
+            ("s3:/b/x?secret-access-key=hunter2", "'s3:/b/x' is not an absolute path"),
         ] {
             let error = error(uri);
             assert!(

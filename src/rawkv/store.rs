@@ -117,18 +117,20 @@ impl RawStore {
         Snapshot { snapshot: self.database.snapshot(), families: self.families.clone(), path: self.path.clone() }
     }
 
-    /// Deletes the keys of a range that are there now. On return they are gone durably.
-    pub fn clear(&self, cf: ColumnFamily, range: &KeyRange) -> Result<()> {
+    /// Deletes the keys of a range that are there now. On return they are gone durably. `go_on` is asked before each batch.
+    pub fn clear(&self, cf: ColumnFamily, range: &KeyRange, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
         let (mut changes, mut bytes) = (Vec::new(), 0);
         for entry in self.scan(cf, range) {
             let (key, _) = entry?;
             bytes += key.len();
             changes.push(Change { key, value: None });
             if bytes >= GROUP_BYTES || changes.len() >= CLEAR_KEYS {
+                go_on()?;
                 self.write(cf, std::mem::take(&mut changes))?;
                 bytes = 0;
             }
         }
+        go_on()?;
         if changes.is_empty() { Ok(()) } else { self.write(cf, changes) }
     }
 

@@ -123,7 +123,7 @@ proptest! {
         let [cluster_id, size, crc64xor, total_kvs, total_bytes] = numbers.map(u64::from);
         let checksum = Checksum { crc64xor, total_kvs, total_bytes };
         let files = bounds.windows(2).enumerate().map(|(n, pair)| {
-            let name = SstName { store: 1, region: n as u64, epoch_version: 1, start: &pair[0], millis: 7, cf: ColumnFamily::Write, again: false };
+            let name = SstName { store: 1, region: n as u64, epoch_version: 1, start: &pair[0], millis: 7, cf: ColumnFamily::Write };
             BackupFile { name: name.path(Layout::Folders), size, sha256: key_hash(&pair[0]), range: range(&pair[0], &pair[1]), checksum }
         }).collect();
         let meta = BackupMeta {
@@ -436,15 +436,7 @@ fn backup(directory: &Path, data: &Data, compression: Compression) -> BackupMeta
         let region_range = range(start.as_bytes(), end.as_bytes());
         let (store, region) = (region as u64 % 2 + 1, region as u64 + 10);
         let cf = ColumnFamily::Default;
-        let name = SstName {
-            store,
-            region,
-            epoch_version: 3,
-            start: start.as_bytes(),
-            millis: 1_700_000_000_000,
-            cf,
-            again: false,
-        };
+        let name = SstName { store, region, epoch_version: 3, start: start.as_bytes(), millis: 1_700_000_000_000, cf };
         let name = name.path(Layout::Folders);
         let path = directory.join(&name);
         let mut writer = SstWriter::new(File::create(path).unwrap(), &name, options(compression)).unwrap();
@@ -690,7 +682,7 @@ fn a_backup_of_br_is_read() {
         let numbers: Vec<u64> = name.split('_').map(|number| number.parse().unwrap()).collect();
         let start = file.range.start();
         let [store, region, epoch_version] = numbers[..].try_into().unwrap();
-        let made = SstName { store, region, epoch_version, start, millis, cf: ColumnFamily::Default, again: false };
+        let made = SstName { store, region, epoch_version, start, millis, cf: ColumnFamily::Default };
         assert_eq!(file.name, made.path(Layout::Flat));
         assert_eq!(file.range, range);
         assert_eq!(result.as_ref().unwrap().crc64xor, crc64xor, "{}", file.name);

@@ -6,14 +6,14 @@ use crate::error::{Error, Result};
 use crate::repository::{Content, Repository, store};
 use crate::types::{Name, Sha256, StoreProperties};
 
-/// Bytes of a file that is read into memory as a whole.
-const MAX_READ: u64 = 256 << 20;
-
 /// A folder of a store, for files of another format than the repository's. Paths are below it.
 #[derive(Debug, Clone)]
 pub struct Folder(Repository);
 
 impl Folder {
+    /// Bytes of a file that can be read into memory as a whole.
+    pub const MAX_READ: u64 = 256 << 20;
+
     /// Opens a folder without asking the store anything. `what` is for messages: "raw backup". Errors are about the
     /// location's form and the properties'.
     pub fn open(what: &str, location: &str, properties: &StoreProperties) -> Result<Self> {
@@ -40,7 +40,9 @@ impl Folder {
     pub async fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         match self.size(path).await? {
             None => Ok(None),
-            Some(size) if size > MAX_READ => Err(self.0.corrupt(path, format!("it has {size} bytes, more than fit"))),
+            Some(size) if size > Self::MAX_READ => {
+                Err(self.0.corrupt(path, format!("it has {size} bytes, more than fit")))
+            }
             Some(_) => self.0.get(path).await.map(Some),
         }
     }
@@ -73,18 +75,27 @@ impl Folder {
         self.0.put(path, content).await.map(|()| true)
     }
 
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file; one that is not there is no error. On a disk its directory goes with the last file in it.
     pub async fn remove(&self, path: &str) -> Result<()> {
-        self.0.remove(path).await
+        self.0.remove(path).await?;
+        if let (Some(root), Some((directory, _))) = (self.local_path(), path.rsplit_once('/')) {
+            // Others may have put something there.
+            let _ = tokio::fs::remove_dir(root.join(directory)).await;
+        }
+        Ok(())
     }
 
-    /// Paths of all files in the folder and in those directly in it; none if it is not there.
-    pub async fn list(&self) -> Result<Vec<String>> {
+    /// Paths of all files in the folder and in those directly in it that are wanted, by their names; none if it is not
+    /// there.
+    pub async fn list(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut paths = Vec::new();
         for name in self.0.list("").await? {
-            match name.ends_with('/') {
-                true => paths.extend(self.0.list(&name).await?.into_iter().map(|file| format!("{name}{file}"))),
-                false => paths.push(name),
+            match name.strip_suffix('/') {
+                Some(folder) if wanted(folder) => {
+                    paths.extend(self.0.list(&name).await?.into_iter().map(|file| format!("{name}{file}")));
+                }
+                Some(_) => {}
+                None => paths.push(name),
             }
         }
         paths.retain(|path| !path.ends_with('/'));

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -125,7 +126,7 @@ pub enum Work {
     /// Write the entries of a range, as the session has them, to files of a backup. Reports [`Event::Saved`] for each.
     RawBackup {
         /// Where to.
-        storage: RawStorage,
+        storage: Arc<RawStorage>,
         /// What.
         of: RawRange,
         /// The region it is of.
@@ -138,11 +139,11 @@ pub enum Work {
     /// Bring a file of a backup into the session, and verify all of it.
     RawFetch {
         /// Where from.
-        storage: RawStorage,
+        storage: Arc<RawStorage>,
         /// Its number in the job.
         number: u64,
         /// The file.
-        file: BackupFile,
+        file: Arc<BackupFile>,
         /// How its values are encoded.
         api_version: ApiVersion,
     },
@@ -151,7 +152,7 @@ pub enum Work {
         /// Its number in the job.
         number: u64,
         /// The file.
-        file: BackupFile,
+        file: Arc<BackupFile>,
         /// How its values are encoded.
         api_version: ApiVersion,
         /// What has expired by this Unix second is left out.

@@ -78,7 +78,11 @@ impl P<'_> {
             } else if self.words("END") {
                 (&mut end, self.string()?)
             } else if self.words("FORMAT") {
-                (&mut format, self.ident("hex, raw or escaped")?.to_lowercase())
+                let format_name = match self.optional_string() {
+                    Some(text) => text,
+                    None => self.ident("hex, raw or escaped")?,
+                };
+                (&mut format, format_name.to_lowercase())
             } else {
                 break;
             };

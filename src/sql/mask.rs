@@ -21,7 +21,11 @@ pub fn is_secret_key(key: &str) -> bool {
 /// A user without a password stays, because `abfss://container@account…` has the container in that place.
 pub fn mask_uri(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
-        return text.to_owned();
+        // A URI with a typo in it may hold what would be one's secrets.
+        return match text.split_once('?') {
+            Some((place, query)) if query.contains('=') && is_secret_key(query) => format!("{place}?{MASK}"),
+            _ => text.to_owned(),
+        };
     };
     // A path, in which these characters mean themselves.
     if scheme.eq_ignore_ascii_case("file") {

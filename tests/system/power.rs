@@ -190,6 +190,33 @@ async fn raw_keys_on_a_full_disk() {
     assert!(server.stop().await.success());
 }
 
+/// A backup whose disk fills up while files are written ends with the reason, and leaves nothing there.
+#[tokio::test]
+async fn a_disk_fills_up_under_a_raw_backup() {
+    let Some(disk) = Disk::new(64) else { return };
+    let scratch = Scratch::new();
+    let server = Launch::standalone(scratch.path()).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    for n in 0..40 {
+        let rows: Vec<_> =
+            (0..200).map(|row| format!("('{n}-{row}', CONCAT(SHA2('{n}-{row}', 512), MD5('{row}{n}')))")).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    }
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    assert!(run("truncate", &["-s", "-131072", ballast.to_str().unwrap()]) && run("sync", &[]));
+    let directory = disk.mount.join("raw");
+    let backup = format!("BACKUP RAW TO 'local://{}' {WAIT}", directory.display());
+    let refusal = client.try_run(&backup).await.unwrap_err();
+    assert!(refusal.text.contains("storage space") || refusal.text.contains("No space left"), "{refusal}");
+    let job = client.run("SHOW BACKUP FROM rawkv").await;
+    assert!(job.column("State") == ["CANCELLED"] && job.column("SnapshotFinishedTime") != ["NULL"], "{job:?}");
+    assert!(super::harness::files(&directory).is_empty());
+    std::fs::remove_file(ballast).unwrap();
+    client.run(&backup).await;
+}
+
 /// The power goes right after a record of a job was written: the job goes on from that record.
 #[tokio::test]
 async fn jobs_go_on_after_a_power_cut_at_any_record() {

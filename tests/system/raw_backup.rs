@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use holdfast::rawkv::backupmeta::BackupMeta;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::clients::PYTHON;
 use super::harness::{Launch, Scratch, Server, eventually, files};
 use super::rawkv::contents;
@@ -302,6 +303,131 @@ async fn a_backend_may_die() {
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
     assert_eq!(contents(&mut client).await, data);
+}
+
+/// A directory may have others' files beside it and below it: they stay. One with SSTs of others in it is refused.
+#[tokio::test]
+async fn files_of_others_stay() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let others = ["b/monday/1_2_2_x_default.sst", "b/rocks/000012.sst", "b/7/notes.txt"];
+    for other in others {
+        let path = Path::new(scratch.path()).join(other);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "others'").unwrap();
+    }
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    for (used, name) in [("top", "000001.sst"), ("inside", "9/8_1_default.sst")] {
+        let path = scratch.path().join(used).join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "others'").unwrap();
+        let directory = scratch.sub(used);
+        let backup = format!("BACKUP RAW TO 'local://{directory}' {WAIT}");
+        client.refused(backup, 5064, &format!("{name} exists in local://{directory}")).await;
+        assert_eq!(files(&directory), [path]);
+    }
+    for other in others {
+        assert_eq!(std::fs::read_to_string(scratch.sub(other)).unwrap(), "others'");
+    }
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+}
+
+/// An FE and one BE, which has these keys and a backup of them.
+async fn pair(scratch: &Scratch, data: &Data) -> (Server, Launch, String) {
+    let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50);
+    let server = fe.start();
+    let be = Launch::be(scratch.path(), "be").start();
+    let mut client = server.connect().await;
+    let port = be.port("be");
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, data).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    let launch = be.launch.clone().flag("--be-port", port);
+    assert!(be.stop().await.success());
+    (server, launch, uri)
+}
+
+async fn alive(client: &mut Client) {
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true"]).await;
+}
+
+/// A thread of a BE that is slow to store keys for an FE that has died does not overwrite what is written after the
+/// restore that the FE goes on with.
+#[tokio::test]
+async fn late_effects_of_a_restore_change_nothing() {
+    let scratch = Scratch::new();
+    let data: Data = [("61".into(), "01".into())].into();
+    let (mut fe, be, uri) = pair(&scratch, &data).await;
+    let launch = fe.launch.clone();
+    let _be = be.env("FAILPOINTS", "be.raw-ingest=1*sleep(4000)->off").start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    fe.kill();
+    let began = Instant::now();
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    client.finished("RESTORE", "rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', x'02')").await;
+    // Until the thread would have stored the old value.
+    while began.elapsed() < Duration::from_secs(6) {
+        assert_eq!(contents(&mut client).await["61"], "02");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// What is stored by halves is stored in the end, whenever the BE comes back.
+#[tokio::test]
+async fn no_deadline_ends_a_restore_that_stores() {
+    let scratch = Scratch::new();
+    let data = Numbers(31).data(200);
+    let (fe, be, uri) = pair(&scratch, &data).await;
+    let mut client = fe.connect().await;
+    let mut slow = be.clone().stays_at("be.raw-ingest", 60_000).start();
+    alive(&mut client).await;
+    client.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('replace' = 'true', 'timeout' = '2')")).await;
+    client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    slow.kill();
+    let gone =
+        |answer: &Answer| !answer.column("TaskErrMsg")[0].is_empty() || !answer.column("Status")[0].contains("OK");
+    client.wait_until("SHOW RESTORE FROM rawkv", gone).await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let job = client.run("SHOW RESTORE FROM rawkv").await;
+        assert_eq!(job.column("State"), ["COMMITTING"], "{job:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.refused("CANCEL RESTORE FROM rawkv", 5064, "can not be cancelled. state: COMMITTING").await;
+    let _be = be.start();
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// Keys that are long and alike compress to nothing, but an index has them all.
+#[tokio::test]
+async fn long_keys_are_backed_up() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let prefix = "ab".repeat(25_000);
+    for first in 0..14 {
+        let keys: Vec<_> = (0..100).map(|n| format!("(x'{prefix}{:06X}', 'v')", first * 100 + n)).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES {}", keys.join(", "))).await;
+    }
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    assert!(ssts(&scratch.sub("b")).len() > 1);
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "1400");
 }
 
 /// CANCEL frees the directory of a backup, and leaves the keys as they were under a restore.

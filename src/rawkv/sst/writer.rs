@@ -115,9 +115,9 @@ impl<W: Write> SstWriter<W> {
         Ok(())
     }
 
-    /// Bytes of the file so far, without the block in the making.
+    /// Bytes of the file so far, with all that is still in memory.
     pub fn size(&self) -> u64 {
-        self.out.size
+        self.out.size + (self.data.len() + self.index.len()) as u64
     }
 
     /// Writes what follows the entries, and returns what the file went to, flushed but not synced. A file must have an
