@@ -74,15 +74,16 @@ fn lifted(err: HdfsError) -> Error {
         HdfsError::RPCError(class, _) if class.ends_with("AccessControlException") => {
             (ErrorKind::PermissionDenied, false)
         }
-        HdfsError::RPCError(class, text) | HdfsError::FatalRPCError(class, text) => {
-            (ErrorKind::Unexpected, passing(class) || passing(text))
+        HdfsError::RPCError(class, text) | HdfsError::FatalRPCError(class, text) if passing(class) || passing(text) => {
+            (ErrorKind::Unexpected, true)
         }
         // The network, or DataNodes that come and go.
         HdfsError::IOError(_)
         | HdfsError::DataTransferError(_)
         | HdfsError::BlocksNotFound(_)
         | HdfsError::OperationFailed(_) => (ErrorKind::Unexpected, true),
-        _ => (ErrorKind::Unexpected, false),
+        // Quotas, for example. Not `Unexpected`: repetitions would make that look as if it had passed.
+        _ => (ErrorKind::Conflict, false),
     };
     Error::new(kind, err.to_string()).with_temporary(temporary)
 }

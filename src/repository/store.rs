@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, Once, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, HttpBody, HttpTransport, HttpTransporter, Operator, services};
 use opendal_http_transport_reqwest::ReqwestTransport;
@@ -699,15 +700,8 @@ impl HttpTransport for Transport {
         let response = self.0.fetch(request).await?;
         match response.status() {
             // Not every service of OpenDAL knows that these pass.
-            status @ (http::StatusCode::REQUEST_TIMEOUT | http::StatusCode::TOO_MANY_REQUESTS) => {
+            status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
                 Err(opendal::Error::new(ErrorKind::RateLimited, format!("the store answered {status}")).set_temporary())
-            }
-            // Without a body, OpenDAL would have nothing to say.
-            status
-                if matches!(status.as_u16(), 500 | 502..=504)
-                    && response.headers().get(http::header::CONTENT_LENGTH).is_some_and(|length| length == "0") =>
-            {
-                Err(opendal::Error::new(ErrorKind::Unexpected, format!("the store answered {status}")).set_temporary())
             }
             _ => Ok(response),
         }
@@ -764,11 +758,23 @@ const STEPS: &[(&str, &[&str])] = &[
         "permission",
         &["accessdenied", "authorizationpermissionmismatch", "permissiondenied", "accesscontrolexception", "forbidden"],
     ),
-    (
-        "request",
-        &["notimplemented", "invalidargument", "invalidrequest", "methodnotallowed", "malformedxml", "badrequest"],
-    ),
     ("store is busy", &["slowdown", "ratelimited", "too many requests"]),
+];
+
+/// What is shown of a store's own words.
+const LONGEST: usize = 500;
+
+/// Steps whose failures last, where no answer says more.
+const LASTING: [&str; 5] = ["TLS", "clock", "credentials", "bucket", "permission"];
+
+/// Codes of S3 and WebHDFS that ask to be tried again, under a status that otherwise means no.
+const PASSING: [&str; 6] = [
+    "RequestTimeout",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "SafeModeException",
+    "StandbyException",
+    "RetriableException",
 ];
 
 /// What an error says, without the rest of OpenDAL's words.
@@ -779,6 +785,8 @@ struct Said {
     text: String,
     /// The step that left its signs.
     step: Option<&'static str>,
+    /// That of HTTP, if there was an answer.
+    status: Option<StatusCode>,
 }
 
 impl Said {
@@ -798,18 +806,29 @@ impl Said {
             rest.split_once('"').map(|(value, _)| value.to_owned()).filter(|value| !value.is_empty())
         };
         let code = field("code").or_else(|| field("exception"));
+        let status = status(err);
         let text = match field("message") {
             Some(message) => message,
             None if code.is_some() => String::new(),
-            None if detail.is_empty() => err.kind().to_string(),
+            None if detail.is_empty() => match status {
+                Some(status) => format!("the store answered {status}"),
+                None => err.kind().to_string(),
+            },
             None => detail.clone(),
         };
         // Where there is a code, words with a path in them say no more: names are signs of nothing.
         let words = if code.is_some() && text.contains('/') { "" } else { &text };
         let signs = format!("{} {} {words}", err.kind(), code.as_deref().unwrap_or_default()).to_lowercase();
         let step = STEPS.iter().find(|(_, known)| known.iter().any(|sign| signs.contains(sign))).map(|(step, _)| *step);
-        Self { code, text, step }
+        Self { code, text, step, status }
     }
+}
+
+/// The HTTP status of the answer that an error is about. OpenDAL keeps it in its words only.
+fn status(err: &opendal::Error) -> Option<StatusCode> {
+    let words = err.to_string();
+    let (_, status) = words.split_once("response: Parts { status: ")?;
+    status.get(..3)?.parse().ok()
 }
 
 /// Whether an object is not there, in a bucket that is.
@@ -818,21 +837,30 @@ pub fn is_absent(err: &opendal::Error) -> bool {
 }
 
 /// Whether a request may succeed later. OpenDAL's repetitions give back every error they have seen, passing or not, as
-/// one that lasts; then what is known to last tells them apart.
+/// one that lasts; then the store's answer tells, or, where there was none, what is known to last.
 pub fn may_pass(err: &opendal::Error) -> bool {
-    use ErrorKind::{RateLimited, Unexpected};
-    let lasts = || {
-        let lasting = ["TLS", "clock", "credentials", "bucket", "permission", "request"];
-        Said::of(err).step.is_some_and(|step| lasting.contains(&step))
+    let passes = || {
+        let Said { code, step, status, .. } = Said::of(err);
+        match status {
+            Some(status) => {
+                matches!(status.as_u16(), 408 | 429 | 499 | 500 | 502..=504 | 520)
+                    || code.is_some_and(|code| PASSING.contains(&code.as_str()))
+            }
+            None => {
+                matches!(err.kind(), ErrorKind::Unexpected | ErrorKind::RateLimited)
+                    && !step.is_some_and(|step| LASTING.contains(&step))
+            }
+        }
     };
-    err.is_temporary() || err.is_persistent() && matches!(err.kind(), Unexpected | RateLimited) && !lasts()
+    err.is_temporary() || err.is_persistent() && passes()
 }
 
 /// What went wrong, for people: the step that failed, and the store's own code and words.
 pub fn explain(err: &opendal::Error) -> String {
-    let Said { code, text, step } = Said::of(err);
+    let Said { code, text, step, .. } = Said::of(err);
     // HDFS adds where in its program that was.
     let text = text.split(['\n', '\t']).next().unwrap_or_default().split("\\n").next().unwrap_or_default();
+    let text = &text[..text.floor_char_boundary(LONGEST)];
     let parts = [step, code.as_deref(), Some(text)];
     parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
 }

@@ -1,4 +1,5 @@
-//! S3 behind a network and a server in trouble: what passes is survived, what is wrong is named, and nobody is pressed.
+//! Stores, most of them S3, behind a network and a server in trouble: what passes is survived, what is wrong is named,
+//! and nobody is pressed.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use axum::http::Method;
 
+use super::Kind;
 use super::LATEST;
 use super::WAIT;
 use super::assert_hidden;
@@ -17,10 +19,12 @@ use super::store::restricted;
 use crate::system::client::Client;
 use crate::system::harness::Scratch;
 use crate::system::harness::Server;
+use crate::system::harness::eventually;
 use crate::system::proxy::Fault;
 use crate::system::proxy::Proxy;
 use crate::system::proxy::Request;
 use crate::system::sample;
+use crate::system::servers::hdfs::Hdfs;
 use crate::system::servers::minio::Minio;
 
 /// A server with a repository `r` in a bucket behind a proxy.
@@ -147,9 +151,34 @@ async fn what_is_forbidden_is_asked_once() {
     assert_eq!(asked(), 2);
     client.run(store.create("")).await;
     client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
-    proxy.fail(is_put, Fault::Status(403), usize::MAX);
-    client.refused(format!("BACKUP SNAPSHOT d.l TO r {WAIT}"), 1317, "__objects/").await;
-    assert_eq!(proxy.requests().into_iter().filter(is_put).count(), 1);
+    // An answer that says no without a word why is as final.
+    for (n, status) in [403, 400, 501].into_iter().enumerate() {
+        proxy.fail(is_put, Fault::Status(status), usize::MAX);
+        let refusal = client.refused(format!("BACKUP SNAPSHOT d.l TO r {WAIT}"), 1317, "__objects/").await;
+        assert!(status == 403 || refusal.text.contains(&format!("the store answered {status} ")), "{refusal}");
+        assert_eq!(proxy.requests().into_iter().filter(is_put).count(), n + 1);
+        proxy.heal();
+    }
+}
+
+/// HDFS gives no status: its own words tell what lasts.
+#[tokio::test]
+async fn a_full_quota_of_hdfs_ends_a_job() {
+    let scratch = Scratch::new();
+    let (Some(hdfs), Some(store)) = (Hdfs::shared(), Store::new(Kind::Hdfs, &scratch)) else { return };
+    let server = store.server(&scratch, "one").start();
+    let mut client = server.connect().await;
+    client.run(store.create("")).await;
+    client.run("CREATE DATABASE d").await;
+    large(&mut client, "d").await;
+    speed(&mut client, "upload", 1).await;
+    client.run("BACKUP SNAPSHOT d.l TO r").await;
+    client.wait_for_job("BACKUP", "d", &["UPLOADING"]).await;
+    eventually("an object is there", || !store.objects().is_empty()).await;
+    hdfs.request("PUT", store.place(), "op=SETQUOTA&storagespacequota=1", b"").ok();
+    speed(&mut client, "upload", 0).await;
+    let job = client.wait_for_job("BACKUP", "d", &["FINISHED", "CANCELLED"]).await;
+    assert!(job["State"] == "CANCELLED" && job["Status"].contains("QuotaExceeded"), "{job:?}");
 }
 
 /// A store that is down for a while is asked by few, again and again, and gets its backup in the end.

@@ -268,7 +268,7 @@ impl Store {
     }
 
     /// The name of the bucket, container or folder.
-    fn place(&self) -> &str {
+    pub fn place(&self) -> &str {
         match &self.behind {
             Behind::Disk(path) => path.to_str().unwrap(),
             Behind::S3(_, place) | Behind::Gcs(_, place) | Behind::Azure(_, place) | Behind::Hdfs(_, place) => place,
