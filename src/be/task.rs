@@ -150,7 +150,9 @@ async fn open(repository: &RepositoryRef) -> Result<Repository> {
 }
 
 async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> Result<()> {
-    let opened = open(repository).await?;
+    // A statement waits for it.
+    let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?.hasty();
+    opened.check(&repository.id).await?;
     if let Some(path) = opened.local_path() {
         let own = be.dir.clone();
         let inside =

@@ -169,25 +169,23 @@ fn from_here(err: &Error) -> Error {
 /// Every BE must see the same repository: a directory that is not shared, or a network without a way to the store, shows
 /// here, not in a backup. Returns which could not be asked.
 async fn ask_backends(fe: &Frontend, known: &catalog::Repository) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
     // Another statement about the same repository must not take this one's place.
     let write = fe.catalog.commit(|draft| Ok(WriteId(draft.fresh_id()))).await?;
-    for backend in fe.catalog.image().backends.keys().copied() {
+    let ask = |backend| async move {
         if !fe.fleet.is_alive(backend) {
             let address = fe.fleet.address(backend);
-            warnings
-                .push(format!("backend {address} is not alive, so it was not asked whether it sees the repository"));
-            continue;
+            let warning = format!("backend {address} is not alive, so it was not asked whether it sees the repository");
+            return Ok(Some(warning));
         }
         let work = Work::Probe { repository: reference(known), writable: !known.read_only };
         let task = Task { owner: TaskOwner::Write(write), number: backend.0, work };
-        let probe = async {
-            let events = fe.fleet.backend(backend)?.run("open the repository", &task).await?;
-            events.try_for_each(|_| async { Ok(()) }).await
-        };
-        probe.await.map_err(|err: Error| failed(err.report()))?;
-    }
-    Ok(warnings)
+        let events = fe.fleet.backend(backend)?.run("open the repository", &task).await?;
+        events.try_for_each(|_| async { Ok(()) }).await.map(|()| None)
+    };
+    let image = fe.catalog.image();
+    let asked = futures::future::try_join_all(image.backends.keys().copied().map(ask)).await;
+    let warnings = asked.map_err(|err: Error| failed(err.report()))?;
+    Ok(warnings.into_iter().flatten().collect())
 }
 
 /// Checks where a local repository or backup would lie, links resolved as far as the path exists.

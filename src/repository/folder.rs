@@ -23,10 +23,12 @@ impl Folder {
         Ok(Self(Repository {
             operator: place.operator,
             uploads: place.uploads,
+            hasty: place.hasty,
             root,
             name,
             place: what.into(),
             prefix: place.prefix,
+            without_tls: place.without_tls,
             disk: place.disk,
         }))
     }

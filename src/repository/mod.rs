@@ -13,7 +13,8 @@
 //! changed.
 //!
 //! **Object stores.** [`store`] knows their properties. An object is one PUT of its whole content, which the store
-//! shows wholly or not at all; on HDFS a file shows while it is written, and counts no sooner. Requests that may pass are repeated a few times with growing pauses; then the job decides.
+//! shows wholly or not at all; on HDFS a file shows while it is written, and counts no sooner. Requests that may pass
+//! are repeated a few times with growing pauses; then the job decides.
 
 mod folder;
 mod hdfs;
@@ -55,6 +56,8 @@ pub struct Repository {
     operator: Operator,
     /// The same with more patience, for whole objects.
     uploads: Operator,
+    /// The same with little patience.
+    hasty: Operator,
     /// Path of the repository's root in the operator, with a slash at its end.
     root: String,
     name: Name,
@@ -62,6 +65,8 @@ pub struct Repository {
     place: String,
     /// What stands before a path in messages.
     prefix: String,
+    /// What to set where the server turns out to speak no TLS.
+    without_tls: Option<String>,
     /// Where the operator's `/` is on this machine's disks, for syncing; `None` if it is not on them.
     disk: Option<PathBuf>,
 }
@@ -85,11 +90,16 @@ impl LabelContent {
 impl Repository {
     /// Opens a repository without asking the store anything. Errors are about the location's form and the properties'.
     pub fn open(name: &Name, location: &str, properties: &StoreProperties) -> Result<Self> {
-        let Place { operator, uploads, folder, prefix, disk } = store::open(location, properties)?;
+        let Place { operator, uploads, hasty, folder, prefix, without_tls, disk } = store::open(location, properties)?;
         let separator = if folder.is_empty() { "" } else { "/" };
         let root = format!("{folder}{separator}{}/", layout::root(name));
         let place = format!("repository {name}");
-        Ok(Self { operator, uploads, root, name: name.clone(), place, prefix, disk })
+        Ok(Self { operator, uploads, hasty, root, name: name.clone(), place, prefix, without_tls, disk })
+    }
+
+    /// The same for those who want to know soon: requests are repeated for about a second only.
+    pub fn hasty(self) -> Self {
+        Self { operator: self.hasty.clone(), uploads: self.hasty.clone(), ..self }
     }
 
     /// The directory on this machine that holds the repository's root, if one does.
@@ -533,7 +543,10 @@ impl Repository {
     fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {
         let retryable = may_pass(&err);
         let message = match std::error::Error::source(&err) {
-            _ if self.disk.is_none() => store::explain(&err),
+            _ if self.disk.is_none() => {
+                let advice = self.without_tls.as_ref().filter(|_| store::is_no_tls(&err));
+                store::explain(&err) + &advice.map(|advice| format!("; {advice}")).unwrap_or_default()
+            }
             Some(source) => format!("{}: {source}", err.kind()),
             None => format!("{}: {}", err.kind(), err.message()),
         };

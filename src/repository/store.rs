@@ -29,6 +29,12 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// Repetitions of a request that may pass, before the caller decides.
 const RETRIES: usize = 4;
 
+/// The same where somebody waits for the answer: about a second, pauses included.
+const HASTY_RETRIES: usize = 2;
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Stores that take the same keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -157,10 +163,14 @@ pub struct Place {
     pub operator: Operator,
     /// For PUTs of whole objects.
     pub uploads: Operator,
+    /// For those who want to know soon what is wrong.
+    pub hasty: Operator,
     /// The location's folder in them, without slashes at its ends.
     pub folder: String,
     /// What stands before a path in messages: "/" or `s3://bucket/`.
     pub prefix: String,
+    /// What to set if [`is_no_tls`].
+    pub without_tls: Option<String>,
     /// Where the operator's `/` is on this machine's disks, if it is.
     pub disk: Option<PathBuf>,
 }
@@ -330,6 +340,18 @@ impl Settings {
         }
         Ok(Some(format!("{scheme}://{rest}")))
     }
+
+    /// What to set to reach the endpoint without TLS, if it would be reached with it.
+    fn without_tls(&self) -> Result<Option<String>> {
+        let endpoint = self.endpoint()?;
+        let Some(host) = endpoint.as_deref().and_then(|url| url.strip_prefix("https://")) else { return Ok(None) };
+        let tls = self.is(Tls).map(|_| format!(" and '{}' = 'false'", self.key(Tls))).unwrap_or_default();
+        Ok(Some(format!("if it speaks plain HTTP, set '{}' = 'http://{host}'{tls}", self.key(Endpoint))))
+    }
+}
+
+fn known(key: &str) -> Option<&'static (&'static str, Family, Setting)> {
+    KEYS.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(key))
 }
 
 fn unknown(key: &str, family: Option<Family>) -> Error {
@@ -408,21 +430,23 @@ fn open_new(location: &str, properties: &StoreProperties) -> Result<Place> {
         Azure => azure(&parsed, &settings)?,
         Hdfs => hdfs(&parsed, &settings)?,
     };
-    let layered = |timeout| {
+    let layered = |timeout, retries| {
         let timeouts = TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(timeout);
         let retries = RetryLayer::new()
             .with_jitter()
             .with_min_delay(Duration::from_millis(200))
             .with_max_delay(Duration::from_secs(5))
             .with_factor(3.0)
-            .with_max_times(RETRIES);
+            .with_max_times(retries);
         operator.clone().layer(timeouts).layer(retries)
     };
     Ok(Place {
-        operator: layered(REQUEST_TIMEOUT),
-        uploads: layered(UPLOAD_TIMEOUT),
+        operator: layered(REQUEST_TIMEOUT, RETRIES),
+        uploads: layered(UPLOAD_TIMEOUT, RETRIES),
+        hasty: layered(REQUEST_TIMEOUT, HASTY_RETRIES),
         folder: parsed.folder.to_owned(),
         prefix: format!("{}://{}/", parsed.scheme, parsed.authority),
+        without_tls: settings.without_tls()?,
         disk: None,
     })
 }
@@ -442,9 +466,11 @@ fn open_disk(location: &Location<'_>) -> Result<Place> {
         .layer(TimeoutLayer::new().with_timeout(REQUEST_TIMEOUT).with_io_timeout(REQUEST_TIMEOUT));
     Ok(Place {
         uploads: operator.clone(),
+        hasty: operator.clone(),
         operator,
         folder: location.folder.trim_matches('/').to_owned(),
         prefix: "/".into(),
+        without_tls: None,
         disk: Some("/".into()),
     })
 }
@@ -697,7 +723,10 @@ struct Transport(ReqwestTransport);
 
 impl HttpTransport for Transport {
     async fn fetch(&self, request: http::Request<opendal::Buffer>) -> opendal::Result<http::Response<HttpBody>> {
-        let response = self.0.fetch(request).await?;
+        // A certificate does not change from one second to the next.
+        let lasts = |err: &opendal::Error| Said::of(err).step == Some("TLS");
+        let fetched = self.0.fetch(request).await;
+        let response = fetched.map_err(|err| if lasts(&err) { err.set_permanent() } else { err })?;
         match response.status() {
             // Not every service of OpenDAL knows that these pass.
             status @ (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS) => {
@@ -714,7 +743,7 @@ fn install_transport() {
         // Another part of the process may have chosen it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
+            .connect_timeout(CONNECT_TIMEOUT)
             .tcp_user_timeout(REQUEST_TIMEOUT)
             .pool_idle_timeout(Duration::from_secs(30))
             .build();
@@ -834,6 +863,11 @@ fn status(err: &opendal::Error) -> Option<StatusCode> {
 /// Whether an object is not there, in a bucket that is.
 pub fn is_absent(err: &opendal::Error) -> bool {
     err.kind() == ErrorKind::NotFound && Said::of(err).step != Some("bucket")
+}
+
+/// Whether a server was asked for TLS and answered with something else.
+pub fn is_no_tls(err: &opendal::Error) -> bool {
+    Said::of(err).text.to_lowercase().contains("corrupt message")
 }
 
 /// Whether a request may succeed later. OpenDAL's repetitions give back every error they have seen, passing or not, as

@@ -39,7 +39,7 @@ pub(super) async fn snapshots(
     timestamp: Option<&str>,
 ) -> Result<Listing> {
     let known = image.repository(repository)?;
-    let repository = Repository::open(&known.name, &known.location, &known.properties)?;
+    let repository = Repository::open(&known.name, &known.location, &known.properties)?.hasty();
     // A disk that is not mounted must not pass for an empty repository.
     repository.check(&known.uuid).await?;
     if let (Some(timestamp), [snapshot]) = (timestamp, snapshots) {

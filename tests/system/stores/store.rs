@@ -213,7 +213,8 @@ impl Store {
                 wrongs.push((self.with("aws.s3.endpoint", "127.0.0.1:1"), 5064, "connection: "));
                 wrongs.push((self.with("aws.s3.endpoint", "s3.nowhere.invalid"), 5064, "name resolution: "));
                 let plain = self.address().unwrap().to_string();
-                wrongs.push((self.with("aws.s3.endpoint", &plain), 5064, "TLS: "));
+                let text = "if it speaks plain HTTP, set 'aws.s3.endpoint' = 'http://127.0.0.1:";
+                wrongs.push((self.with("aws.s3.endpoint", &plain), 5064, text));
             }
             Kind::Ceph => {
                 wrongs.push((unknown("fs.s3a.access.keys"), 1064, "the nearest is 'fs.s3a.access.key'"));
@@ -221,6 +222,8 @@ impl Store {
                 wrongs.push((self.with("fs.s3a.access.key", "AKIANOBODY"), 5064, "credentials: InvalidAccessKeyId"));
                 wrongs.push((self.elsewhere("no-such-bucket"), 5064, "bucket: NoSuchBucket"));
                 wrongs.push((self.with("fs.s3a.connection.ssl.enabled", "true"), 5064, "TLS: "));
+                let text = "' and 'fs.s3a.connection.ssl.enabled' = 'false'";
+                wrongs.push((self.with("fs.s3a.connection.ssl.enabled", "true"), 5064, text));
             }
             Kind::Gcs => {
                 wrongs.push((unknown("gcp.gcs.end_point"), 1064, "the nearest is 'gcp.gcs.endpoint'"));
