@@ -89,7 +89,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
     let location = create.location.trim_end_matches('/');
     let location = if location.ends_with(':') { create.location.as_str() } else { location };
     let properties = StoreProperties(create.properties.iter().cloned().collect());
-    let (repository, properties, mut warnings) = open(&create.name, location, properties).await?;
+    let (repository, properties, mut warnings) = open(&create.name, location, properties, false).await?;
     if let Some(path) = repository.local_path() {
         check_local(fe, &path).await?;
     }
@@ -121,7 +121,8 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
 pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Properties) -> Result<Outcome> {
     let known = fe.catalog.image().repository(name)?.clone();
     let merged = store::merge(&known.properties, changes.iter());
-    let (repository, properties, mut warnings) = open(name, &known.location, merged).await?;
+    let (repository, properties, mut warnings) =
+        open(name, &known.location, merged, store::moves(changes.iter())).await?;
     let check = async {
         repository.check(&known.uuid).await?;
         if !known.read_only {
@@ -146,10 +147,12 @@ pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Proper
 }
 
 /// Opens a repository with properties that nobody has tried yet: completes them by what the store says of itself.
+/// `moved` says that it is another server than before.
 async fn open(
     name: &Name,
     location: &str,
-    mut properties: StoreProperties,
+    properties: StoreProperties,
+    moved: bool,
 ) -> Result<(Repository, StoreProperties, Vec<String>)> {
     let bytes: usize = properties.iter().map(|(key, value)| key.len() + value.len()).sum();
     if bytes > MOST_BYTES {
@@ -157,9 +160,8 @@ async fn open(
     }
     let warnings = store::check(location, &properties)?;
     Repository::open(name, location, &properties)?;
-    let found = store::find_region(location, &properties).await?;
-    properties.extend(found);
-    Ok((Repository::open(name, location, &properties)?, properties, warnings))
+    let properties = store::with_region(location, properties, moved).await?;
+    Ok((Repository::open(name, location, &properties)?.hasty(), properties, warnings))
 }
 
 fn from_here(err: &Error) -> Error {

@@ -247,9 +247,7 @@ impl Settings {
         let mut warnings = Vec::new();
         for (key, value) in properties.iter() {
             let value = value.trim();
-            let Some((known, of, setting)) = KEYS.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(key)) else {
-                return Err(unknown(key, family));
-            };
+            let Some((known, of, setting)) = known(key) else { return Err(unknown(key, family)) };
             if Some(*of) != family {
                 return Err(Error::Analysis(format!(
                     "property '{key}' is not for {}://{}",
@@ -378,8 +376,7 @@ pub fn check(location: &str, properties: &StoreProperties) -> Result<Vec<String>
 /// Properties changed by others: each takes the place of all that set the same, an empty one takes them away.
 pub fn merge<'a>(old: &StoreProperties, changes: impl Iterator<Item = &'a (String, String)>) -> StoreProperties {
     let meaning = |key: &str| {
-        let known = KEYS.iter().find(|(known, _, _)| known.eq_ignore_ascii_case(key));
-        known.map(|(_, family, setting)| (*family, *setting)).filter(|(_, setting)| *setting != Nothing)
+        known(key).map(|(_, family, setting)| (*family, *setting)).filter(|(_, setting)| *setting != Nothing)
     };
     let mut merged = old.clone();
     for (key, value) in changes {
@@ -565,30 +562,38 @@ fn region_of(host: &str) -> Option<String> {
         .filter(|region| !region.is_empty() && !region.contains('.'))
 }
 
-/// Finds the region of a bucket that has none in its properties by asking the store, which says it to anybody. What it
-/// finds is to be kept as a property. `None` if there is nothing to find, or no answer.
-pub async fn find_region(location: &str, properties: &StoreProperties) -> Result<Option<(String, String)>> {
+/// Whether changes of properties lead to another server, and do not say in which region it is.
+pub fn moves<'a>(changes: impl Iterator<Item = &'a (String, String)>) -> bool {
+    let set: Vec<Setting> = changes.filter_map(|(key, _)| known(key)).map(|(_, _, setting)| *setting).collect();
+    set.contains(&Endpoint) && !set.contains(&Region)
+}
+
+/// Adds the region of a bucket, found by asking the store, which says it to anybody. One that is in the properties
+/// counts, unless the server is another than they were made for (`moved`): then it counts only if nobody says more.
+pub async fn with_region(location: &str, mut properties: StoreProperties, moved: bool) -> Result<StoreProperties> {
     let parsed = Location::parse(location)?;
     let family = parsed.family()?;
-    let (settings, _) = Settings::read(&parsed, family, properties)?;
-    if family != Some(S3) || settings.get(Region).is_some() {
-        return Ok(None);
+    let (settings, _) = Settings::read(&parsed, family, &properties)?;
+    if family != Some(S3) || settings.get(Region).is_some() && !moved {
+        return Ok(properties);
     }
+    let endpoint = settings.endpoint()?;
+    let host = endpoint.as_deref().and_then(|url| url.split_once("://")).map_or("", |(_, host)| host);
+    let named = region_of(host).is_some();
+    let found = if named { None } else { ask_region(endpoint, parsed.authority).await };
+    if named || found.is_some() {
+        properties.retain(|key, _| known(key).is_none_or(|(_, _, setting)| *setting != Region));
+    }
+    properties.extend(found.map(|region| ("aws.s3.region".to_owned(), region)));
+    Ok(properties)
+}
+
+async fn ask_region(endpoint: Option<String>, bucket: &str) -> Option<String> {
     install_transport();
-    let url = match settings.endpoint()? {
-        Some(endpoint) if region_of(endpoint.split_once("://").map_or("", |(_, host)| host)).is_some() => {
-            return Ok(None);
-        }
-        Some(endpoint) => format!("{endpoint}/{}", parsed.authority),
-        None => format!("https://s3.amazonaws.com/{}", parsed.authority),
-    };
-    let Ok(request) = http::Request::head(url).body(opendal::Buffer::new()) else { return Ok(None) };
-    let answer = tokio::time::timeout(Duration::from_secs(10), HttpTransporter::default().send(request)).await;
-    let region = answer.ok().and_then(|answer| {
-        let answer = answer.ok()?;
-        answer.headers().get("x-amz-bucket-region")?.to_str().ok().map(str::to_owned)
-    });
-    Ok(region.map(|region| ("aws.s3.region".to_owned(), region)))
+    let endpoint = endpoint.as_deref().unwrap_or("https://s3.amazonaws.com");
+    let request = http::Request::head(format!("{endpoint}/{bucket}")).body(opendal::Buffer::new()).ok()?;
+    let answer = tokio::time::timeout(CONNECT_TIMEOUT, HttpTransporter::default().send(request)).await.ok()?.ok()?;
+    answer.headers().get("x-amz-bucket-region")?.to_str().ok().map(str::to_owned)
 }
 
 fn gcs(location: &Location<'_>, settings: &Settings) -> Result<Operator> {

@@ -21,12 +21,23 @@ pub struct Minio {
 impl Minio {
     /// `None` if it is not installed.
     pub fn start() -> Option<Self> {
-        Self::launch(false)
+        Self::launch(Scratch::new(), false, "us-east-1")
+    }
+
+    /// In a region, which it tells to anybody.
+    pub fn start_in(region: &str) -> Option<Self> {
+        Self::launch(Scratch::new(), false, region)
+    }
+
+    /// With the same data at another port, in another region.
+    pub fn moved(mut self, region: &str) -> Self {
+        self.kill();
+        Self::launch(self._dir, false, region).unwrap()
     }
 
     /// With TLS, by a certificate for 127.0.0.1 that is its own authority.
     pub fn start_tls() -> Option<Self> {
-        Self::launch(true)
+        Self::launch(Scratch::new(), true, "us-east-1")
     }
 
     /// The one that tests share. No test may stop it.
@@ -35,15 +46,14 @@ impl Minio {
         SHARED.as_ref().map(|minio| &minio.s3)
     }
 
-    fn launch(tls: bool) -> Option<Self> {
+    fn launch(dir: Scratch, tls: bool, region: &str) -> Option<Self> {
         let program = installed("MinIO", "minio/minio")?;
-        let dir = Scratch::new();
         let port = free_port();
         let certificates = dir.path().join("certificates");
         let ca = tls.then(|| certify(&certificates));
         let s3 = S3 {
             endpoint: format!("{}://127.0.0.1:{port}", if tls { "https" } else { "http" }),
-            region: "us-east-1".to_owned(),
+            region: region.to_owned(),
             access_key: "AKIAMINIO0000000000".to_owned(),
             secret_key: "minio-secret-key".to_owned(),
             session_token: None,
@@ -55,6 +65,7 @@ impl Minio {
             .env("MINIO_ROOT_USER", &s3.access_key)
             .env("MINIO_ROOT_PASSWORD", &s3.secret_key)
             .env("MINIO_DOMAIN", DOMAIN)
+            .env("MINIO_REGION", region)
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off");
         let mut server = Self { process, s3, _dir: dir };

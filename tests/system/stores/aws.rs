@@ -1,5 +1,6 @@
 //! The ways to an S3 server: whose credentials, which host, which authority.
 
+use super::super::client::Answer;
 use super::super::client::Client;
 use super::super::cloud;
 use super::super::harness::Launch;
@@ -71,6 +72,31 @@ async fn an_own_authority_is_trusted_if_it_is_named() {
     let mut client = server.connect().await;
     client.run(create(&s3.bucket(), &s3.endpoint, &keys)).await;
     round_trip(&mut client).await;
+}
+
+/// Who moves to another server need not know its region: what was found of the first one does not stay.
+#[tokio::test]
+async fn a_region_is_found_again_where_the_server_is_another() {
+    let Some(minio) = Minio::start_in("eu-north-9") else { return };
+    let keys = [("aws.s3.access_key", minio.s3.access_key.as_str()), ("aws.s3.secret_key", &minio.s3.secret_key)];
+    let bucket = minio.s3.bucket();
+    let scratch = Scratch::new();
+    let server = Launch::standalone(scratch.path()).start();
+    let mut client = server.connect().await;
+    client.run(create(&bucket, &minio.s3.endpoint, &keys)).await;
+    let region = |answer: Answer| {
+        let definition = answer.rows[0][1].clone().unwrap();
+        definition.split_once("\"aws.s3.region\" = \"").unwrap().1.split_once('"').unwrap().0.to_owned()
+    };
+    assert_eq!(region(client.run("SHOW CREATE REPOSITORY r").await), "eu-north-9");
+    let minio = minio.moved("eu-south-9");
+    let endpoint = &minio.s3.endpoint;
+    client.run(format!("ALTER REPOSITORY r SET PROPERTIES ('aws.s3.endpoint' = '{endpoint}')")).await;
+    assert_eq!(region(client.run("SHOW CREATE REPOSITORY r").await), "eu-south-9");
+    round_trip(&mut client).await;
+    // What is given counts, whatever the server says.
+    let given = format!("'aws.s3.endpoint' = '{endpoint}', 'aws.s3.region' = 'eu-west-9'");
+    client.refused(format!("ALTER REPOSITORY r SET PROPERTIES ({given})"), 5064, "eu-south-9").await;
 }
 
 #[tokio::test]
