@@ -135,7 +135,13 @@ impl Repository {
                 false,
             )),
             // It may be mounted in a moment: a server that starts early must not give its jobs up.
-            None => Err(self.error("check", &layout::repo_info(), "it is not there; is the storage mounted?", true)),
+            None if self.disk.is_some() => {
+                Err(self.error("check", &layout::repo_info(), "it is not there; is the storage mounted?", true))
+            }
+            None => {
+                let message = "it is not there; has the repository been deleted, or what held it?";
+                Err(self.error("check", &layout::repo_info(), message, false))
+            }
         }
     }
 

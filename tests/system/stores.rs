@@ -357,7 +357,9 @@ async fn trouble(store: &Store, server: &Server, scratch: &Scratch) {
     let sign = match kind {
         Kind::Minio | Kind::Ceph => "bucket: NoSuchBucket",
         Kind::Abfss | Kind::Wasb => "bucket: ContainerNotFound",
-        Kind::Disk | Kind::Gcs | Kind::Hdfs | Kind::WebHdfs => "is the storage mounted?",
+        Kind::Disk => "is the storage mounted?",
+        // Google itself says which bucket does not exist.
+        Kind::Gcs | Kind::Hdfs | Kind::WebHdfs => "it is not there; has the repository been deleted, or what held it?",
     };
     let answer = client.wait_until("SHOW REPOSITORIES", |answer| shown(answer).contains(sign)).await;
     is_hidden(&shown(&answer));
