@@ -37,6 +37,7 @@ use crate::error::{Error, Result};
 pub use crate::repository::folder::Folder;
 use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
 use crate::repository::store::{Place, REQUEST_TIMEOUT};
+use crate::repository::transfer::CHUNK;
 pub use crate::repository::transfer::{Content, LocalFile};
 use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties};
 
@@ -47,8 +48,11 @@ pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
 const CREATE_WAIT: Duration = Duration::from_millis(200);
 const CREATE_WAITS: u32 = 50;
 
-/// The largest document or file list segment that is read into memory.
+/// The largest definitions or file list segment that is read into memory.
 const MAX_PART: u64 = 256 << 20;
+
+/// The largest document of those whose length nobody knows before.
+const MAX_DOCUMENT: u64 = 16 << 20;
 
 /// A repository: a name and a location, opened without any request.
 #[derive(Debug, Clone)]
@@ -110,13 +114,9 @@ impl Repository {
     /// Reads who the repository is; `None` if none is there.
     pub async fn info(&self) -> Result<Option<RepoInfo>> {
         let path = layout::repo_info();
-        match self.operator.read(&self.full(&path)).await {
-            // Its creation was cut short.
-            Ok(content) if content.is_empty() => Ok(None),
-            Ok(content) => manifest::unseal(&self.full(&path), &content.to_vec()).map(Some),
-            Err(err) if store::is_absent(&err) => Ok(None),
-            Err(err) => Err(self.store_error("read", &path, err)),
-        }
+        // An empty one is of a creation that was cut short.
+        let content = self.find(&path, MAX_DOCUMENT).await?.filter(|content| !content.is_empty());
+        content.map(|content| manifest::unseal(&self.full(&path), &content)).transpose()
     }
 
     /// Checks that the repository is there and is the one of this identity: a disk that is not mounted must not pass.
@@ -221,8 +221,8 @@ impl Repository {
         let token = clock.uuid().simple().to_string();
         let path = layout::probe(&token);
         self.put(&path, token.clone().into_bytes()).await?;
-        let read = self.get(&path).await?;
-        if read != token.as_bytes() {
+        let read = self.find(&path, MAX_DOCUMENT).await?;
+        if read.as_deref() != Some(token.as_bytes()) {
             return Err(self.error("read back", &path, "it holds other bytes than were written", false));
         }
         let conditional = if self.operator.info().capability().write_with_if_not_exists {
@@ -385,13 +385,14 @@ impl Repository {
     }
 
     async fn read_part(&self, path: &str, part: &Part) -> Result<Vec<u8>> {
-        let found = self.length(path).await?;
-        if found != part.size || found > MAX_PART {
-            return Err(self.corrupt(path, format!("it has {found} bytes, not {}, or is too long to read", part.size)));
+        if part.size > MAX_PART {
+            return Err(self.corrupt(path, format!("it should have {} bytes, too many to read", part.size)));
         }
-        let content = self.get(path).await?;
-        if manifest::sha256(&content) != part.sha256 {
-            return Err(self.corrupt(path, "its SHA-256 is not the one in its name"));
+        let content = self.find(path, part.size).await?;
+        let content = content.ok_or_else(|| self.error("read", path, "it is not there", false))?;
+        if content.len() as u64 != part.size || manifest::sha256(&content) != part.sha256 {
+            let message = format!("it is not the {} bytes with the SHA-256 in its name", part.size);
+            return Err(self.corrupt(path, message));
         }
         Ok(content)
     }
@@ -416,8 +417,33 @@ impl Repository {
     }
 
     async fn find_document<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
-        match self.operator.read(&self.full(path)).await {
-            Ok(content) => manifest::unseal(&self.full(path), &content.to_vec()).map(Some),
+        let content = self.find(path, MAX_DOCUMENT).await?;
+        content.map(|content| manifest::unseal(&self.full(path), &content)).transpose()
+    }
+
+    /// Reads an object that has at most `limit` bytes, whoever wrote it; `None` if it is not there.
+    async fn find(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let read = async {
+            let full = self.full(path);
+            let mut content = Vec::new();
+            let mut parts = match self.disk {
+                Some(_) => self.operator.reader_with(&full).chunk(CHUNK).await?,
+                None => self.operator.reader(&full).await?,
+            }
+            .into_stream(..)
+            .await?;
+            while let Some(part) = parts.try_next().await?
+                && content.len() as u64 <= limit
+            {
+                part.for_each(|bytes| content.extend_from_slice(&bytes));
+            }
+            Ok(content)
+        };
+        match read.await {
+            Ok(content) if content.len() as u64 > limit => {
+                Err(self.corrupt(path, format!("it has more than {limit} bytes")))
+            }
+            Ok(content) => Ok(Some(content)),
             Err(err) if store::is_absent(&err) => Ok(None),
             Err(err) => Err(self.store_error("read", path, err)),
         }
@@ -430,16 +456,6 @@ impl Repository {
             Err(err) if store::is_absent(&err) => Ok(false),
             Err(err) => Err(self.store_error("look at", object, err)),
         }
-    }
-
-    async fn length(&self, path: &str) -> Result<u64> {
-        let found = self.operator.stat(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
-        Ok(found.content_length())
-    }
-
-    async fn get(&self, path: &str) -> Result<Vec<u8>> {
-        let content = self.operator.read(&self.full(path)).await.map_err(|err| self.store_error("read", path, err))?;
-        Ok(content.to_vec())
     }
 
     /// Writes an object, durably.

@@ -277,3 +277,41 @@ async fn the_manifest_is_verified() {
     assert!(repository.read_meta(&info).await.unwrap_err().report().contains("__meta_t"));
     assert!(repository.read_segment(&info, 0).await.unwrap_err().report().contains("__files_t_0"));
 }
+
+/// OpenDAL's repetitions call every error one that lasts.
+#[test]
+fn what_a_store_answers_tells_whether_it_may_pass() {
+    let answered = |kind, status: u16, message: &str| {
+        let (parts, ()) = http::Response::builder().status(status).body(()).unwrap().into_parts();
+        opendal::Error::new(kind, message).with_context("response", format!("{parts:?}")).set_persistent()
+    };
+    let xml = |code: &str| format!("S3Error {{ code: \"{code}\", message: \"…\", resource: \"/503\" }}");
+    let json = |exception: &str| format!("WebHdfsError {{ exception: \"{exception}\", message: \"…\" }}");
+    for (kind, status, message, passes) in [
+        (ErrorKind::Unexpected, 400, String::new(), false),
+        (ErrorKind::Unexpected, 400, xml("RequestTimeout"), true),
+        (ErrorKind::Unexpected, 400, xml("MadeUp"), false),
+        (ErrorKind::Unexpected, 501, xml("NotImplemented"), false),
+        (ErrorKind::Unexpected, 503, String::new(), true),
+        (ErrorKind::RateLimited, 503, xml("SlowDown"), true),
+        (ErrorKind::Conflict, 409, xml("OperationAborted"), true),
+        (ErrorKind::NotFound, 404, xml("NoSuchKey"), false),
+        (ErrorKind::PermissionDenied, 403, json("AccessControlException"), false),
+        (ErrorKind::PermissionDenied, 403, json("SafeModeException"), true),
+    ] {
+        assert_eq!(store::may_pass(&answered(kind, status, &message)), passes, "{status} {message}");
+    }
+    assert!(store::may_pass(&opendal::Error::new(ErrorKind::Unexpected, "connection reset").set_persistent()));
+}
+
+/// Whoever can write to a repository does not decide how much memory its readers take.
+#[tokio::test]
+async fn a_document_of_any_length_takes_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repository, clock) = (repository(dir.path()), Clock::system());
+    let created = repository.create(false, &clock).await.unwrap();
+    let path = repository.local_path().unwrap().join(layout::repo_info());
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+    let refused = repository.check(&created.id).await.unwrap_err();
+    assert!(matches!(&refused, Error::Corrupt { message, .. } if message.contains("more than")), "{refused:?}");
+}

@@ -11,7 +11,7 @@ use crate::repository::Repository;
 use crate::types::{FileId, Sha256};
 
 /// Bytes read, hashed and written at a time.
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// A rowset file to upload, and what it must hold.
 #[derive(Debug, Clone)]
