@@ -145,6 +145,11 @@ pub enum Error {
     Internal(String),
 }
 
+/// What a BE met in a repository: the source of an [`Error::Backend`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InRepository(pub String);
+
 /// How columns, and what a statement gives them, can fail to fit: MySQL has an error number for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfit {
@@ -203,6 +208,15 @@ impl Error {
             | Self::Corrupt { .. }
             | Self::Config(_)
             | Self::Internal(_) => false,
+        }
+    }
+
+    /// Whether a repository's store failed, be it under a BE.
+    pub fn is_in_repository(&self) -> bool {
+        match self {
+            Self::Repository { .. } => true,
+            Self::Backend { source, .. } => source.is::<InRepository>(),
+            _ => false,
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use async_trait::async_trait;
 use sqlparser::ast::Query;
 
-use super::repository::Health;
 use super::{
     Executor, Outcome, StatementContext, admin, backup, ddl, load, raw_backup, rawkv, reading, repository, show,
 };
@@ -26,7 +25,6 @@ pub struct Frontend {
     pub(super) engine: Engine,
     pub(super) config: FeConfig,
     pub(super) clock: Clock,
-    pub(super) health: Health,
     pub(super) started: Timestamp,
     /// The MySQL and the HTTP port, once they listen.
     ports: OnceLock<[u16; 2]>,
@@ -60,7 +58,6 @@ impl Frontend {
             jobs,
             engine: Engine::new(memory, spill)?,
             config,
-            health: Health::default(),
             started: clock.now(),
             clock,
             ports: OnceLock::new(),

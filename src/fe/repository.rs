@@ -1,11 +1,14 @@
 //! Repositories: created, changed and dropped by statements, and looked at from time to time.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
@@ -16,46 +19,35 @@ use crate::job::{known_snapshots_key, reference};
 use crate::repository::{Repository, store};
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::sql;
-use crate::types::{Name, RepositoryId, StoreProperties, Timestamp, WriteId};
+use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
 
 /// Bytes of all properties together, well below what a record of the catalog takes.
 const MOST_BYTES: usize = 6 << 10;
 
 /// Repositories that are looked at together.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// How long one of them may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// When each repository was last looked at, and what was wrong with it.
-#[derive(Debug, Default)]
-pub(super) struct Health(Mutex<HashMap<RepositoryId, (Timestamp, Option<String>)>>);
-
-impl Health {
-    /// What was last wrong with a repository, and when that was seen.
-    pub(super) fn problem(&self, id: RepositoryId) -> Option<(Timestamp, String)> {
-        let (time, problem) = self.lock().get(&id).cloned()?;
-        problem.map(|problem| (time, problem))
-    }
-
-    fn set(&self, id: RepositoryId, time: Timestamp, problem: Option<String>) {
-        self.lock().insert(id, (time, problem));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RepositoryId, (Timestamp, Option<String>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Looks at all repositories, again and again, until told to stop.
+/// Looks at all repositories, again and again, until told to stop. One that is slow to answer keeps few others waiting.
 pub async fn watch(fe: Arc<Frontend>, shutdown: CancellationToken) {
     let work = async {
+        let permits = Semaphore::new(AT_ONCE);
+        let (mut looks, mut looked_at) = (FuturesUnordered::new(), HashSet::new());
         loop {
             let image = fe.catalog.image();
-            fe.health.lock().retain(|id, _| image.repositories.values().any(|known| known.id == *id));
-            let known: Vec<_> = image.repositories.values().cloned().collect();
-            stream::iter(known).for_each_concurrent(AT_ONCE, |known| look_at(&fe, known)).await;
-            fe.clock.sleep(Duration::from_millis(fe.config.get().repository_ping_interval_ms)).await;
+            fe.jobs.health().retain(|id| image.repositories.values().any(|known| known.id == id));
+            for known in image.repositories.values().filter(|known| looked_at.insert(known.id)) {
+                looks.push(look_at(&fe, &permits, known.clone()));
+            }
+            let mut pause = pin!(fe.clock.sleep(Duration::from_millis(fe.config.get().repository_ping_interval_ms)));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    Some(id) = looks.next() => looked_at.remove(&id),
+                };
+            }
         }
     };
     tokio::select! {
@@ -64,14 +56,22 @@ pub async fn watch(fe: Arc<Frontend>, shutdown: CancellationToken) {
     }
 }
 
-async fn look_at(fe: &Arc<Frontend>, known: Arc<catalog::Repository>) {
-    let check = async { Repository::open(&known.name, &known.location, &known.properties)?.check(&known.uuid).await };
+async fn look_at(fe: &Frontend, permits: &Semaphore, known: Arc<catalog::Repository>) -> RepositoryId {
+    let _permit = permits.acquire().await;
+    let check = async {
+        let repository = Repository::open(&known.name, &known.location, &known.properties)?.hasty();
+        repository.check(&known.uuid).await
+    };
     let problem = match tokio::time::timeout(PATIENCE, check).await {
         Ok(Ok(_)) => None,
         Ok(Err(err)) => Some(err.report()),
         Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    fe.health.set(known.id, fe.clock.now(), problem);
+    // ALTER may have tried other properties meanwhile.
+    if fe.catalog.image().repositories.get(&known.name).is_some_and(|now| Arc::ptr_eq(now, &known)) {
+        fe.jobs.health().looked(known.id, fe.clock.now(), problem);
+    }
+    known.id
 }
 
 fn failed(message: impl std::fmt::Display) -> Error {
@@ -142,7 +142,8 @@ pub(super) async fn alter(fe: &Arc<Frontend>, name: &Name, changes: &sql::Proper
             draft.put_repository(changed)
         })
         .await?;
-    fe.health.set(known.id, fe.clock.now(), None);
+    fe.jobs.health().looked(known.id, fe.clock.now(), None);
+    fe.jobs.health().works(known.id);
     Ok(Outcome::Done { affected: 0, info: String::new(), warnings })
 }
 

@@ -24,6 +24,7 @@
 //! the states do, [`tasks`] carries work to the BEs. BACKUP RAW and RESTORE RAW have fewer states: see [`raw`].
 
 mod backup;
+mod health;
 mod raw;
 mod restore;
 mod rows;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::backup::{BackupRequest, known_snapshots_key};
+pub use self::health::Health;
 pub use self::raw::{RawOptions, RawRequest, RawWrites, read_backup};
 pub use self::restore::{RestoreRequest, Target};
 pub use self::rows::{pinned, selections};
@@ -58,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) fleet: Fleet,
     pub(crate) clock: Clock,
     pub(crate) raw_writes: Arc<RawWrites>,
+    pub(crate) health: Health,
 }
 
 /// Submits, resumes, cancels and watches jobs. Cheap to clone.
@@ -81,7 +84,7 @@ struct Run {
 impl Jobs {
     /// Nothing runs before [`Jobs::resume`].
     pub fn new(catalog: Arc<Catalog>, fleet: Fleet, clock: Clock, shutdown: CancellationToken) -> Self {
-        let cx = Arc::new(Context { catalog, fleet, clock, raw_writes: Arc::default() });
+        let cx = Arc::new(Context { catalog, fleet, clock, raw_writes: Arc::default(), health: Health::default() });
         Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
     }
 
@@ -149,6 +152,7 @@ impl Jobs {
                 Ok(begun)
             }
             Err(err) => {
+                self.cx.health.met(job.repository, self.cx.clock.now(), &err);
                 self.cx.clean_up(&job).await;
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
@@ -242,6 +246,11 @@ impl Jobs {
         }
     }
 
+    /// What is known of the repositories' problems.
+    pub fn health(&self) -> &Health {
+        &self.cx.health
+    }
+
     /// How far a job is that this process runs.
     pub fn progress(&self, id: JobId) -> Option<Arc<Progress>> {
         self.lock().get(&id).map(|run| run.progress.clone())
@@ -298,6 +307,10 @@ impl Context {
                 // ALTER REPOSITORY may have brought the credentials that were missing.
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
             };
+            match &outcome {
+                Ok(_) => self.health.works(job.repository),
+                Err(err) => self.health.met(job.repository, self.clock.now(), err),
+            }
             match outcome {
                 // What begins again has failed, too.
                 Ok(next) => (failures, job) = (if next.state < job.state { failures + 1 } else { 0 }, next),

@@ -167,6 +167,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                     return Err(err);
                 }
                 tracing::warn!(job = %job.id, "{}", err.report());
+                cx.health.met(job.repository, cx.clock.now(), &err);
                 errors.push((task, numbers, err));
             }
         }

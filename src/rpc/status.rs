@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::error::Error;
+use crate::error::{Cause, Error, InRepository};
 
 const RETRYABLE: &str = "holdfast-retryable";
 
@@ -15,6 +15,7 @@ pub fn of_error(error: &Error) -> Status {
         Error::Corrupt { .. } => Code::DataLoss,
         Error::Unsupported(_) => Code::Unimplemented,
         Error::Config(_) => Code::InvalidArgument,
+        Error::Repository { .. } => Code::Unavailable,
         _ => Code::Unknown,
     };
     // Metadata holds ASCII; messages may not. gRPC percent-encodes the message itself.
@@ -34,11 +35,12 @@ pub fn to_error(backend: &str, operation: &str, status: &Status) -> Error {
     if said.is_some() && status.code() == Code::InvalidArgument {
         return Error::Config(status.message().to_owned());
     }
-    let message = match said {
-        Some(_) => status.message().to_owned(),
-        None => format!("{}: {}", status.code(), chain(status)),
+    let source: Cause = match said {
+        Some(_) if status.code() == Code::Unavailable => InRepository(status.message().to_owned()).into(),
+        Some(_) => status.message().into(),
+        None => format!("{}: {}", status.code(), chain(status)).into(),
     };
-    Error::Backend { backend: backend.to_owned(), operation: operation.to_owned(), source: message.into(), retryable }
+    Error::Backend { backend: backend.to_owned(), operation: operation.to_owned(), source, retryable }
 }
 
 fn chain(status: &Status) -> String {

@@ -246,6 +246,13 @@ async fn one_of_two_servers_gets_a_label(kind: Kind) {
     }
 }
 
+/// What SHOW REPOSITORIES says to be wrong with one.
+fn problem(answer: &Answer, repository: &str) -> String {
+    let records = answer.records();
+    let record = records.iter().find(|record| record["RepoName"] == repository).unwrap();
+    record["ErrMsg"].to_owned()
+}
+
 /// Statements that are refused, changes that are refused, a store that is away for a while, and one that is gone. All
 /// stores at once: this waits more than it works.
 #[tokio::test]
@@ -334,11 +341,7 @@ async fn trouble(store: &Store, server: &Server, scratch: &Scratch) {
         is_hidden(&format!("{:?}", client.run(statement).await));
     }
 
-    let shown = |answer: &Answer| {
-        let records = answer.records();
-        let record = records.iter().find(|record| record["RepoName"] == store.repository).unwrap();
-        record["ErrMsg"].to_owned()
-    };
+    let shown = |answer: &Answer| problem(answer, &store.repository);
     client.wait_until("SHOW REPOSITORIES", |answer| shown(answer) == "NULL").await;
     match &mut gate {
         Some(gate) => gate.shut().await,

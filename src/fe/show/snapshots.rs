@@ -13,7 +13,7 @@ use crate::types::{Label, Name, Timestamp};
 /// Requests to object stores at one time.
 const AT_ONCE: usize = 16;
 
-/// SHOW REPOSITORIES, each with what was wrong when it was last looked at.
+/// SHOW REPOSITORIES, each with what is known to be wrong with it.
 pub(super) fn repositories(fe: &Frontend, image: &Image) -> Listing {
     let mut listing = Listing::new(&["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"]);
     for repository in image.repositories.values() {
@@ -24,7 +24,7 @@ pub(super) fn repositories(fe: &Frontend, image: &Image) -> Listing {
             Some(repository.read_only.to_string()),
             Some(sql::mask_uri(&repository.location)),
             Some(String::new()),
-            fe.health.problem(repository.id).map(|(time, problem)| format!("{time}: {problem}")),
+            fe.jobs.health().problem(repository.id).map(|(time, problem)| format!("{time}: {problem}")),
         ]);
     }
     listing

@@ -13,10 +13,13 @@ use super::LATEST;
 use super::WAIT;
 use super::assert_hidden;
 use super::large;
+use super::problem;
 use super::speed;
 use super::store::Store;
 use super::store::restricted;
+use crate::system::client::Answer;
 use crate::system::client::Client;
+use crate::system::harness::Launch;
 use crate::system::harness::Scratch;
 use crate::system::harness::Server;
 use crate::system::harness::eventually;
@@ -196,8 +199,39 @@ async fn a_busy_store_is_not_pressed() {
     assert_eq!(job.column("State"), ["UPLOADING"]);
     let asked = proxy.requests().len() - before;
     assert!(asked < 40 && proxy.most_running() <= 8, "{asked} requests, {} at a time", proxy.most_running());
+    // What the job meets is what is wrong with the repository, though it can be read.
+    let repositories = "SHOW REPOSITORIES";
+    let met = problem(&client.run(repositories).await, "r");
+    assert!(met.contains("503"), "{met}");
     proxy.heal();
     client.finished("BACKUP", "d").await;
+    assert_eq!(problem(&client.run(repositories).await, "r"), "NULL");
+    client.run(sample::events("d", 50)).await;
+    proxy.fail(is_put, Fault::Status(403), usize::MAX);
+    client.refused(format!("BACKUP SNAPSHOT d.again TO r {WAIT}"), 1317, "403").await;
+    let met = problem(&client.run(repositories).await, "r");
+    assert!(met.contains("403"), "{met}");
+}
+
+/// A repository that does not answer keeps nobody from seeing what is wrong with another.
+#[tokio::test]
+async fn a_silent_store_hides_no_other() {
+    let Some(minio) = Minio::shared() else { return };
+    let proxy = Proxy::to(&minio.endpoint);
+    let store = Store::minio(minio, minio.bucket());
+    let silent = store.by(proxy.endpoint().strip_prefix("http://").unwrap().parse().unwrap()).named("silent");
+    let scratch = Scratch::new();
+    let disk = Store::new(Kind::Disk, &scratch).unwrap().named("disk");
+    let server = Launch::standalone(scratch.path()).set("repository_ping_interval_ms", 50).start();
+    let mut client = server.connect().await;
+    client.run(silent.create("")).await;
+    client.run(disk.create("")).await;
+    proxy.fail(|_| true, Fault::Stall, usize::MAX);
+    eventually("it is being looked at", || proxy.requests().iter().any(|request| request.fault.is_some())).await;
+    disk.vanish();
+    let is_seen = |answer: &Answer| problem(answer, "disk").contains("is the storage mounted?");
+    let seen = client.wait_until("SHOW REPOSITORIES", is_seen).await;
+    assert_eq!(problem(&seen, "silent"), "NULL");
 }
 
 /// 2,000 files of a kilobyte, in a few requests.
