@@ -213,7 +213,7 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         // Definitions and file list, which count for nothing yet.
         JobState::SaveMeta => save_meta(cx, job).await,
         // The commit.
-        JobState::UploadInfo => commit(cx, job).await,
+        JobState::UploadInfo => commit(cx, job, run).await,
         other => Err(Error::internal(format_args!("a BACKUP in {other}"))),
     }
 }
@@ -457,7 +457,7 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
     .await
 }
 
-async fn commit(cx: &Context, job: &Job) -> Result<Job> {
+async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let repository = cx.repository(job).await?;
     let manifest = job.manifest.as_ref().ok_or_else(|| Error::internal("UPLOAD_INFO without a manifest"))?;
     let id = job.id;
@@ -491,8 +491,20 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     if !written {
         // The last request may land late; the lock is respected a while longer.
         if info.finish_time.plus_ms(LOCK_GRACE_MS / 2) > info.deadline {
+            // So may one whose answer did not come, be it of an earlier attempt: until then there may be a snapshot.
+            let unknown = job.attempt.0 > 1 || run.committing.load(Ordering::Relaxed);
+            if unknown && info.finish_time < info.deadline.plus_ms(LOCK_GRACE_MS) {
+                return Err(Error::Repository {
+                    repository: job.repository_name.clone(),
+                    operation: "commit".into(),
+                    path: layout::info(&job.label, &job.timestamp),
+                    source: "no answer came, and it may still be stored".into(),
+                    retryable: true,
+                });
+            }
             return Err(Error::Cancelled("the deadline passed before the snapshot was committed".into()));
         }
+        run.committing.store(true, Ordering::Relaxed);
         repository.commit(&info).await?;
     }
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };

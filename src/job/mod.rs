@@ -31,6 +31,7 @@ mod rows;
 mod tasks;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Jobs {
 #[derive(Clone, Default)]
 struct Run {
     progress: Arc<Progress>,
+    /// Whether it has asked the repository to store its commit.
+    committing: Arc<AtomicBool>,
     /// Ends what the job waits for.
     cancel: CancellationToken,
     ended: CancellationToken,

@@ -48,6 +48,9 @@ pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
 const CREATE_WAIT: Duration = Duration::from_millis(200);
 const CREATE_WAITS: u32 = 50;
 
+/// Bytes up to which a request counts as small.
+const SMALL: usize = 1 << 20;
+
 /// The largest definitions or file list segment that is read into memory.
 const MAX_PART: u64 = 256 << 20;
 
@@ -462,7 +465,8 @@ impl Repository {
     async fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
         let folders = self.folders_to_sync(path).await;
         let write = async {
-            let mut writer = self.uploads.writer(&self.full(path)).await?;
+            let operator = if content.len() > SMALL { &self.uploads } else { &self.operator };
+            let mut writer = operator.writer(&self.full(path)).await?;
             writer.write(content).await?;
             self.close(writer).await
         };

@@ -38,6 +38,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
 
+use super::harness::PATIENCE;
 use super::servers::S3;
 use super::servers::curl;
 use super::servers::minio;
@@ -86,6 +87,8 @@ pub enum Fault {
     LostAnswer,
     /// All is done after this time.
     Late(Duration),
+    /// The connection is reset; all is done after this time.
+    Orphan(Duration),
     /// There is never an answer.
     Stall,
     /// So many bytes of the body, and then nothing more.
@@ -322,6 +325,15 @@ async fn answer(request: http::Request<Incoming>, shared: &Arc<Shared>) -> io::R
         Some(Fault::Reset) => return Err(io::ErrorKind::ConnectionReset.into()),
         Some(Fault::Stall) => return std::future::pending().await,
         Some(Fault::Late(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Orphan(time)) => {
+            let (shared, body) = (shared.clone(), to_bytes(body, usize::MAX).await.map_err(io::Error::other)?);
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                let Behind::Server(address) = &shared.behind else { return };
+                pass_on(*address, &seen, body.into()).await.unwrap();
+            });
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         _ => {}
     }
     let answer = match &shared.behind {
@@ -421,6 +433,13 @@ fn a_proxy_makes_trouble() {
     assert_eq!([put(b"1"), put(b"2"), put(b"3"), get().status], [503, 503, 0, 404]);
     proxy.fail(|request| request.method == Method::PUT, Fault::LostAnswer, 1);
     assert_eq!((put(b"0123456789"), get().ok().as_slice()), (0, &b"0123456789"[..]));
+    proxy.fail(|request| request.method == Method::PUT, Fault::Orphan(Duration::from_secs(1)), 1);
+    assert_eq!((put(b"late"), get().ok().as_slice()), (0, &b"0123456789"[..]));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while get().ok() != b"late" {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    put(b"0123456789");
     // Bodies that are not what they should be. curl tells what it got before the connection ended.
     proxy.fail(|_| true, Fault::EndAfter(4), 1);
     proxy.fail(|_| true, Fault::WrongByte(4), 1);

@@ -107,7 +107,7 @@ async fn what_passes_is_survived() {
     }
 }
 
-/// Answers that end too early, or never come. The last takes the minute after which a request counts as lost.
+/// Answers that end too early, or never come. Two take the minute after which a request counts as lost.
 #[tokio::test]
 async fn broken_answers_are_survived() {
     let Some(mut fixture) = Fixture::behind_proxy().await else { return };
@@ -115,13 +115,44 @@ async fn broken_answers_are_survived() {
     client.run(store.create("")).await;
     client.run("CREATE DATABASE d").await;
     large(client, "d").await;
+    let start = Instant::now();
+    let is_lock = |request: &Request| request.method == Method::PUT && request.path.contains("__lock_");
+    proxy.fail(is_lock, Fault::Stall, 1);
     client.run(format!("BACKUP SNAPSHOT d.l TO r {WAIT}")).await;
+    // A whole object may take a quarter of an hour, a lock may not.
+    assert!(start.elapsed() < Duration::from_secs(300), "{:?}", start.elapsed());
     proxy.fail(is_get, Fault::EndAfter(5), 2);
     proxy.fail(is_get, Fault::StallAfter(100), 1);
     proxy.fail(is_get, Fault::Stall, 1);
     client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
     assert_eq!(client.contents("copy").await, client.contents("d").await);
-    assert_eq!(proxy.requests().iter().filter(|request| request.fault.is_some()).count(), 4);
+    assert_eq!(proxy.requests().iter().filter(|request| request.fault.is_some()).count(), 5);
+}
+
+/// Nobody answers whether the commit is stored, the deadline is near, and then it is stored after all: a job that had
+/// given up would have left a snapshot that it says does not exist, and its label to another.
+#[tokio::test]
+async fn a_commit_that_lands_late_is_found() {
+    let Some(minio) = Minio::shared() else { return };
+    let proxy = Proxy::to(&minio.endpoint);
+    let store = Store::minio(minio, minio.bucket());
+    let store = store.by(proxy.endpoint().strip_prefix("http://").unwrap().parse().unwrap());
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).clock(&ahead) else { return };
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run(store.create("")).await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    // Longer than the request is repeated.
+    let late = Fault::Orphan(Duration::from_secs(20));
+    proxy.fail(|request| request.method == Method::PUT && request.path.contains("__info_"), late, usize::MAX);
+    client.run("BACKUP SNAPSHOT d.l TO r PROPERTIES ('timeout' = '600')").await;
+    eventually("it commits", || proxy.requests().iter().any(|request| request.fault.is_some())).await;
+    std::fs::write(&ahead, "+590s").unwrap();
+    client.finished("BACKUP", "d").await;
+    assert_eq!(client.run("SHOW SNAPSHOT ON r").await.column("Status"), ["OK"]);
 }
 
 #[tokio::test]
