@@ -245,7 +245,25 @@ async fn a_backend_belongs_to_one_cluster() {
     assert_eq!(client.value("SELECT k FROM d.t").await, "1");
 }
 
-/// The script that people start a cluster with: one FE and three BEs, which come back with their data.
+/// A directory that is not shared by all is no repository, and who lacks it is named.
+#[tokio::test]
+async fn a_backend_without_the_repositorys_disk_is_named() {
+    let scratch = Scratch::new();
+    let folder = scratch.path().join("repository");
+    std::fs::create_dir(&folder).unwrap();
+    let Some(other) = Launch::be(scratch.path(), "other").hiding(&folder) else { return };
+    let mut cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    let other = other.start();
+    let address = format!("127.0.0.1:{}", other.port("be"));
+    client.run(format!("ALTER SYSTEM ADD BACKEND '{address}'")).await;
+    cluster.bes.push(other);
+    cluster.all_alive(&mut client).await;
+    let refusal = client.refused(repository(&scratch), 5064, "is the storage mounted?").await;
+    assert!(refusal.text.contains(&format!("on backend {address}")), "{refusal}");
+    assert!(client.run("SHOW REPOSITORIES").await.rows.is_empty());
+}
+
 #[tokio::test]
 async fn a_repository_in_a_backends_own_directory_is_refused() {
     let scratch = Scratch::new();
@@ -257,6 +275,7 @@ async fn a_repository_in_a_backends_own_directory_is_refused() {
     assert!(client.run("SHOW REPOSITORIES").await.rows.is_empty());
 }
 
+/// The script that people start a cluster with: one FE and three BEs, which come back with their data.
 #[tokio::test]
 async fn the_script_starts_a_cluster() {
     if Command::new("mariadb").arg("--version").output().is_err() {

@@ -56,6 +56,7 @@ pub struct Launch {
     data: PathBuf,
     flags: Vec<String>,
     env: Vec<(String, String)>,
+    hidden: Option<PathBuf>,
 }
 
 impl Launch {
@@ -73,7 +74,7 @@ impl Launch {
     }
 
     fn role(role: &'static str, data: &Path) -> Self {
-        let launch = Self { role, data: data.to_owned(), flags: Vec::new(), env: Vec::new() };
+        let launch = Self { role, data: data.to_owned(), flags: Vec::new(), env: Vec::new(), hidden: None };
         launch.flag("--http-port", 0)
     }
 
@@ -125,6 +126,16 @@ impl Launch {
         )
     }
 
+    /// The server sees an empty folder in the place of this one, as where a disk is not mounted.
+    pub fn hiding(mut self, folder: &Path) -> Option<Self> {
+        if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+            skip("root, and namespaces of mounts", "apt-get install util-linux, and run as root");
+            return None;
+        }
+        self.hidden = Some(folder.to_owned());
+        Some(self)
+    }
+
     pub fn data(&self) -> &Path {
         &self.data
     }
@@ -136,7 +147,15 @@ impl Launch {
     /// Starts the server and waits until it is ready; an error if it ends before.
     pub fn try_start(&self) -> Result<Server, String> {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut child = Command::new(HOLDFAST)
+        let mut command = Command::new(HOLDFAST);
+        if let Some(folder) = &self.hidden {
+            command = Command::new("unshare");
+            command
+                .args(["--mount", "sh", "-c", "mount -t tmpfs none \"$0\" && exec \"$@\""])
+                .arg(folder)
+                .arg(HOLDFAST);
+        }
+        let mut child = command
             .arg(self.role)
             .arg("--data-dir")
             .arg(&self.data)

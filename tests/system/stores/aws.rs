@@ -9,6 +9,7 @@ use super::super::proxy::Proxy;
 use super::super::sample;
 use super::super::servers::minio::DOMAIN;
 use super::super::servers::minio::Minio;
+use super::scripts;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/backup";
 
@@ -48,7 +49,14 @@ async fn the_machine_and_its_roles_have_credentials() {
         client.refused(create(&s3.bucket(), &s3.endpoint, &role("43")), 5064, "credentials: ").await;
         let before = sts.requests().len();
         assert!(before > 0, "STS has refused it");
-        client.run(create(&s3.bucket(), &s3.endpoint, &properties)).await;
+        let (bucket, endpoint) = (s3.bucket(), ("aws.s3.endpoint", s3.endpoint.as_str()));
+        let location = format!("s3://{bucket}/backups");
+        if asks_sts {
+            let given = [("aws.s3.iam_role_arn", ROLE), ("aws.s3.region", "us-east-1")];
+            let added = [endpoint, ("aws.s3.external_id", "42")];
+            client.run(scripts::shown("role", &location, &given, &added)).await;
+        }
+        client.run(create(&bucket, &s3.endpoint, &properties)).await;
         round_trip(&mut client).await;
         assert_eq!(sts.requests().len() > before, asks_sts);
         for secret in [&of_instance.s3.secret_key, &of_role.s3.secret_key] {

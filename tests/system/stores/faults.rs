@@ -27,6 +27,7 @@ use crate::system::proxy::Fault;
 use crate::system::proxy::Proxy;
 use crate::system::proxy::Request;
 use crate::system::sample;
+use crate::system::servers::S3;
 use crate::system::servers::hdfs::Hdfs;
 use crate::system::servers::minio::Minio;
 
@@ -74,10 +75,13 @@ fn length(request: &Request) -> u64 {
 }
 
 /// Whatever is asked for the first time fails.
-#[tokio::test]
-async fn what_passes_is_survived() {
-    let Some(mut fixture) = Fixture::behind_proxy().await else { return };
-    let Fixture { client, proxy, store, .. } = &mut fixture;
+async fn what_passes_is_survived(kind: Kind) {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(kind, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let store = store.by(proxy.endpoint().strip_prefix("http://").unwrap().parse().unwrap());
+    let server = store.server(&scratch, "one").start();
+    let client = &mut server.connect().await;
     sample::create(client, "shop").await;
     let expected = client.contents("shop").await;
     let faults = [
@@ -93,7 +97,8 @@ async fn what_passes_is_survived() {
         let first = move |request: &Request| {
             // Looks for a region and looks at the repository's health are not repeated in the same way.
             let is_of_job = request.method != Method::HEAD && !request.path.ends_with("/__repo_info");
-            is_of_job && seen.lock().unwrap().insert((request.method.clone(), request.path.clone()))
+            let asked = (request.method.clone(), request.path.clone(), request.query.clone());
+            is_of_job && seen.lock().unwrap().insert(asked)
         };
         proxy.fail(first, fault, usize::MAX);
         client.run(store.named(&format!("r{n}")).create("")).await;
@@ -105,6 +110,105 @@ async fn what_passes_is_survived() {
         assert!(met >= 8, "{fault:?}: {met}");
         proxy.heal();
     }
+}
+
+#[tokio::test]
+async fn what_passes_is_survived_on_s3() {
+    what_passes_is_survived(Kind::Minio).await;
+}
+
+#[tokio::test]
+async fn what_passes_is_survived_on_gcs() {
+    what_passes_is_survived(Kind::Gcs).await;
+}
+
+#[tokio::test]
+async fn what_passes_is_survived_on_azure() {
+    what_passes_is_survived(Kind::Abfss).await;
+}
+
+#[tokio::test]
+async fn what_passes_is_survived_on_webhdfs() {
+    what_passes_is_survived(Kind::WebHdfs).await;
+}
+
+/// Credentials that end while a job runs are replaced, and it does not end.
+#[tokio::test]
+async fn new_credentials_act_on_a_running_job() {
+    let Some(mut fixture) = Fixture::behind_proxy().await else { return };
+    let Fixture { client, proxy, store, .. } = &mut fixture;
+    let Some(session) = Minio::shared().map(S3::assume_role) else { return };
+    client.run(store.create("")).await;
+    client.run("CREATE DATABASE d").await;
+    large(client, "d").await;
+    speed(client, "upload", 1).await;
+    client.run("BACKUP SNAPSHOT d.l TO r").await;
+    client.wait_for_job("BACKUP", "d", &["UPLOADING"]).await;
+    eventually("an object is there", || !store.objects().is_empty()).await;
+    let S3 { access_key, secret_key, session_token, .. } = session.s3;
+    let renewed = [
+        ("aws.s3.access_key", access_key.clone()),
+        ("aws.s3.secret_key", secret_key),
+        ("aws.s3.session_token", session_token.unwrap()),
+    ];
+    client.run(store.alter(&renewed)).await;
+    let has_key = |key: &str| {
+        let key = format!("Credential={key}/");
+        move |request: &Request| is_put(request) && request.header("authorization").contains(&key)
+    };
+    let (_, old) = &store.properties[0];
+    proxy.fail(has_key(old), Fault::Status(403), usize::MAX);
+    speed(client, "upload", 0).await;
+    client.finished("BACKUP", "d").await;
+    assert!(proxy.requests().iter().any(|request| request.fault.is_some()), "the first credentials were tried");
+    assert!(proxy.requests().iter().any(has_key(&access_key)));
+}
+
+/// Four objects and one that small files share, each of which takes a second.
+#[tokio::test]
+async fn worker_counts_hold() {
+    const TAKES: Duration = Duration::from_secs(1);
+    let Some(mut fixture) = Fixture::behind_proxy().await else { return };
+    let Fixture { client, proxy, store, .. } = &mut fixture;
+    client.run("CREATE DATABASE d").await;
+    large(client, "d").await;
+    let other =
+        "CREATE TABLE d.other (k INT NOT NULL, v VARCHAR(200)) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2";
+    client.run(other).await;
+    client.run("INSERT INTO d.other SELECT -k, v FROM d.large").await;
+    proxy.fail(|request| is_put(request) || is_get(request), Fault::Late(TAKES), usize::MAX);
+    let mut took = Vec::new();
+    for workers in [1, 8] {
+        for name in ["upload_worker_count", "download_worker_count"] {
+            let set = format!("UPDATE information_schema.be_configs SET value = '{workers}' WHERE name = '{name}'");
+            client.run(set).await;
+        }
+        let repository = format!("r{workers}");
+        client.run(store.named(&repository).create("")).await;
+        let (backup, restore) = ("BACKUP SNAPSHOT d.l TO", "RESTORE SNAPSHOT copy.l FROM");
+        for statement in [format!("{backup} {repository} {WAIT}"), format!("{restore} {repository} {LATEST}")] {
+            let start = Instant::now();
+            client.run(statement).await;
+            took.push(start.elapsed());
+        }
+        client.run("DROP DATABASE copy FORCE").await;
+    }
+    let [one_up, one_down, many_up, many_down] = took[..] else { unreachable!() };
+    assert!(one_up >= TAKES * 4 && one_down >= TAKES * 4, "{took:?}");
+    assert!(many_up < one_up && many_down < one_down, "{took:?}");
+}
+
+/// A server whose clock is wrong is told so, not that its key is.
+#[tokio::test]
+async fn a_wrong_clock_is_named() {
+    let Some(minio) = Minio::shared() else { return };
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+1200s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).clock(&ahead) else { return };
+    let server = launch.start();
+    let create = Store::minio(minio, minio.bucket()).create("");
+    server.connect().await.refused(create, 5064, "clock: RequestTimeTooSkewed").await;
 }
 
 /// Answers that end too early, or never come. Two take the minute after which a request counts as lost.

@@ -9,10 +9,11 @@ use super::store::Store;
 use crate::system::cloud;
 use crate::system::harness::Launch;
 use crate::system::harness::Scratch;
+use crate::system::harness::Server;
 use crate::system::proxy::Proxy;
 
 /// Runs a script with its placeholders filled in, and with properties that only this machine needs.
-async fn run(name: &str, launch: &Launch, values: &[(&str, &str)], added: &[(&str, &str)]) {
+async fn run(name: &str, launch: &Launch, values: &[(&str, &str)], added: &[(&str, &str)]) -> Server {
     let path = format!("{}/sql/{name}.sql", env!("CARGO_MANIFEST_DIR"));
     let mut script = std::fs::read_to_string(path).unwrap();
     for (placeholder, value) in values {
@@ -28,6 +29,53 @@ async fn run(name: &str, launch: &Launch, values: &[(&str, &str)], added: &[(&st
     assert!(!statements.contains('<'), "{name}.sql has a placeholder that nobody fills in: {statements}");
     let last = client.run(statements).await;
     assert_eq!(last.rows, [[Some("3".to_owned()), Some("6".to_owned())]]);
+    server
+}
+
+/// The statement by which README makes a repository, with a test's location and values in the place of its own.
+pub fn shown(name: &str, location: &str, values: &[(&str, &str)], added: &[(&str, &str)]) -> String {
+    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let at = readme.find(&format!("REPOSITORY {name} WITH BROKER")).expect("README shows it");
+    let start = readme[..at].rfind("CREATE ").unwrap();
+    let mut statement = readme[start..].split(';').next().unwrap().to_owned();
+    let mut put = |before: &str, value: &str| {
+        let start = statement.find(before).unwrap_or_else(|| panic!("no {before} in {statement}")) + before.len();
+        let end = start + statement[start..].find('"').unwrap();
+        statement.replace_range(start..end, value);
+    };
+    put("LOCATION \"", location);
+    values.iter().for_each(|(key, value)| put(&format!("\"{key}\" = \""), value));
+    let added: String = added.iter().map(|(key, value)| format!("\"{key}\" = \"{value}\",")).collect();
+    let statement = statement.replacen("PROPERTIES (", &format!("PROPERTIES ({added}"), 1);
+    assert!(!statement.contains('…'), "{statement}");
+    statement
+}
+
+/// What README shows for stores that need nothing but an address.
+#[tokio::test]
+async fn readme_shows_repositories_that_can_be_made() {
+    let scratch = Scratch::new();
+    let server = Launch::standalone(scratch.path()).start();
+    let mut client = server.connect().await;
+    let disk = Store::new(Kind::Disk, &scratch).unwrap();
+    client.run(shown("disk", &disk.location, &[], &[])).await;
+    // One that another cluster has made.
+    client.run(disk.named("other").create("")).await;
+    client.run("DROP REPOSITORY other").await;
+    client.run(shown("other", &disk.location, &[], &[])).await;
+    if let Some(store) = Store::new(Kind::Minio, &scratch) {
+        let [access, secret, endpoint] = [0, 1, 2].map(|n| (store.properties[n].0, store.properties[n].1.as_str()));
+        let region = ("aws.s3.region", "us-east-1");
+        client.run(shown("s3", &store.location, &[access, secret, region], &[endpoint])).await;
+        client.run(shown("minio", &store.location, &[access, secret, endpoint], &[])).await;
+    }
+    if let Some(store) = Store::new(Kind::Abfss, &scratch) {
+        let [endpoint, key] = [0, 1].map(|n| (store.properties[n].0, store.properties[n].1.as_str()));
+        client.run(shown("azure", &store.location, &[key], &[endpoint])).await;
+    }
+    if let Some(store) = Store::new(Kind::Hdfs, &scratch) {
+        client.run(shown("hdfs", &store.location, &[("username", property(&store, "username"))], &[])).await;
+    }
 }
 
 /// A folder that no other test uses.
@@ -74,9 +122,16 @@ async fn gcs() {
         ("<private key>", &key.replace('\n', "\\n")),
     ];
     let launch = behind(&google, &scratch);
-    run("gcs", &launch, &values, &[("gcp.gcs.endpoint", property(&store, "gcp.gcs.endpoint"))]).await;
+    let endpoint = ("gcp.gcs.endpoint", property(&store, "gcp.gcs.endpoint"));
+    let server = run("gcs", &launch, &values, &[endpoint]).await;
     // FE and BE share what they have opened, and a token for as long as it lives.
     assert_eq!(google.requests().len(), 1);
+    let given = [
+        ("gcp.gcs.service_account_email", account),
+        ("gcp.gcs.service_account_private_key_id", "0123456789abcdef"),
+        ("gcp.gcs.service_account_private_key", &key),
+    ];
+    server.connect().await.run(shown("gcs", &store.location, &given, &[endpoint])).await;
     let secret = key.lines().nth(5).unwrap().to_owned();
     assert_hidden(&[secret], &scratch);
 }
@@ -118,7 +173,9 @@ async fn oss() {
         ("<access key>", native::ACCESS),
         ("<secret key>", native::SECRET),
     ];
-    run("oss", &behind(&proxy, &scratch), &values, &[]).await;
+    let server = run("oss", &behind(&proxy, &scratch), &values, &[]).await;
+    let given = [("fs.oss.accessKeyId", native::ACCESS), ("fs.oss.accessKeySecret", native::SECRET)];
+    server.connect().await.run(shown("oss", "oss://holdfast-test/backups/of tests", &given, &[])).await;
     assert_asked(&proxy, "holdfast-test.oss-cn-hangzhou.aliyuncs.com");
     assert_hidden(&[native::SECRET.to_owned()], &scratch);
 }
@@ -134,7 +191,13 @@ async fn cos() {
         ("<secret id>", native::ACCESS),
         ("<secret key>", native::SECRET),
     ];
-    run("cos", &behind(&proxy, &scratch), &values, &[]).await;
+    let server = run("cos", &behind(&proxy, &scratch), &values, &[]).await;
+    let given = [
+        ("fs.cosn.userinfo.secretId", native::ACCESS),
+        ("fs.cosn.userinfo.secretKey", native::SECRET),
+        ("fs.cosn.bucket.endpoint_suffix", "cos.ap-guangzhou.myqcloud.com"),
+    ];
+    server.connect().await.run(shown("cos", "cosn://holdfast-1250000000/backups/of tests", &given, &[])).await;
     assert_asked(&proxy, "holdfast-1250000000.cos.ap-guangzhou.myqcloud.com");
     assert_hidden(&[native::SECRET.to_owned()], &scratch);
 }
