@@ -495,7 +495,7 @@ async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
             let unknown = job.attempt.0 > 1 || run.committing.load(Ordering::Relaxed);
             if unknown && info.finish_time < info.deadline.plus_ms(LOCK_GRACE_MS) {
                 return Err(Error::Repository {
-                    repository: job.repository_name.clone(),
+                    place: format!("repository {}", job.repository_name),
                     operation: "commit".into(),
                     path: layout::info(&job.label, &job.timestamp),
                     source: "no answer came, and it may still be stored".into(),

@@ -512,6 +512,8 @@ impl Context {
     async fn repository(&self, job: &Job) -> Result<Repository> {
         let known = self.repository_record(job).ok_or_else(|| gone(job))?;
         let opened = Repository::open(&known.name, &known.location, &known.properties)?;
+        // Until it has begun, its statement waits.
+        let opened = if job.state == JobState::Pending { opened.hasty() } else { opened };
         // Nothing may be written into a directory on which the storage is not mounted.
         opened.check(&known.uuid).await?;
         Ok(opened)

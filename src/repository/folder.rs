@@ -40,13 +40,7 @@ impl Folder {
 
     /// Reads a whole file; `None` if there is none.
     pub async fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match self.size(path).await? {
-            None => Ok(None),
-            Some(size) if size > Self::MAX_READ => {
-                Err(self.0.corrupt(path, format!("it has {size} bytes, more than fit")))
-            }
-            Some(_) => self.0.get(path).await.map(Some),
-        }
+        self.0.find(path, Self::MAX_READ).await
     }
 
     /// Length in bytes; `None` if there is no such file.

@@ -349,6 +349,10 @@ async fn trouble(store: &Store, server: &Server, scratch: &Scratch) {
     }
     let sign = if gate.is_some() { "connection: " } else { "is the storage mounted?" };
     client.wait_until("SHOW REPOSITORIES", |answer| shown(answer).contains(sign)).await;
+    let start = Instant::now();
+    let refusal = client.try_run(backup("shut")).await.unwrap_err();
+    let is_told = refusal.text.contains(sign) && start.elapsed() < Duration::from_secs(6);
+    assert!(is_told, "{kind:?}: {:?} until {refusal}", start.elapsed());
     match &mut gate {
         Some(gate) => gate.open().await,
         None => std::fs::rename(scratch.sub("unmounted"), scratch.sub("repositories")).unwrap(),
