@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
+use crate::repository::layout;
 use crate::types::{RepositoryId, Timestamp};
 
 /// The last problem of each repository. In memory only: after a restart the next look tells.
@@ -32,10 +33,14 @@ impl Health {
         self.lock().entry(id).or_default().seen = problem.map(|problem| (time, problem));
     }
 
-    /// A job has met an error, which counts if it is one of the repository.
+    /// A job has met an error, which counts if it is one of the repository. It begins with a look at it, as others do.
     pub fn met(&self, id: RepositoryId, time: Timestamp, err: &Error) {
-        if err.is_in_repository() {
-            self.lock().entry(id).or_default().met = Some((time, err.report()));
+        let is_look = matches!(err, Error::Repository { path, .. } if path.ends_with(&layout::repo_info()));
+        let problem = Some((time, err.report()));
+        match self.lock().entry(id).or_default() {
+            known if is_look => known.seen = problem,
+            known if err.is_in_repository() => known.met = problem,
+            _ => {}
         }
     }
 
