@@ -164,7 +164,7 @@ async fn read_credentials(path: PathBuf) -> Result<Vec<u8>> {
 }
 
 fn open(storage: &Storage) -> Result<Folder> {
-    Folder::open("raw backup", &storage.location, &storage.properties)
+    Folder::open("raw backup", &storage.location, &storage.properties).map(Folder::hasty)
 }
 
 /// SHOW BACKUP RAW: a row for each file.

@@ -224,7 +224,8 @@ async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
 
 /// Takes the directory, which must be unused. May run twice.
 async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
-    let folder = kept.folder()?;
+    // The statement waits for it.
+    let folder = kept.folder()?.hasty();
     let uri = &about(job)?.storage;
     if holds_lock(cx, job, &folder).await? {
         return Ok(());
@@ -460,7 +461,10 @@ struct Plan {
 impl Plan {
     async fn read(job: &Job, kept: &Kept) -> Result<Self> {
         let raw = about(job)?;
-        let (meta, sha256) = read_backup(&kept.folder()?, &raw.storage).await?;
+        let folder = kept.folder()?;
+        // The statement waits for it.
+        let folder = if job.state == JobState::Pending { folder.hasty() } else { folder };
+        let (meta, sha256) = read_backup(&folder, &raw.storage).await?;
         if raw.meta.is_some_and(|known| known != sha256) {
             return Err(Error::Refused(format!("{META} in {} was changed since the restore began", raw.storage)));
         }

@@ -27,6 +27,8 @@ type Result<T, E = DataFusionError> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Text,
+    /// Bytes as they are, all else as text.
+    Bytes,
     Int,
     Double,
     Time,
@@ -74,7 +76,7 @@ macro_rules! functions {
 
 functions! {
     ["__text"] (Text) 1..1, TEXT, false, |a| Ok(a[0].clone());
-    ["length" "octet_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).len()));
+    ["length" "octet_length"] (Bytes) 1..1, INT, false, |a| Ok(int(bytes(a, 0).len()));
     ["char_length" "character_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).chars().count()));
     ["lower" "lcase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_lowercase()));
     ["upper" "ucase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_uppercase()));
@@ -94,7 +96,7 @@ functions! {
     ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
     ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
     ["hex"] (Any) 1..1, TEXT, false, hex_of;
-    ["sha2"] (Text Int) 2..2, TEXT, false, |a| Ok(sha2(text(a, 0), number(a, 1)));
+    ["sha2"] (Bytes Int) 2..2, TEXT, false, |a| Ok(sha2(bytes(a, 0), number(a, 1)));
     ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
     ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
@@ -301,7 +303,8 @@ fn argument(array: &ArrayRef, row: usize, ty: ColumnType, kind: Kind) -> Datum {
     let converted = match (kind, value) {
         (_, Datum::Null) => None,
         (Kind::Any, value) => Some(value),
-        (Kind::Text, value) => value.text(ty).map(Datum::Text),
+        (Kind::Bytes, value @ Datum::Bytes(_)) => Some(value),
+        (Kind::Text | Kind::Bytes, value) => value.text(ty).map(Datum::Text),
         (Kind::Time, Datum::Date(days)) => Some(Datum::DateTime(i64::from(days) * 86_400_000_000)),
         (Kind::Time, value @ Datum::DateTime(_)) => Some(value),
         (Kind::Time, value) => value.text(ty).and_then(|text| Datum::parse(&text, ColumnType::DateTime).ok()),
@@ -429,6 +432,10 @@ fn text(args: &[Datum], at: usize) -> &str {
     if let Datum::Text(text) = &args[at] { text } else { "" }
 }
 
+fn bytes(args: &[Datum], at: usize) -> &[u8] {
+    if let Datum::Bytes(bytes) = &args[at] { bytes } else { text(args, at).as_bytes() }
+}
+
 fn number(args: &[Datum], at: usize) -> i64 {
     if let Datum::Int(number) = args[at] { number } else { 0 }
 }
@@ -551,7 +558,7 @@ fn hex_of(args: &[Datum]) -> Result<Datum, String> {
 }
 
 /// NULL for a number of bits that SHA-2 does not have; 0 is 256.
-fn sha2(source: &str, bits: i64) -> Datum {
+fn sha2(source: &[u8], bits: i64) -> Datum {
     use sha2::Digest;
     Datum::Text(match bits {
         224 => hex::encode(sha2::Sha224::digest(source)),

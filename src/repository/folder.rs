@@ -33,6 +33,11 @@ impl Folder {
         }))
     }
 
+    /// The same for those who want to know soon: requests are repeated for about a second only.
+    pub fn hasty(self) -> Self {
+        Self(self.0.hasty())
+    }
+
     /// The directory on this machine, if it is one.
     pub fn local_path(&self) -> Option<PathBuf> {
         self.0.local_path()
