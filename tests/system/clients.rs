@@ -236,6 +236,26 @@ async fn signals_and_exit_codes() {
     assert_eq!(run(&["--data-dir", "/proc/nowhere"]).0, Some(1));
 }
 
+/// The next server may begin as soon as it gets the lock.
+#[tokio::test]
+async fn a_data_directory_is_free_when_its_server_has_ended() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let mut server = launch.start();
+    server.connect().await.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    let lock = std::fs::File::open(launch.data().join("meta/LOCK")).unwrap();
+    let open = Path::new("/proc").join(server.id().to_string()).join("fd");
+    let data = launch.data().to_owned();
+    server.signal("TERM");
+    let left = tokio::task::spawn_blocking(move || {
+        lock.lock().unwrap();
+        let links = std::fs::read_dir(open).into_iter().flatten().flatten().map(|fd| std::fs::read_link(fd.path()));
+        links.flatten().filter(|path| path.starts_with(&data)).collect::<Vec<_>>()
+    });
+    assert!(left.await.unwrap().is_empty(), "files that were still open");
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
 /// Connector/J and ODBC ask prepared statements, not results, for the columns.
 #[tokio::test]
 async fn prepared_statements_tell_their_columns() {
