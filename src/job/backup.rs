@@ -1,7 +1,6 @@
 //! What a BACKUP does in each state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
@@ -229,18 +228,10 @@ fn items(pins: &[Pin], wanted: impl Fn(u64) -> bool) -> Vec<Item> {
     pins.iter().enumerate().filter(|(n, _)| wanted(*n as u64)).map(item).collect()
 }
 
-fn show(run: &Run, items: &[Item]) {
-    let progress = &run.progress;
-    progress.files.store(items.len() as u64, Ordering::Relaxed);
-    progress.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
-    progress.files_done.store(0, Ordering::Relaxed);
-    progress.bytes_moved.store(0, Ordering::Relaxed);
-}
-
 async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pins(cx, job).await?;
     let items = items(&pins, |_| true);
-    show(run, &items);
+    run.progress.start(job.total, Amount::default());
     let work = |_, numbers: &[u64]| {
         let file = |n: &u64| (pins[*n as usize].file.id, pins[*n as usize].file.size);
         Ok(Work::Confirm { files: numbers.iter().map(file).collect() })
@@ -319,7 +310,12 @@ async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let wanted: HashSet<u64> =
         (0..).zip(&pins).filter(|(_, pin)| sent.insert(pin.file.sha256)).map(|(n, _)| n).collect();
     let items = items(&pins, |n| wanted.contains(&n));
-    show(run, &items);
+    let rest: u64 = items.iter().map(|item| item.bytes).sum();
+    let done = Amount {
+        files: job.moved.files.saturating_sub(items.len() as u64),
+        bytes: job.moved.bytes.saturating_sub(rest),
+    };
+    run.progress.start(job.moved, done);
     let cluster = cx.catalog.image().identity.cluster;
     // By task and file: a file that a task has failed goes into another object.
     let packed: Mutex<HashMap<(u64, u64), (Sha256, u64)>> = Mutex::default();

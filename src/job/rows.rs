@@ -110,9 +110,11 @@ fn list_rows<T: DeserializeOwned>(
 
 /// Writes a document of any size.
 pub(super) fn put_document(draft: &mut Draft, job: JobId, document: &impl Serialize) -> Result<()> {
-    let text =
-        serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))?;
-    put_bytes(draft, job, &text)
+    put_bytes(draft, job, &json(document)?)
+}
+
+fn json(document: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))
 }
 
 /// Writes a document that is bytes.
@@ -120,6 +122,20 @@ pub(super) fn put_bytes(draft: &mut Draft, job: JobId, text: &[u8]) -> Result<()
     text.chunks(PIECE).enumerate().try_for_each(|(n, piece)| {
         draft.put_row(Key::job_row(job, DOCUMENT, n as u64), &serde_bytes::Bytes::new(piece))
     })
+}
+
+/// Writes a document in the place of another.
+pub(super) fn replace_document<T: Serialize>(draft: &mut Draft, job: JobId, old: &T, new: &T) -> Result<()> {
+    let (old, new) = (json(old)?, json(new)?);
+    for left in new.len().div_ceil(PIECE)..old.len().div_ceil(PIECE) {
+        draft.delete_row(Key::job_row(job, DOCUMENT, left as u64).bytes());
+    }
+    put_bytes(draft, job, &new)
+}
+
+/// Forgets that files have arrived.
+pub(super) fn delete_done(draft: &mut Draft, job: JobId, numbers: &[u64]) {
+    numbers.iter().for_each(|n| draft.delete_row(Key::job_row(job, DONE, *n).bytes()));
 }
 
 /// Reads the job's document, if that is bytes. Blocks.

@@ -67,6 +67,10 @@ async fn a_backup_locks_its_database_and_nothing_else() {
         (job["SnapshotName"].as_str(), job["DbName"].as_str(), job["Status"].as_str()),
         ("slow", "shop", "[OK]")
     );
+    // There is no snapshot yet, and nothing is wrong with that.
+    let listed = client.run("SHOW SNAPSHOT ON r").await;
+    assert_eq!((listed.column("Snapshot"), listed.column("Timestamp")), (vec!["slow"], vec!["NULL"]));
+    assert_eq!(listed.column("Status"), [format!("RUNNING: BACKUP job {} is writing it", job["JobId"])]);
 
     client.refused("BACKUP SNAPSHOT shop.second TO r", 5064, ONE_JOB).await;
     client.refused(format!("RESTORE SNAPSHOT shop.slow FROM r {LATEST}"), 5064, ONE_JOB).await;
@@ -94,10 +98,15 @@ async fn a_kill_ends_the_waiting_and_not_the_job() {
     let scratch = Scratch::new();
     let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1);
     let (server, mut client) = start(&scratch, &launch).await;
-    for (kill, label) in [("KILL QUERY", "first"), ("KILL", "second")] {
+    let text = |label| format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES (\"wait\" = \"true\")");
+    for (kill, statement) in [
+        ("KILL QUERY", text("first")),
+        ("KILL", text("second")),
+        ("KILL QUERY", format!("PREPARE b FROM '{}'; EXECUTE b", text("third"))),
+    ] {
         let mut other = server.connect().await;
         let id = other.run("SELECT CONNECTION_ID()").await.rows[0][0].clone().unwrap();
-        let waiting = aside(other, &format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES ('wait' = 'true')"));
+        let waiting = aside(other, &statement);
         client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
         client.run(format!("{kill} {id}")).await;
         let refusal = waiting.await.unwrap().unwrap_err();
