@@ -587,7 +587,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         let items = files.iter().flat_map(|file| {
             let copy = |(copy, backend): (usize, &BackendId)| Item {
                 number: file.number * MAX_COPIES + copy as u64,
-                candidates: vec![*backend],
+                candidates: Arc::new([*backend]),
                 bytes: file.row.size,
             };
             file.replicas.iter().enumerate().map(copy)

@@ -30,7 +30,7 @@ pub(super) struct Item {
     /// Its number in the job, by which it is recorded as done.
     pub number: u64,
     /// The BEs that can do it.
-    pub candidates: Vec<BackendId>,
+    pub candidates: Arc<[BackendId]>,
     /// Its bytes.
     pub bytes: u64,
 }
@@ -119,7 +119,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
     let mut rounds = 0;
     while !pending.is_empty() {
         // Files of a RESTORE can go elsewhere.
-        let mut wanted = pending.values().flat_map(|item| &item.candidates);
+        let mut wanted = pending.values().flat_map(|item| &*item.candidates);
         if let (JobKind::Restore, Some(lost)) = (job.kind, wanted.find(|backend| cx.fleet.is_lost(**backend))) {
             return Err(lost_backend(cx, *lost));
         }
@@ -212,7 +212,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                 return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, _, err)| err));
             }
             // Who waits for a BE shall see for which.
-            let waiting = pending.values().flat_map(|item| &item.candidates).find(|one| !cx.fleet.is_alive(**one));
+            let waiting = pending.values().flat_map(|item| &*item.candidates).find(|one| !cx.fleet.is_alive(**one));
             if let (true, Some(backend)) = (unreachable, waiting)
                 && let Err(err) = cx.fleet.backend(*backend)
             {
@@ -252,7 +252,7 @@ fn is_about_backend(err: &Error) -> bool {
 }
 
 fn timed_out(cx: &Context, pending: &HashMap<u64, Item>) -> Error {
-    let waiting = pending.values().flat_map(|item| &item.candidates).next();
+    let waiting = pending.values().flat_map(|item| &*item.candidates).next();
     let name = waiting.map_or_else(|| "none".into(), |backend| cx.fleet.address(*backend));
     Error::Cancelled(format!("the deadline passed while waiting for backend {name}"))
 }

@@ -118,6 +118,43 @@ async fn a_kill_ends_the_waiting_and_not_the_job() {
     }
 }
 
+/// Whoever watches a job sees what it waits for, and what was done before a restart.
+#[tokio::test]
+async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
+    let scratch = Scratch::new();
+    // The second file takes a quarter of a minute.
+    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 100).set("upload_worker_count", 1);
+    let mut server = launch.start();
+    let mut client = server.connect().await;
+    client.run(repository(&scratch, "")).await;
+    client.run("CREATE DATABASE large").await;
+    // Files too large to share an object.
+    for table in ["a", "b"] {
+        let row = |_| format!("{:032x}{:032x}\n", rand::random::<u128>(), rand::random::<u128>());
+        let csv = scratch.sub(&format!("{table}.csv"));
+        std::fs::write(&csv, (0..50_000).map(row).collect::<String>()).unwrap();
+        client.run(format!("CREATE TABLE large.{table} (k STRING) DISTRIBUTED BY HASH(k) BUCKETS 1")).await;
+        let load = format!("SELECT * FROM FILES('path' = '{csv}', 'format' = 'csv', 'auto_detect_types' = 'false')");
+        client.run(format!("INSERT INTO large.{table} {load}")).await;
+    }
+    client.run("BACKUP SNAPSHOT large.l TO r").await;
+    let half = |answer: &Answer| answer.column("Progress")[0].contains(": 1/2]");
+    client.wait_until("SHOW BACKUP FROM large", half).await;
+    server.kill();
+    let away = scratch.sub("away");
+    std::fs::rename(scratch.sub("repository"), &away).unwrap();
+    server = launch.start();
+    client = server.connect().await;
+    let told = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("is the storage mounted?");
+    let shown = client.wait_until("SHOW BACKUP FROM large", told).await;
+    assert!(half(&shown), "{shown:?}");
+    assert_eq!(shown.column("State"), ["UPLOADING"]);
+    std::fs::rename(away, scratch.sub("repository")).unwrap();
+    set_speed(&mut client, "upload", 0).await;
+    client.finished("BACKUP", "large").await;
+    assert_eq!(client.run("SHOW BACKUP FROM large").await.column("TaskErrMsg"), [""]);
+}
+
 #[tokio::test]
 async fn a_restore_reserves_its_tables_until_it_ends() {
     let scratch = Scratch::new();
