@@ -170,9 +170,14 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     let frontend = Frontend::new(catalog.clone(), fleet.clone(), jobs.clone(), config.clone(), clock.clone(), &dirs)?;
     let service = Arc::new(fe::Service(frontend.clone()));
     let sessions = Sessions::new(catalog.clone(), clock, service, values.qe_max_connection);
+    let tls = match (values.ssl_cert.clone(), values.ssl_key.clone()) {
+        (Some(chain), Some(key)) => Some((chain, key)),
+        (None, None) => None,
+        _ => return Err(Error::Config("ssl_cert and ssl_key belong together: set both, or none".into()).into()),
+    };
     let options = mysql::Options {
         address: SocketAddr::new(values.bind_address, values.query_port),
-        tls: values.ssl_cert.clone().zip(values.ssl_key.clone()),
+        tls,
         max_connections: values.qe_max_connection as usize,
         login_deadline: LOGIN_DEADLINE,
     };
