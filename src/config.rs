@@ -91,6 +91,8 @@ config! {
         live heartbeat_interval_ms: u64 = "1000" in 10..=60_000;
         /// How long a BE may leave that question unanswered until it counts as dead, in seconds.
         live heartbeat_timeout_second: u64 = "5" in 1..=600;
+        /// How long a BE may be dead until a RESTORE gives to others what was to go to it, in seconds.
+        live tablet_sched_be_down_tolerate_time_s: u64 = "900" in 1..=86_400;
         /// The number of small files in a tablet from which they are merged into one.
         live compaction_min_files: u32 = "8" in 2..=1000;
         /// How often the FE looks for tablets to merge and for garbage to collect, in milliseconds.

@@ -67,8 +67,13 @@ pub enum Error {
         reason: String,
     },
     /// The session has said that it only reads. The client says otherwise.
-    #[error("Cannot execute statement in a READ ONLY transaction; SET transaction_read_only = 0 allows it")]
+    #[error(
+        "Cannot execute statement in a READ ONLY transaction; COMMIT ends one, SET transaction_read_only = 0 a session's"
+    )]
     ReadOnly,
+    /// A query took longer than its session allows. The client allows more.
+    #[error("Query reached its timeout of {0} seconds; SET query_timeout = … allows it more")]
+    QueryTimeout(u64),
     /// The user may not do this. An administrator grants it.
     #[error("{0}")]
     AccessDenied(String),
@@ -201,6 +206,7 @@ impl Error {
             | Self::Misfit { .. }
             | Self::WrongValue { .. }
             | Self::ReadOnly
+            | Self::QueryTimeout(_)
             | Self::AccessDenied(_)
             | Self::Refused(_)
             | Self::Locked { .. }

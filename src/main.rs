@@ -127,11 +127,10 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     // The BE ends after the FE, which still needs it for what it is doing.
     let be_shutdown = CancellationToken::new();
     let mut data_dirs = Vec::new();
-    let mut locks = Vec::new();
     let mut local = None;
     if let Some(config) = be {
         let values = config.get();
-        locks.push(lock(&values.storage_root_path)?);
+        lock(&values.storage_root_path)?;
         data_dirs.push(values.storage_root_path.clone());
         let backend = be::Backend::open(&values.storage_root_path, config.clone(), clock.clone()).await?;
         if fe.is_none() {
@@ -145,7 +144,6 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     }
     let Some(config) = fe else {
         let ended = tokio::spawn(async move {
-            let _locks = locks;
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 Some(ended) = servers.join_next() => ended??,
@@ -156,7 +154,7 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
         return Ok(Server { listening, ended });
     };
     let values = config.get();
-    locks.push(lock(&values.meta_dir)?);
+    lock(&values.meta_dir)?;
     data_dirs.insert(0, values.meta_dir.clone());
     let (dir, time) = (values.meta_dir.clone(), clock.clone());
     let catalog = Arc::new(tokio::task::spawn_blocking(move || Catalog::open(&dir, &time)).await??);
@@ -170,10 +168,16 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     }
     let dirs: Vec<&Path> = data_dirs.iter().map(PathBuf::as_path).collect();
     let frontend = Frontend::new(catalog.clone(), fleet.clone(), jobs.clone(), config.clone(), clock.clone(), &dirs)?;
-    let sessions = Sessions::new(catalog.clone(), clock, Arc::new(fe::Service(frontend.clone())));
+    let service = Arc::new(fe::Service(frontend.clone()));
+    let sessions = Sessions::new(catalog.clone(), clock, service, values.qe_max_connection);
+    let tls = match (values.ssl_cert.clone(), values.ssl_key.clone()) {
+        (Some(chain), Some(key)) => Some((chain, key)),
+        (None, None) => None,
+        _ => return Err(Error::Config("ssl_cert and ssl_key belong together: set both, or none".into()).into()),
+    };
     let options = mysql::Options {
         address: SocketAddr::new(values.bind_address, values.query_port),
-        tls: values.ssl_cert.clone().zip(values.ssl_key.clone()),
+        tls,
         max_connections: values.qe_max_connection as usize,
         login_deadline: LOGIN_DEADLINE,
     };
@@ -199,7 +203,6 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
     ];
     servers.spawn(http.run(be_shutdown.clone()));
     let ended = tokio::spawn(async move {
-        let _locks = locks;
         tokio::select! {
             () = mysql.run(shutdown.clone()) => {}
             Some(ended) = servers.join_next() => ended??,
@@ -222,8 +225,8 @@ async fn end(mut servers: JoinSet<holdfast::error::Result<()>>) -> anyhow::Resul
     Ok(())
 }
 
-/// Takes a data directory for this process alone, until the file is closed. Creates it if absent.
-fn lock(dir: &Path) -> anyhow::Result<File> {
+/// Takes a data directory for this process alone, until it ends. Creates it if absent.
+fn lock(dir: &Path) -> anyhow::Result<()> {
     // What is in it is for this user only: hashes of passwords, the cluster's token, the rows.
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -233,7 +236,11 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join("LOCK");
     let file = File::create(&path).map_err(Error::io("open", &path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // Nothing of this process, not even a thread that outlives the server, may write when another begins.
+            std::mem::forget(file);
+            Ok(())
+        }
         Err(std::fs::TryLockError::WouldBlock) => {
             let message = format!("data directory {} is in use by another holdfast process", dir.display());
             Err(Error::Config(message).into())

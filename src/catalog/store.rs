@@ -50,7 +50,7 @@ const STAGED: &[u8] = b"~s";
 const DECIDED: &[u8] = b"~d";
 
 /// Pages that sled keeps in memory. The catalog's own image answers reads, so this only serves writes.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// Free disk space below which nothing is written: a store that runs into a full disk ends the process.
 const RESERVE_BYTES: u64 = 16 << 20;

@@ -177,7 +177,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         | Statement::CreateUser { .. }
         | Statement::AlterUser { .. }
         | Statement::DropUser { .. }
-        | Statement::Begin
+        | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
         | Statement::Prepare { .. }

@@ -179,7 +179,7 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
     there.retain(|id| !writes.contains_key(&id.write));
     let images = fe.images();
     for image in &images {
-        files_of(image, None).for_each(|file| {
+        files_of(image, backend).for_each(|file| {
             there.remove(&file.id);
         });
     }
@@ -201,15 +201,15 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
     Ok(())
 }
 
-fn files_of(image: &Image, backend: Option<BackendId>) -> impl Iterator<Item = &RowsetFile> {
+fn files_of(image: &Image, backend: BackendId) -> impl Iterator<Item = &RowsetFile> {
     let partitions = image.tables.values().flat_map(|table| table.partitions.values());
     let tablets = partitions.flat_map(|partition| &partition.tablets);
-    let of_backend = move |tablet: &&Arc<Tablet>| backend.is_none_or(|backend| tablet.replicas.contains(&backend));
+    let of_backend = move |tablet: &&Arc<Tablet>| tablet.replicas.contains(&backend);
     tablets.filter(of_backend).flat_map(|tablet| tablet.files.iter())
 }
 
 fn report_missing(image: &Image, backend: BackendId, there: &HashSet<FileId>, reported: &mut HashSet<FileId>) {
-    for file in files_of(image, Some(backend)).filter(|file| !there.contains(&file.id)) {
+    for file in files_of(image, backend).filter(|file| !there.contains(&file.id)) {
         if reported.insert(file.id) {
             tracing::error!(%backend, file = %file.id, "a rowset file is missing: restore its table from a snapshot");
         }

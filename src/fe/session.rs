@@ -1,13 +1,14 @@
 //! What a client's connection remembers between statements, and the statements that are about nothing else.
 //!
 //! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK and `autocommit` are accepted because every driver sends
-//! them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks.
+//! them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arrow::array::Array;
@@ -30,6 +31,7 @@ use sqlparser::ast::Query;
 use sqlparser::ast::TableFactor;
 use sqlparser::ast::Visit;
 use sqlparser::ast::Visitor;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Accounts;
@@ -135,8 +137,8 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// The sessions of an FE.
-    pub fn new(catalog: Arc<Catalog>, clock: Clock, executor: Arc<dyn Executor>) -> Arc<Self> {
+    /// The sessions of an FE, which takes so many connections.
+    pub fn new(catalog: Arc<Catalog>, clock: Clock, executor: Arc<dyn Executor>, max_connections: u32) -> Arc<Self> {
         let offset = clock.now().utc().with_timezone(&chrono::Local).offset().to_string();
         let time_zone = if offset == "+00:00" { "UTC".to_owned() } else { offset };
         Arc::new(Self {
@@ -146,7 +148,7 @@ impl Sessions {
             executor,
             started: clock.now(),
             clock,
-            globals: ArcSwap::from_pointee(Variables::new(time_zone)),
+            globals: ArcSwap::from_pointee(Variables::new(time_zone, max_connections)),
         })
     }
 
@@ -161,6 +163,7 @@ impl Sessions {
             prepared: HashMap::new(),
             prepared_by_name: HashMap::new(),
             last_statement_id: 0,
+            transaction_read_only: None,
             diagnostics: Vec::new(),
             shared: self.clone(),
         }
@@ -193,6 +196,8 @@ pub struct Session {
     prepared: HashMap<u32, Arc<Parsed>>,
     prepared_by_name: HashMap<String, Arc<Parsed>>,
     last_statement_id: u32,
+    /// What START TRANSACTION has said, until the transaction ends.
+    transaction_read_only: Option<bool>,
     /// What SHOW WARNINGS tells of the last statement.
     diagnostics: Vec<Diagnostic>,
 }
@@ -219,6 +224,7 @@ impl Session {
         self.user_variables = OrdMap::new();
         self.prepared.clear();
         self.prepared_by_name.clear();
+        self.transaction_read_only = None;
         self.diagnostics.clear();
     }
 
@@ -245,16 +251,26 @@ impl Session {
 
     /// Runs one statement. Rows must be read, or dropped, before [`Session::rest`].
     pub async fn execute(&mut self, parsed: &Parsed) -> Result<Outcome> {
-        let left = match parsed.statement {
-            Statement::Backup(_) => "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it",
-            Statement::BackupRaw(_) => {
+        let runs = match &parsed.statement {
+            Statement::Execute { name, .. } => self.prepared_by_name.get(name).map(|prepared| &prepared.statement),
+            statement => Some(statement),
+        };
+        let left = match runs {
+            Some(Statement::Backup(_)) => "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it",
+            Some(Statement::BackupRaw(_)) => {
                 "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP FROM rawkv ends it"
             }
-            Statement::RestoreRaw(_) => {
+            Some(Statement::RestoreRaw(_)) => {
                 "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE FROM rawkv ends it"
             }
-            Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
+            Some(Statement::Restore(_)) => {
+                "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it"
+            }
             _ => "",
+        };
+        let limits = match runs {
+            Some(Statement::Query(_)) => Limits::of_query(&self.variables),
+            _ => Limits::default(),
         };
         let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || sql::mask_secrets(&parsed.text)), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
@@ -264,6 +280,7 @@ impl Session {
         let outcome = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(interrupted(left)),
+            err = limits.reached() => return Err(err),
             outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
         };
         if let Outcome::Done { warnings, .. } = &outcome {
@@ -272,13 +289,7 @@ impl Session {
         }
         Ok(match outcome {
             Outcome::Done { .. } => outcome,
-            Outcome::Rows(rows) => {
-                let limit = match parsed.statement {
-                    Statement::Query(_) => self.variables.number("sql_select_limit"),
-                    _ => u64::MAX,
-                };
-                Outcome::Rows(guarded(rows, cancel, limit))
-            }
+            Outcome::Rows(rows) => Outcome::Rows(guarded(rows, cancel, limits)),
         })
     }
 
@@ -392,7 +403,8 @@ impl Session {
 
     async fn dispatch(&mut self, parsed: &Parsed, cancel: &CancellationToken) -> Result<Outcome> {
         self.check_allowed(&parsed.statement)?;
-        if self.variables.flag("transaction_read_only") && changes_data(&parsed.statement) {
+        let read_only = self.transaction_read_only.unwrap_or_else(|| self.variables.flag("transaction_read_only"));
+        if read_only && changes_data(&parsed.statement) {
             return Err(Error::ReadOnly);
         }
         match &parsed.statement {
@@ -411,11 +423,9 @@ impl Session {
             Statement::DropUser { user, if_exists } => {
                 self.shared.accounts.drop(user, *if_exists).await?;
             }
-            Statement::Begin
-            | Statement::Commit
-            | Statement::Rollback
-            | Statement::LockTables
-            | Statement::UnlockTables => {}
+            Statement::Begin { read_only } => self.transaction_read_only = *read_only,
+            Statement::Commit | Statement::Rollback => self.transaction_read_only = None,
+            Statement::LockTables | Statement::UnlockTables => {}
             Statement::Prepare { name, source } => {
                 let text = match source {
                     PrepareSource::Text(text) => text.0.clone(),
@@ -499,7 +509,7 @@ impl Session {
             Statement::Show(Show::Grants(Some(user))) if user.user != self.user => self.need_root("GRANT", "SYSTEM"),
             Statement::Show(_)
             | Statement::Use(_)
-            | Statement::Begin
+            | Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
             | Statement::LockTables
@@ -877,15 +887,49 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::internal(format_args!("the statement met a bug, which is in the log: {text}"))
 }
 
-/// Rows that end in an error when a KILL or a panic meets them, and after `limit` of them.
-fn guarded(rows: RowSet, cancel: CancellationToken, limit: u64) -> RowSet {
-    let batches = stream::unfold(Some((rows.batches, limit)), move |left| {
+/// What bounds the answer to a statement.
+#[derive(Clone, Copy)]
+struct Limits {
+    rows: u64,
+    /// When it must have ended, and how many seconds that were.
+    time: Option<(Instant, u64)>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: u64::MAX, time: None }
+    }
+}
+
+impl Limits {
+    fn of_query(variables: &Variables) -> Self {
+        let seconds = variables.number("query_timeout");
+        let time = Some((Instant::now() + Duration::from_secs(seconds), seconds));
+        Self { rows: variables.number("sql_select_limit"), time }
+    }
+
+    /// Returns when the time is over.
+    async fn reached(self) -> Error {
+        match self.time {
+            None => std::future::pending().await,
+            Some((end, seconds)) => {
+                tokio::time::sleep_until(end).await;
+                Error::QueryTimeout(seconds)
+            }
+        }
+    }
+}
+
+/// Rows that end in an error when a KILL, a panic or the time meets them, and after as many as the limit says.
+fn guarded(rows: RowSet, cancel: CancellationToken, limits: Limits) -> RowSet {
+    let batches = stream::unfold(Some((rows.batches, limits.rows)), move |left| {
         let cancel = cancel.clone();
         async move {
             let (mut batches, limit) = left.filter(|(_, limit)| *limit > 0)?;
             let next = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Some((Err(interrupted("")), None)),
+                err = limits.reached() => return Some((Err(err), None)),
                 next = AssertUnwindSafe(batches.next()).catch_unwind() => next,
             };
             match next {

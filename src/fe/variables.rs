@@ -77,6 +77,8 @@ const POSITIVE: Kind = Kind::Number(0, i64::MAX);
 const UTF8: &str = "text is UTF-8 in both directions";
 const BYTES: &str = "texts compare byte by byte";
 const ALONE: &str = "every statement commits by itself";
+const MEMORY: &str = "all queries share query_mem_limit of fe.conf";
+const CORES: &str = "every query may use all cores";
 
 /// What clients ask for and set when they connect, and Holdfast's own. Some are there because clients set them and go
 /// away if they cannot: these warn.
@@ -84,6 +86,7 @@ const VARIABLES: &[Variable] = &[
     variable("auto_increment_increment", "1", Kind::Constant),
     variable("auto_increment_offset", "1", Kind::Constant),
     inert("autocommit", "ON", Kind::Flag, ALONE),
+    variable("catalog", "default_catalog", Kind::Constant),
     inert("character_set_client", "utf8mb4", Kind::Charset, UTF8),
     inert("character_set_connection", "utf8mb4", Kind::Charset, UTF8),
     inert("character_set_database", "utf8mb4", Kind::Charset, UTF8),
@@ -95,6 +98,10 @@ const VARIABLES: &[Variable] = &[
     inert("collation_database", "utf8mb4_general_ci", Kind::Text, BYTES),
     inert("collation_server", "utf8mb4_general_ci", Kind::Text, BYTES),
     inert("default_storage_engine", "OLAP", Kind::Text, "all tables are OLAP"),
+    variable("enable_insert_strict", "ON", Kind::Constant),
+    inert("enable_profile", "OFF", Kind::Flag, "no profiles of queries are made"),
+    inert("enable_spill", "ON", Kind::Flag, "sorts and aggregates that do not fit go to the disk in any case"),
+    inert("exec_mem_limit", "0", POSITIVE, MEMORY),
     variable("foreign_key_checks", "ON", Kind::Flag),
     inert("group_concat_max_len", "1024", POSITIVE, "GROUP_CONCAT is never cut"),
     variable("have_openssl", "YES", Kind::Fixed),
@@ -103,24 +110,38 @@ const VARIABLES: &[Variable] = &[
     variable("have_ssl", "YES", Kind::Fixed),
     variable("identity", "0", Kind::Fixed),
     variable("init_connect", "", Kind::Fixed),
+    variable("insert_max_filter_ratio", "0", Kind::Constant),
+    inert(
+        "insert_timeout",
+        "3600",
+        POSITIVE,
+        "ADMIN SET FRONTEND CONFIG (\"insert_load_default_timeout_second\" = …) is for all INSERTs",
+    ),
     inert("interactive_timeout", "28800", POSITIVE, "wait_timeout is for all clients"),
     variable("last_insert_id", "0", Kind::Fixed),
     variable("license", "Apache License 2.0", Kind::Fixed),
+    inert("load_mem_limit", "0", POSITIVE, MEMORY),
     variable("log_bin", "OFF", Kind::Fixed),
     variable("lower_case_file_system", "OFF", Kind::Fixed),
     variable("lower_case_table_names", "0", Kind::Fixed),
     variable("max_allowed_packet", "67108864", Kind::Fixed),
+    variable("max_connections", "", Kind::Fixed),
     inert("max_join_size", "9223372036854775807", POSITIVE, "no query is refused for its size"),
     inert("net_buffer_length", "16384", POSITIVE, "buffers are as large as they must be"),
     inert("net_read_timeout", "60", POSITIVE, "wait_timeout is what counts"),
     variable("net_write_timeout", "60", Kind::Number(1, 31_536_000)),
+    inert("parallel_fragment_exec_instance_num", "1", POSITIVE, CORES),
     variable("performance_schema", "OFF", Kind::Fixed),
+    inert("pipeline_dop", "0", POSITIVE, CORES),
     variable("profiling", "OFF", Kind::Constant),
     variable("protocol_version", "10", Kind::Fixed),
     variable("query_cache_size", "0", Kind::Fixed),
     variable("query_cache_type", "OFF", Kind::Fixed),
+    inert("query_mem_limit", "0", POSITIVE, MEMORY),
+    variable("query_timeout", "300", Kind::Number(1, 259_200)),
     variable("read_only", "OFF", Kind::Fixed),
     variable("sql_auto_is_null", "OFF", Kind::Constant),
+    variable("sql_dialect", "StarRocks", Kind::Constant),
     inert(
         "sql_mode",
         "ONLY_FULL_GROUP_BY",
@@ -151,6 +172,7 @@ fn canonical(name: &str) -> String {
     match lower.as_str() {
         "tx_isolation" => "transaction_isolation".to_owned(),
         "tx_read_only" => "transaction_read_only".to_owned(),
+        "is_report_success" => "enable_profile".to_owned(),
         "storage_engine" => "default_storage_engine".to_owned(),
         _ => lower,
     }
@@ -171,8 +193,9 @@ pub struct Variables {
 
 impl Variables {
     /// The defaults. `time_zone` is the system's.
-    pub fn new(time_zone: String) -> Self {
-        Self { set: OrdMap::unit("system_time_zone", Some(time_zone)) }
+    pub fn new(time_zone: String, max_connections: u32) -> Self {
+        let own = [("system_time_zone", time_zone), ("max_connections", max_connections.to_string())];
+        Self { set: own.into_iter().map(|(name, value)| (name, Some(value))).collect() }
     }
 
     /// A variable's value as SELECT shows it: flags are 0 or 1.
@@ -230,7 +253,7 @@ impl Variables {
         let text = match variable.kind {
             Kind::Flag => flag(&text).ok_or_else(refused)?.to_owned(),
             Kind::Constant => {
-                let same = text == variable.default || flag(&text) == Some(variable.default);
+                let same = text.eq_ignore_ascii_case(variable.default) || flag(&text) == Some(variable.default);
                 let reason = || format!("can only be {}", variable.default);
                 if same { variable.default.to_owned() } else { return Err(wrong(reason())) }
             }

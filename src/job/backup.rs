@@ -1,7 +1,7 @@
 //! What a BACKUP does in each state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use crate::catalog::{
-    Amount, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
+    Amount, Catalog, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
 use crate::error::{Error, Result};
 use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
@@ -21,7 +21,7 @@ use crate::repository::manifest::{
 };
 use crate::repository::{LOCK_GRACE_MS, Repository};
 use crate::rpc::message::{UploadFile, UploadObject, Work};
-use crate::types::{JobId, Label, Name, RepositoryId, RowsetFile, Sha256};
+use crate::types::{Attempt, BackendId, FileId, JobId, Label, Name, RepositoryId, RowsetFile, Sha256};
 
 /// Objects that are looked at together.
 const LOOK_AT_ONCE: usize = 32;
@@ -148,35 +148,33 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let next = Job { state: JobState::Snapshoting, meta_prepared: Some(cx.clock.now()), ..job.clone() };
     // Chosen within the commit, so that nothing is loaded, dropped or merged in between.
     cx.advance_with(job, next, |draft, next| {
-        let (meta, pins) = pin(draft.image(), job, &selections)?;
-        pins.iter().for_each(|pin| next.total.add(pin.file.size));
+        let (meta, pins, total) = pin(draft.image(), job, &selections)?;
+        next.total = total;
         rows::put_document(draft, job.id, &meta)?;
-        rows::put_list(draft, job.id, PINS, &pins)
+        rows::put_list(draft, job.id, PINS, pins)
     })
     .await
 }
 
-/// Definitions and files as of one image.
-fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<(Meta, Vec<Pin>)> {
+/// Definitions, rows of pins, and how much they pin, as of one image.
+fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<(Meta, Vec<Vec<u8>>, Amount)> {
     let database = image.database(&job.database)?;
     let selected = select(image, database, selections)?;
-    let mut pins = Vec::new();
-    let mut tables = Vec::new();
-    for (at, (table, partitions)) in selected.iter().enumerate() {
-        for (position, partition) in partitions.iter().enumerate() {
-            for (bucket, tablet) in partition.tablets.iter().enumerate() {
-                pins.extend(tablet.files.iter().map(|file| Pin {
-                    table: at as u32,
-                    partition: position as u32,
-                    bucket: bucket as u32,
-                    replicas: tablet.replicas.clone(),
-                    file: file.clone(),
-                }));
-            }
-        }
-        tables.push(table_meta(table, partitions));
-    }
-    Ok((Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables }, pins))
+    let tablets = (0..).zip(&selected).flat_map(|(table, (_, partitions))| {
+        (0..).zip(partitions).flat_map(move |(position, partition)| {
+            (0..).zip(&partition.tablets).map(move |(bucket, tablet)| (table, position, bucket, tablet))
+        })
+    });
+    let mut total = Amount::default();
+    let pins = tablets.flat_map(|(table, partition, bucket, tablet)| {
+        let replicas = &tablet.replicas;
+        let pin =
+            move |file: &RowsetFile| Pin { table, partition, bucket, replicas: replicas.clone(), file: file.clone() };
+        tablet.files.iter().map(pin)
+    });
+    let rows = rows::encode_list(pins.inspect(|pin| total.add(pin.file.size)))?;
+    let tables = selected.iter().map(|(table, partitions)| table_meta(table, partitions)).collect();
+    Ok((Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables }, rows, total))
 }
 
 fn table_meta(table: &Table, partitions: &[Arc<Partition>]) -> TableMeta {
@@ -218,31 +216,54 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     }
 }
 
-async fn pins(cx: &Context, job: &Job) -> Result<Vec<Pin>> {
+/// What moving a pinned file takes. There may be very many.
+struct PinnedFile {
+    id: FileId,
+    size: u64,
+    sha256: Sha256,
+    replicas: Arc<[BackendId]>,
+}
+
+async fn pinned_files(cx: &Context, job: &Job) -> Result<Vec<PinnedFile>> {
     let id = job.id;
-    rows::blocking(&cx.catalog, move |catalog| rows::list(catalog, id, PINS)).await
+    let read = move |catalog: &Catalog| {
+        let mut places: HashSet<Arc<[BackendId]>> = HashSet::new();
+        let mut files = Vec::new();
+        for pins in rows::list_rows::<Pin>(catalog, id, PINS) {
+            for Pin { replicas, file, .. } in pins? {
+                let replicas = shared(&mut places, &replicas[..]);
+                files.push(PinnedFile { id: file.id, size: file.size, sha256: file.sha256, replicas });
+            }
+        }
+        Ok(files)
+    };
+    rows::blocking(&cx.catalog, read).await
 }
 
-fn items(pins: &[Pin], wanted: impl Fn(u64) -> bool) -> Vec<Item> {
-    let item =
-        |(n, pin): (usize, &Pin)| Item { number: n as u64, candidates: pin.replicas.clone(), bytes: pin.file.size };
-    pins.iter().enumerate().filter(|(n, _)| wanted(*n as u64)).map(item).collect()
+/// One copy of what is the same.
+fn shared<T: ?Sized + Eq + Hash>(known: &mut HashSet<Arc<T>>, value: &T) -> Arc<T>
+where
+    for<'a> Arc<T>: From<&'a T>,
+{
+    if let Some(known) = known.get(value) {
+        return known.clone();
+    }
+    let new = Arc::from(value);
+    known.insert(Arc::clone(&new));
+    new
 }
 
-fn show(run: &Run, items: &[Item]) {
-    let progress = &run.progress;
-    progress.files.store(items.len() as u64, Ordering::Relaxed);
-    progress.bytes.store(items.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
-    progress.files_done.store(0, Ordering::Relaxed);
-    progress.bytes_moved.store(0, Ordering::Relaxed);
+fn items(pins: &[PinnedFile], wanted: impl Fn(u64) -> bool) -> Vec<Item> {
+    let item = |(number, pin): (u64, &PinnedFile)| Item { number, candidates: pin.replicas.clone(), bytes: pin.size };
+    (0..).zip(pins).filter(|(n, _)| wanted(*n)).map(item).collect()
 }
 
 async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
-    let pins = pins(cx, job).await?;
+    let pins = pinned_files(cx, job).await?;
     let items = items(&pins, |_| true);
-    show(run, &items);
+    run.progress.start(job.total, Amount::default());
     let work = |_, numbers: &[u64]| {
-        let file = |n: &u64| (pins[*n as usize].file.id, pins[*n as usize].file.size);
+        let file = |n: &u64| (pins[*n as usize].id, pins[*n as usize].size);
         Ok(Work::Confirm { files: numbers.iter().map(file).collect() })
     };
     spread(cx, job, &run.progress, "make snapshot", items, work, async |_, _| Ok(())).await?;
@@ -251,60 +272,73 @@ async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
 }
 
 async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
-    let pins = pins(cx, job).await?;
-    let mut wanted: HashMap<Sha256, Vec<u64>> = HashMap::new();
-    for (n, pin) in pins.iter().enumerate() {
-        wanted.entry(pin.file.sha256).or_default().push(n as u64);
-    }
+    let id = job.id;
+    // Each content once, however many files have it.
+    let read = move |catalog: &Catalog| {
+        let mut wanted: HashMap<Sha256, (u64, u64)> = HashMap::new();
+        let mut n = 0;
+        for pins in rows::list_rows::<Pin>(catalog, id, PINS) {
+            for Pin { file, .. } in pins? {
+                wanted.entry(file.sha256).or_insert((n, file.size));
+                n += 1;
+            }
+        }
+        Ok(wanted)
+    };
+    let mut wanted = rows::blocking(&cx.catalog, read).await?;
+    let mut next = Job { state: JobState::Uploading, moved: Amount::default(), ..job.clone() };
+    wanted.values().for_each(|(_, size)| next.moved.add(*size));
     let repository = cx.repository(job).await?;
     let id = job.repository;
     let known: BTreeSet<KnownSnapshot> =
         rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshots_key(id)).collect()).await?;
-    let mut reused = Vec::new();
+    let mut found = Vec::new();
     for snapshot in known {
         if wanted.is_empty() {
             break;
         }
         // A snapshot that cannot be read only costs an upload.
-        if let Err(err) = find(&repository, &snapshot, &mut wanted, &mut reused).await {
+        if let Err(err) = find(&repository, &snapshot, &mut wanted, &mut found).await {
             tracing::warn!(job = %job.id, label = %snapshot.label, "nothing reused: {}", err.report());
         }
     }
+    drop(wanted);
     // What a snapshot names may be lost since; then the content is sent again.
-    let end = |reused: &Reused| reused.offset.saturating_add(pins[reused.pin as usize].file.size);
-    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
-    for reused in &reused {
-        let most = ends.entry(&reused.object).or_default();
-        *most = end(reused).max(*most);
+    let mut ends: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+    for (reused, size) in &found {
+        let end = ends.entry(reused.object.clone()).or_default();
+        *end = reused.offset.saturating_add(*size).max(*end);
     }
-    let look = |(object, end): (&str, u64)| {
-        let (repository, object) = (repository.clone(), object.to_owned());
+    let look = |(object, end): (Arc<str>, u64)| {
+        let repository = repository.clone();
         async move { repository.holds(&object, end).await.map(|holds| (!holds).then_some(object)) }
     };
-    let looks: Vec<_> = ends.into_iter().map(look).collect();
-    let lost: Vec<Option<String>> = futures::stream::iter(looks).buffered(LOOK_AT_ONCE).try_collect().await?;
-    let lost: HashSet<String> = lost.into_iter().flatten().collect();
-    reused.retain(|reused| !lost.contains(&reused.object));
-    let mut next = Job { state: JobState::Uploading, moved: Amount::default(), ..job.clone() };
-    let mut there: HashSet<Sha256> = reused.iter().map(|reused| pins[reused.pin as usize].file.sha256).collect();
-    for pin in pins.iter().filter(|pin| there.insert(pin.file.sha256)) {
-        next.moved.add(pin.file.size);
+    let looks = futures::stream::iter(ends.into_iter().map(look));
+    let lost: Vec<Option<Arc<str>>> = looks.buffered(LOOK_AT_ONCE).try_collect().await?;
+    let lost: HashSet<Arc<str>> = lost.into_iter().flatten().collect();
+    found.retain(|(reused, _)| !lost.contains(&reused.object));
+    for (_, size) in &found {
+        next.moved.files -= 1;
+        next.moved.bytes -= size;
     }
-    cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, &reused)).await
+    let rows = rows::encode_list(found.into_iter().map(|(reused, _)| reused))?;
+    cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, rows)).await
 }
 
-/// Looks for wanted content in a committed snapshot, and takes what it finds off the list.
+/// Looks for wanted content in a committed snapshot, and takes what it finds off the list, with its size.
 async fn find(
     repository: &Repository,
     snapshot: &KnownSnapshot,
-    wanted: &mut HashMap<Sha256, Vec<u64>>,
-    reused: &mut Vec<Reused>,
+    wanted: &mut HashMap<Sha256, (u64, u64)>,
+    found: &mut Vec<(Reused, u64)>,
 ) -> Result<()> {
     let Some(info) = repository.read_info(&snapshot.label, &snapshot.timestamp).await? else { return Ok(()) };
+    let mut objects: HashSet<Arc<str>> = HashSet::new();
     for segment in 0..info.files.len() {
         for row in repository.read_segment(&info, segment).await? {
-            for pin in wanted.remove(&row.sha256).into_iter().flatten() {
-                reused.push(Reused { pin, object: row.object.clone(), offset: row.offset });
+            if let Some((pin, size)) = wanted.remove(&row.sha256) {
+                let object = shared(&mut objects, row.object.as_str());
+                found.push((Reused { pin, object, offset: row.offset }, size));
             }
         }
     }
@@ -312,21 +346,25 @@ async fn find(
 }
 
 async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
-    let pins = pins(cx, job).await?;
-    let places = places(cx, job, &pins).await?;
+    let pins = pinned_files(cx, job).await?;
+    let places = places(cx, job, |n| pins.get(n).map(|pin| pin.sha256)).await?;
     // Of files with one content, the first is sent.
     let mut sent: HashSet<Sha256> = places.into_keys().collect();
-    let wanted: HashSet<u64> =
-        (0..).zip(&pins).filter(|(_, pin)| sent.insert(pin.file.sha256)).map(|(n, _)| n).collect();
+    let wanted: HashSet<u64> = (0..).zip(&pins).filter(|(_, pin)| sent.insert(pin.sha256)).map(|(n, _)| n).collect();
     let items = items(&pins, |n| wanted.contains(&n));
-    show(run, &items);
+    let rest: u64 = items.iter().map(|item| item.bytes).sum();
+    let done = Amount {
+        files: job.moved.files.saturating_sub(items.len() as u64),
+        bytes: job.moved.bytes.saturating_sub(rest),
+    };
+    run.progress.start(job.moved, done);
     let cluster = cx.catalog.image().identity.cluster;
     // By task and file: a file that a task has failed goes into another object.
     let packed: Mutex<HashMap<(u64, u64), (Sha256, u64)>> = Mutex::default();
     let work = |task, numbers: &[u64]| {
         let mut objects = Vec::new();
         for part in pack(numbers, &pins) {
-            let files: Vec<&RowsetFile> = part.iter().map(|n| &pins[*n as usize].file).collect();
+            let files: Vec<&PinnedFile> = part.iter().map(|n| &pins[*n as usize]).collect();
             let hash = match files[..] {
                 [file] => file.sha256,
                 _ => {
@@ -340,7 +378,7 @@ async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
                     hash
                 }
             };
-            let upload = |file: &&RowsetFile| UploadFile { id: file.id, sha256: file.sha256, size: file.size };
+            let upload = |file: &&PinnedFile| UploadFile { id: file.id, sha256: file.sha256, size: file.size };
             objects.push(UploadObject {
                 object: layout::object(&hash, cluster, job.id, job.attempt, task),
                 files: files.iter().map(upload).collect(),
@@ -363,10 +401,10 @@ async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
 }
 
 /// Divides a task's files among objects: small ones share some.
-fn pack(numbers: &[u64], pins: &[Pin]) -> Vec<Vec<u64>> {
+fn pack(numbers: &[u64], pins: &[PinnedFile]) -> Vec<Vec<u64>> {
     let (mut parts, mut pack, mut bytes) = (Vec::new(), Vec::new(), 0);
     for n in numbers {
-        let size = pins[*n as usize].file.size;
+        let size = pins[*n as usize].size;
         if size > SMALL_FILE {
             parts.push(vec![*n]);
             continue;
@@ -383,35 +421,41 @@ fn pack(numbers: &[u64], pins: &[Pin]) -> Vec<Vec<u64>> {
 }
 
 /// What names an object of several files: the hash of their hashes.
-fn pack_hash(files: &[&RowsetFile]) -> Sha256 {
+fn pack_hash(files: &[&PinnedFile]) -> Sha256 {
     let mut hasher = sha2::Sha256::new();
     files.iter().for_each(|file| hasher.update(file.sha256.0));
     Sha256(hasher.finalize().into())
 }
 
 /// Where in the repository a content is.
-struct Place {
-    object: String,
-    offset: u64,
+enum Place {
+    /// Uploaded by this job: what names the object, and where in it the content begins.
+    Uploaded { named: Sha256, attempt: Attempt, task: u64, offset: u64 },
+    /// There before.
+    Reused { object: Arc<str>, offset: u64 },
 }
 
-/// What of the pinned content is in the repository already, or has been uploaded by the job.
-async fn places(cx: &Context, job: &Job, pins: &[Pin]) -> Result<HashMap<Sha256, Place>> {
+/// What of the pinned content is in the repository already, or has been uploaded by the job. `content` knows that of the
+/// pins.
+async fn places(cx: &Context, job: &Job, content: impl Fn(usize) -> Option<Sha256>) -> Result<HashMap<Sha256, Place>> {
     let id = job.id;
-    let (reused, done): (Vec<Reused>, Vec<Done>) = rows::blocking(&cx.catalog, move |catalog| {
-        Ok((rows::list(catalog, id, REUSED)?, rows::done(catalog, id)?.into_values().collect()))
-    })
-    .await?;
-    let cluster = cx.catalog.image().identity.cluster;
-    let content = |n: u64| pins.get(n as usize).map(|pin| pin.file.sha256);
-    let mut places = HashMap::new();
-    for done in done {
-        let Some(sha256) = content(done.number) else { continue };
-        let (hash, offset) = done.packed.unwrap_or((sha256, 0));
-        places.insert(sha256, Place { object: layout::object(&hash, cluster, id, done.attempt, done.task), offset });
+    let read = move |catalog: &Catalog| {
+        let mut objects: HashSet<Arc<str>> = HashSet::new();
+        let mut reused: Vec<Reused> = Vec::new();
+        for rows in rows::list_rows::<Reused>(catalog, id, REUSED) {
+            reused.extend(rows?.into_iter().map(|one| Reused { object: shared(&mut objects, &one.object), ..one }));
+        }
+        Ok((reused, rows::done(catalog, id)?))
+    };
+    let (reused, done) = rows::blocking(&cx.catalog, read).await?;
+    let mut places = HashMap::with_capacity(reused.len() + done.len());
+    for Done { number, attempt, task, packed } in done.into_values() {
+        let Some(sha256) = content(number as usize) else { continue };
+        let (named, offset) = packed.unwrap_or((sha256, 0));
+        places.insert(sha256, Place::Uploaded { named, attempt, task, offset });
     }
     for Reused { pin, object, offset } in reused {
-        places.extend(content(pin).map(|sha256| (sha256, Place { object, offset })));
+        places.extend(content(pin as usize).map(|sha256| (sha256, Place::Reused { object, offset })));
     }
     Ok(places)
 }
@@ -421,11 +465,17 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
     let id = job.id;
     let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
     let meta = repository.write_meta(&job.label, &job.timestamp, &meta).await?;
-    let pins = pins(cx, job).await?;
-    let places = places(cx, job, &pins).await?;
+    let pins: Vec<Pin> = rows::blocking(&cx.catalog, move |catalog| rows::list(catalog, id, PINS)).await?;
+    let places = places(cx, job, |n| pins.get(n).map(|pin| pin.file.sha256)).await?;
+    let cluster = cx.catalog.image().identity.cluster;
     let row = |pin: &Pin| {
         let missing = || Error::internal(format_args!("file {} was not uploaded", pin.file.id));
-        let place = places.get(&pin.file.sha256).ok_or_else(missing)?;
+        let (object, offset) = match places.get(&pin.file.sha256).ok_or_else(missing)? {
+            Place::Uploaded { named, attempt, task, offset } => {
+                (layout::object(named, cluster, job.id, *attempt, *task), *offset)
+            }
+            Place::Reused { object, offset } => (object.to_string(), *offset),
+        };
         Ok(FileRow {
             table: pin.table,
             partition: pin.partition,
@@ -437,8 +487,8 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
             bounds: pin.file.bounds.clone(),
             sha256: pin.file.sha256,
             size: pin.file.size,
-            object: place.object.clone(),
-            offset: place.offset,
+            object,
+            offset,
         })
     };
     let mut segments = Vec::new();

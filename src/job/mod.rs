@@ -315,8 +315,11 @@ impl Context {
                 Err(err) => self.health.met(job.repository, self.clock.now(), err),
             }
             match outcome {
-                // What begins again has failed, too.
-                Ok(next) => (failures, job) = (if next.state < job.state { failures + 1 } else { 0 }, next),
+                Ok(next) => {
+                    // What begins again has failed, too.
+                    (failures, job) = (if next.state < job.state { failures + 1 } else { 0 }, next);
+                    run.progress.set_trouble(String::new());
+                }
                 Err(err) if retry(&err) => self.pause(&job, run, &err, &mut failures).await,
                 Err(err) => match self.stored(&job).await {
                     Ok(Some(stored)) if stored.state == job.state => match self.fail(&job, &err).await {
@@ -345,6 +348,7 @@ impl Context {
     /// Waits a while before the next try, longer after each failure.
     async fn pause(&self, job: &Job, run: &Run, err: &Error, failures: &mut u32) {
         tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
+        run.progress.set_trouble(err.report());
         tokio::select! {
             () = self.clock.sleep(self.clock.back_off(*failures)) => {}
             () = run.cancel.cancelled() => {}
@@ -402,10 +406,7 @@ impl Context {
         // A plan or a swap of very many files takes the processor for a while.
         let commit = || {
             self.catalog.commit_blocking(|draft| {
-                let now = draft.image().jobs.get(&from.id);
-                if now.is_none_or(|now| now.state != from.state || now.attempt != from.attempt) {
-                    return Err(Error::Cancelled(format!("job {} was changed meanwhile", from.id)));
-                }
+                unchanged(draft, from)?;
                 more(draft, &mut next)?;
                 draft.put_job(next.clone())?;
                 Ok(next)
@@ -517,6 +518,15 @@ impl Context {
         // Nothing may be written into a directory on which the storage is not mounted.
         opened.check(&known.uuid).await?;
         Ok(opened)
+    }
+}
+
+/// Refuses if the stored job is another than the one that work began with.
+fn unchanged(draft: &Draft, job: &Job) -> Result<()> {
+    let now = draft.image().jobs.get(&job.id);
+    match now.is_some_and(|now| now.state == job.state && now.attempt == job.attempt) {
+        true => Ok(()),
+        false => Err(Error::Cancelled(format!("job {} was changed meanwhile", job.id))),
     }
 }
 

@@ -11,8 +11,8 @@ use crate::catalog::{Amount, Distribution, Draft, Image, Job, JobKind, JobState,
 use crate::error::{Error, Result};
 use crate::job::backup::know_snapshot;
 use crate::job::rows;
-use crate::job::tasks::{Item, spread};
-use crate::job::{Context, Run};
+use crate::job::tasks::{Item, lost_backend, spread};
+use crate::job::{Context, Run, unchanged};
 use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
 use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
@@ -63,13 +63,13 @@ pub enum Target {
 /// Copies of one tablet have numbers below this, so that (file, copy) is one number.
 const MAX_COPIES: u64 = 64;
 
-/// What will be where, decided once. A list of positions in the snapshot's definitions with the ids they get here.
-#[derive(Debug, Serialize, Deserialize)]
+/// What will be where, decided once; only BEs that are lost are replaced. A list of positions in the snapshot's definitions with the ids they get here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Plan {
     tables: Vec<TablePlan>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct TablePlan {
     /// Position in [`Meta::tables`].
     source: u32,
@@ -83,7 +83,7 @@ struct TablePlan {
     partitions: Vec<PartitionPlan>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct PartitionPlan {
     /// Position in [`TableMeta::partitions`].
     source: u32,
@@ -408,9 +408,62 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     }
 }
 
+impl Plan {
+    /// The tablets with their BEs.
+    fn tablets(&self) -> impl Iterator<Item = &(TabletId, Vec<BackendId>)> {
+        self.tables.iter().flat_map(|table| &table.partitions).flat_map(|partition| &partition.tablets)
+    }
+
+    /// A BE that has a part in it and that nobody should wait for.
+    fn lost(&self, cx: &Context) -> Option<BackendId> {
+        let backends: BTreeSet<&BackendId> = self.tablets().flat_map(|(_, place)| place).collect();
+        backends.into_iter().copied().find(|backend| cx.fleet.is_lost(*backend))
+    }
+}
+
 async fn plan_of(cx: &Context, job: &Job) -> Result<Plan> {
     let id = job.id;
     rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await
+}
+
+/// The plan without BEs that are lost: others take their places, in one commit, which forgets what those had got.
+async fn living_plan(cx: &Context, job: &Job) -> Result<Plan> {
+    let mut plan = plan_of(cx, job).await?;
+    while let Some(lost) = plan.lost(cx) {
+        let old = plan.clone();
+        let alive = cx.fleet.alive();
+        let mut moved: HashMap<TabletId, u64> = HashMap::new();
+        let partitions = plan.tables.iter_mut().flat_map(|table| &mut table.partitions);
+        for (tablet, place) in partitions.flat_map(|partition| &mut partition.tablets) {
+            let Some(copy) = place.iter().position(|backend| *backend == lost) else { continue };
+            // In turn, so that the load spreads.
+            let others = alive.iter().cycle().skip(moved.len() % alive.len().max(1)).take(alive.len());
+            let other = others.copied().find(|backend| !place.contains(backend));
+            place[copy] = other.ok_or_else(|| lost_backend(cx, lost))?;
+            moved.insert(*tablet, copy as u64);
+        }
+        let id = job.id;
+        let mut gone = Vec::new();
+        let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
+        if !done.is_empty() {
+            let (repository, info) = snapshot(cx, job).await?;
+            let mut list = FileList::new(&repository, &info, &old, job)?;
+            while let Some(files) = list.next().await? {
+                let copies =
+                    files.iter().filter_map(|file| Some(file.number * MAX_COPIES + moved.get(&file.id.tablet)?));
+                gone.extend(copies.filter(|number| done.contains_key(number)));
+            }
+        }
+        tracing::warn!(job = %job.id, backend = %lost, tablets = moved.len(), "it is lost: others get its tablets");
+        cx.catalog
+            .commit(|draft| {
+                unchanged(draft, job)?;
+                rows::delete_done(draft, job.id, &gone);
+                rows::replace_document(draft, job.id, &old, &plan)
+            })
+            .await?;
+    }
+    Ok(plan)
 }
 
 async fn snapshot(cx: &Context, job: &Job) -> Result<(Repository, Info)> {
@@ -421,10 +474,8 @@ async fn snapshot(cx: &Context, job: &Job) -> Result<(Repository, Info)> {
 
 async fn probe(cx: &Context, job: &Job) -> Result<Job> {
     cx.repository(job).await?;
-    let plan = plan_of(cx, job).await?;
-    let partitions = plan.tables.iter().flat_map(|table| &table.partitions);
-    let backends: BTreeSet<BackendId> =
-        partitions.flat_map(|partition| partition.tablets.iter().flat_map(|(_, place)| place)).copied().collect();
+    let plan = living_plan(cx, job).await?;
+    let backends: BTreeSet<BackendId> = plan.tablets().flat_map(|(_, place)| place).copied().collect();
     for (number, backend) in backends.into_iter().enumerate() {
         let work = Work::Probe { repository: cx.reference(job)?, writable: false };
         let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number: number as u64, work };
@@ -496,7 +547,7 @@ impl<'a> FileList<'a> {
 }
 
 async fn measure(cx: &Context, job: &Job) -> Result<Job> {
-    let plan = plan_of(cx, job).await?;
+    let plan = living_plan(cx, job).await?;
     let (repository, info) = snapshot(cx, job).await?;
     let mut list = FileList::new(&repository, &info, &plan, job)?;
     let (mut total, mut moved) = (Amount::default(), Amount::default());
@@ -511,12 +562,11 @@ async fn measure(cx: &Context, job: &Job) -> Result<Job> {
         }
     }
     for (backend, bytes) in needs {
-        let health = cx.fleet.health(backend);
-        if let Some(alive) = health.alive.filter(|alive| alive.disk_free < bytes) {
+        let free = cx.fleet.look(backend).await?.disk_free;
+        if free < bytes {
             return Err(Error::Refused(format!(
-                "capacity limit reached: backend {} has {} bytes free, the restore needs {bytes}",
-                cx.fleet.address(backend),
-                alive.disk_free
+                "capacity limit reached: backend {} has {free} bytes free, the restore needs {bytes}",
+                cx.fleet.address(backend)
             )));
         }
     }
@@ -525,26 +575,26 @@ async fn measure(cx: &Context, job: &Job) -> Result<Job> {
 }
 
 async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
-    let plan = plan_of(cx, job).await?;
+    let plan = living_plan(cx, job).await?;
     let (repository, info) = snapshot(cx, job).await?;
     cx.repository(job).await?;
     let id = job.id;
     let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
     let progress = &run.progress;
-    progress.files.store(job.moved.files, Ordering::Relaxed);
-    progress.bytes.store(job.moved.bytes, Ordering::Relaxed);
-    progress.files_done.store(done.len() as u64, Ordering::Relaxed);
+    progress.start(job.moved, Amount::default());
     let mut list = FileList::new(&repository, &info, &plan, job)?;
     while let Some(files) = list.next().await? {
         let items = files.iter().flat_map(|file| {
             let copy = |(copy, backend): (usize, &BackendId)| Item {
                 number: file.number * MAX_COPIES + copy as u64,
-                candidates: vec![*backend],
+                candidates: Arc::new([*backend]),
                 bytes: file.row.size,
             };
             file.replicas.iter().enumerate().map(copy)
         });
-        let items: Vec<Item> = items.filter(|item| !done.contains_key(&item.number)).collect();
+        let (there, items): (Vec<Item>, Vec<Item>) = items.partition(|item| done.contains_key(&item.number));
+        progress.files_done.fetch_add(there.len() as u64, Ordering::Relaxed);
+        progress.bytes_moved.fetch_add(there.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
         let Some(first) = files.first().map(|file| file.number) else { continue };
         let work = |_, numbers: &[u64]| {
             let file = |n: &u64| {
@@ -565,6 +615,10 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         };
         let outcome = spread(cx, job, progress, "download", items, work, arrived).await;
         outcome.map_err(|err| name_place(err, &plan, &files))?;
+    }
+    // What has arrived is lost with it.
+    if let Some(lost) = plan.lost(cx) {
+        return Err(lost_backend(cx, lost));
     }
     let next = Job { state: JobState::Commit, transfer_finished: Some(cx.clock.now()), ..job.clone() };
     cx.advance(job, next, |_| Ok(())).await

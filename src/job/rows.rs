@@ -52,30 +52,35 @@ pub(super) struct Reused {
     /// Which pin.
     pub pin: u64,
     /// The object.
-    pub object: String,
+    pub object: Arc<str>,
     /// Where in it.
     pub offset: u64,
 }
 
-/// Writes a list as rows that hold as many entries as fit. An entry's fields go by position, because a list of very many
+/// Makes rows of a list that hold as many entries as fit. An entry's fields go by position, because a list of very many
 /// files is written while a client waits: a later release may only append fields, with a default.
-pub(super) fn put_list<T: Serialize>(draft: &mut Draft, job: JobId, letter: char, list: &[T]) -> Result<()> {
+pub(super) fn encode_list<T: Serialize>(list: impl IntoIterator<Item = T>) -> Result<Vec<Vec<u8>>> {
     let mut row = Vec::with_capacity(MAX_RECORD);
-    let mut rows = 0;
-    let mut put = |row: &[u8]| {
-        rows += 1;
-        draft.put_row(Key::job_row(job, letter, rows - 1), &serde_bytes::Bytes::new(row))
-    };
+    let mut rows = Vec::new();
     for entry in list {
         let full = row.len();
-        rmp_serde::encode::write(&mut row, entry)
+        rmp_serde::encode::write(&mut row, &entry)
             .map_err(|err| Error::internal(format_args!("encode an entry of a row: {err}")))?;
         if row.len() > ROW && full > 0 {
-            put(&row[..full])?;
+            rows.push(row[..full].to_vec());
             row.drain(..full);
         }
     }
-    if row.is_empty() { Ok(()) } else { put(&row) }
+    if !row.is_empty() {
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Writes such rows.
+pub(super) fn put_list(draft: &mut Draft, job: JobId, letter: char, rows: Vec<Vec<u8>>) -> Result<()> {
+    let mut rows = (0..).zip(rows);
+    rows.try_for_each(|(n, row)| draft.put_row(Key::job_row(job, letter, n), &serde_bytes::Bytes::new(&row)))
 }
 
 /// Reads such a list. Blocks.
@@ -88,7 +93,7 @@ pub(super) fn list<T: DeserializeOwned>(catalog: &Catalog, job: JobId, letter: c
 }
 
 /// Reads such a list, row by row. Blocks.
-fn list_rows<T: DeserializeOwned>(
+pub(super) fn list_rows<T: DeserializeOwned>(
     catalog: &Catalog,
     job: JobId,
     letter: char,
@@ -110,9 +115,11 @@ fn list_rows<T: DeserializeOwned>(
 
 /// Writes a document of any size.
 pub(super) fn put_document(draft: &mut Draft, job: JobId, document: &impl Serialize) -> Result<()> {
-    let text =
-        serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))?;
-    put_bytes(draft, job, &text)
+    put_bytes(draft, job, &json(document)?)
+}
+
+fn json(document: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(document).map_err(|err| Error::internal(format_args!("encode job document: {err}")))
 }
 
 /// Writes a document that is bytes.
@@ -120,6 +127,20 @@ pub(super) fn put_bytes(draft: &mut Draft, job: JobId, text: &[u8]) -> Result<()
     text.chunks(PIECE).enumerate().try_for_each(|(n, piece)| {
         draft.put_row(Key::job_row(job, DOCUMENT, n as u64), &serde_bytes::Bytes::new(piece))
     })
+}
+
+/// Writes a document in the place of another.
+pub(super) fn replace_document<T: Serialize>(draft: &mut Draft, job: JobId, old: &T, new: &T) -> Result<()> {
+    let (old, new) = (json(old)?, json(new)?);
+    for left in new.len().div_ceil(PIECE)..old.len().div_ceil(PIECE) {
+        draft.delete_row(Key::job_row(job, DOCUMENT, left as u64).bytes());
+    }
+    put_bytes(draft, job, &new)
+}
+
+/// Forgets that files have arrived.
+pub(super) fn delete_done(draft: &mut Draft, job: JobId, numbers: &[u64]) {
+    numbers.iter().for_each(|n| draft.delete_row(Key::job_row(job, DONE, *n).bytes()));
 }
 
 /// Reads the job's document, if that is bytes. Blocks.

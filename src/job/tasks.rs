@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures::StreamExt;
 
-use crate::catalog::Job;
+use crate::catalog::{Amount, Job, JobKind};
 use crate::error::{Error, Result};
 use crate::job::Context;
 use crate::rpc::message::{Event, Task, TaskOwner, Work};
@@ -30,7 +30,7 @@ pub(super) struct Item {
     /// Its number in the job, by which it is recorded as done.
     pub number: u64,
     /// The BEs that can do it.
-    pub candidates: Vec<BackendId>,
+    pub candidates: Arc<[BackendId]>,
     /// Its bytes.
     pub bytes: u64,
 }
@@ -49,6 +49,8 @@ pub struct Progress {
     /// Tasks under way: number and BE.
     tasks: std::sync::Mutex<HashMap<u64, (BackendId, String)>>,
     next_task: AtomicU64,
+    /// Why the job tries something again; empty once it gets on.
+    trouble: std::sync::Mutex<String>,
 }
 
 impl Progress {
@@ -57,6 +59,23 @@ impl Progress {
         let mut tasks: Vec<_> = self.lock().iter().map(|(n, (backend, err))| (*n, *backend, err.clone())).collect();
         tasks.sort();
         tasks
+    }
+
+    /// Why the job tries something again; empty if it gets on.
+    pub fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trouble(&self, message: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = message;
+    }
+
+    /// Says how much there is to do, and how much of it is done.
+    pub(super) fn start(&self, all: Amount, done: Amount) {
+        self.files.store(all.files, Ordering::Relaxed);
+        self.bytes.store(all.bytes, Ordering::Relaxed);
+        self.files_done.store(done.files, Ordering::Relaxed);
+        self.bytes_moved.store(done.bytes, Ordering::Relaxed);
     }
 
     pub(super) fn begin(&self, backend: BackendId) -> u64 {
@@ -71,9 +90,10 @@ impl Progress {
         }
     }
 
-    /// Forgets a task that is done.
+    /// Forgets a task that is done: the job gets on.
     pub(super) fn end(&self, task: u64) {
         self.lock().remove(&task);
+        self.set_trouble(String::new());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, (BackendId, String)>> {
@@ -98,6 +118,11 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
     let mut failed: HashMap<u64, HashSet<BackendId>> = HashMap::new();
     let mut rounds = 0;
     while !pending.is_empty() {
+        // Files of a RESTORE can go elsewhere.
+        let mut wanted = pending.values().flat_map(|item| &*item.candidates);
+        if let (JobKind::Restore, Some(lost)) = (job.kind, wanted.find(|backend| cx.fleet.is_lost(**backend))) {
+            return Err(lost_backend(cx, *lost));
+        }
         let finished = std::sync::Mutex::new(Vec::new());
         let tasks = assign(cx, &pending, &failed);
         let unreachable = tasks.is_empty();
@@ -140,9 +165,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                 };
                 let outcome = outcome.await;
                 match &outcome {
-                    Ok(()) => {
-                        progress.lock().remove(&number);
-                    }
+                    Ok(()) => progress.end(number),
                     Err(err) => progress.fail(number, err.report()),
                 }
                 (number, backend, numbers, outcome)
@@ -189,13 +212,16 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                 return Err(errors.pop().map_or_else(|| timed_out(cx, &pending), |(_, _, err)| err));
             }
             // Who waits for a BE shall see for which.
-            let waiting = pending.values().flat_map(|item| &item.candidates).find(|one| !cx.fleet.is_alive(**one));
+            let waiting = pending.values().flat_map(|item| &*item.candidates).find(|one| !cx.fleet.is_alive(**one));
             if let (true, Some(backend)) = (unreachable, waiting)
                 && let Err(err) = cx.fleet.backend(*backend)
             {
                 let task = progress.begin(*backend);
                 progress.fail(task, err.report());
                 errors.push((task, Vec::new(), err));
+            }
+            if let Some((_, _, err)) = errors.last() {
+                progress.set_trouble(err.report());
             }
             let rest = job.deadline().0 - cx.clock.now().0;
             let pause = cx.clock.back_off(rounds).min(std::time::Duration::from_millis(rest.max(1) as u64));
@@ -210,13 +236,23 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
     Ok(())
 }
 
+/// The error for a BE that nobody waits for any more.
+pub(super) fn lost_backend(cx: &Context, backend: BackendId) -> Error {
+    Error::Backend {
+        backend: cx.fleet.address(backend),
+        operation: "restore tablets".into(),
+        source: "it was dropped, or has been dead for long, and no other BE can take them".into(),
+        retryable: true,
+    }
+}
+
 /// Whether the BE gave the error; others, as of the catalog or of a cancelled job, end the work.
 fn is_about_backend(err: &Error) -> bool {
     matches!(err, Error::Backend { .. })
 }
 
 fn timed_out(cx: &Context, pending: &HashMap<u64, Item>) -> Error {
-    let waiting = pending.values().flat_map(|item| &item.candidates).next();
+    let waiting = pending.values().flat_map(|item| &*item.candidates).next();
     let name = waiting.map_or_else(|| "none".into(), |backend| cx.fleet.address(*backend));
     Error::Cancelled(format!("the deadline passed while waiting for backend {name}"))
 }

@@ -199,7 +199,10 @@ impl Cell<'_> {
                 let value = Datum::Decimal(array.as_primitive::<Decimal128Type>().value(row));
                 put_lenenc_bytes(out, value.text(ty).unwrap_or_default().as_bytes());
             }
-            ColumnType::Double => put_lenenc_bytes(out, double_text(self.double()).as_bytes()),
+            ColumnType::Double => {
+                let value = Datum::Double(self.double());
+                put_lenenc_bytes(out, value.text(ty).unwrap_or_default().as_bytes());
+            }
             ColumnType::Date => put_lenenc_bytes(out, self.date().to_string().as_bytes()),
             ColumnType::DateTime => {
                 let value = Datum::DateTime(self.micros());
@@ -268,15 +271,5 @@ impl ToMysqlValue for Cell<'_> {
 
     fn is_null(&self) -> bool {
         self.array.is_null(self.row)
-    }
-}
-
-/// The shortest text that reads back as the number; with an exponent where MySQL has one.
-fn double_text(value: f64) -> String {
-    let size = value.abs();
-    if size != 0.0 && !(1e-5..1e15).contains(&size) && value.is_finite() {
-        format!("{value:e}")
-    } else {
-        value.to_string()
     }
 }

@@ -157,6 +157,7 @@ fn number(error: &Error) -> (u16, &'static str) {
         },
         Error::WrongValue { .. } => (1231, "42000"),
         Error::ReadOnly => (1792, "25006"),
+        Error::QueryTimeout(_) => (5024, "53400"),
         Error::AccessDenied(_) => (5203, "42000"),
         // The state says "serialization failure", upon which drivers run a statement again.
         Error::Conflict(_) => (1213, "40001"),

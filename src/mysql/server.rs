@@ -275,6 +275,8 @@ fn enter(session: &mut Session, login: &Login) -> std::result::Result<(), Fault>
 
 /// What speaks TLS 1.2 and 1.3.
 async fn acceptor(files: Option<(PathBuf, PathBuf)>) -> Result<TlsAcceptor> {
+    let names =
+        files.as_ref().map(|(chain, key)| format!("ssl_cert {} and ssl_key {}", chain.display(), key.display()));
     let (chain, key) = match files {
         Some((chain, key)) => {
             tokio::task::spawn_blocking(move || read_pem(&chain, &key)).await.map_err(Error::internal)??
@@ -291,19 +293,30 @@ async fn acceptor(files: Option<(PathBuf, PathBuf)>) -> Result<TlsAcceptor> {
         .map_err(Error::internal)?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| Error::Config(format!("TLS certificate and key: {error}")))?;
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                Error::Config(format!("{} do not belong together", names.unwrap_or_default()))
+            }
+            error => Error::Config(format!("{}: {error}", names.unwrap_or_default())),
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 type Pem = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn read_pem(chain: &std::path::Path, key: &std::path::Path) -> Result<Pem> {
-    let wrong = |path: &std::path::Path, error: rustls::pki_types::pem::Error| {
-        Error::Config(format!("TLS file {}: {error}", path.display()))
+    use rustls::pki_types::pem;
+    let wrong = |what: &str, path: &std::path::Path, error: pem::Error| {
+        let reason = match error {
+            pem::Error::NoItemsFound => "it holds none in PEM form".to_owned(),
+            error => error.to_string(),
+        };
+        Error::Config(format!("{what} {}: {reason}", path.display()))
     };
     let certificates = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
-        .map_err(|error| wrong(chain, error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error))?;
+        .and_then(|all| if all.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(all) })
+        .map_err(|error| wrong("ssl_cert, a certificate,", chain, error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("ssl_key, a private key,", key, error))?;
     Ok((certificates, private))
 }

@@ -2,8 +2,9 @@
 //!
 //! Parquet columns are found by name in each file; the first file decides names and types. CSV columns are `$1`, `$2`,
 //! …; their types are guessed from the first rows of the first file, unless `"auto_detect_types" = "false"` makes all
-//! of them STRING. A field that is not of its column's type is an error that names the line. `\N` is NULL, and so is
-//! an empty field of a column that is not text.
+//! of them STRING. A field that is not of its column's type is an error that names the line, and so is a row with more
+//! or fewer fields, unless `"fill_mismatch_column_with" = "null"` makes NULLs of those that are absent. `\N` is NULL,
+//! and so is an empty field of a column that is not text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,7 +56,7 @@ pub(super) struct FilesCall {
 #[derive(Debug, Clone)]
 enum Format {
     Parquet,
-    Csv { separator: u8, enclose: Option<u8>, escape: Option<u8>, skip: usize, trim: bool, guess: bool },
+    Csv { separator: u8, enclose: Option<u8>, escape: Option<u8>, skip: usize, trim: bool, guess: bool, fill: bool },
 }
 
 /// The files of a call, for DataFusion.
@@ -95,7 +96,13 @@ impl FilesCall {
                 {
                     return Err(wrong("csv.row_delimiter", &delimiter));
                 }
-                Format::Csv { separator, enclose, escape, skip, trim, guess }
+                let fill = take("fill_mismatch_column_with").unwrap_or_else(|| "none".into());
+                let fill = match fill.to_lowercase().as_str() {
+                    "none" => false,
+                    "null" => true,
+                    _ => return Err(wrong("fill_mismatch_column_with", &fill)),
+                };
+                Format::Csv { separator, enclose, escape, skip, trim, guess, fill }
             }
             "" => return Err(Error::Analysis("FILES needs a property 'format': parquet or csv".into())),
             _ => return Err(Error::Analysis(format!("'{format}' is not a format of FILES: parquet, csv"))),
@@ -419,6 +426,7 @@ impl TableProvider for FilesTable {
                 path: path.clone(),
                 format: self.format.clone(),
                 columns: columns.clone(),
+                width: self.names.len(),
                 schema: schema.clone(),
             };
             let files = self.files.iter().skip(first).step_by(width).map(file).collect();
@@ -442,6 +450,8 @@ struct OneFile {
     format: Format,
     /// Position, name and type.
     columns: Arc<[(usize, String, ColumnType)]>,
+    /// Columns of the file, read or not.
+    width: usize,
     schema: SchemaRef,
 }
 
@@ -540,8 +550,22 @@ impl OneFile {
     fn csv_batch(&self, records: &mut Records, line: &mut usize) -> Result<Option<(Vec<ArrayRef>, usize)>> {
         let mut values: Vec<Vec<Datum>> = vec![Vec::new(); self.columns.len()];
         let (mut rows, mut bytes) = (0, 0);
+        let Format::Csv { skip, fill, .. } = &self.format else { return Err(Error::internal("not a CSV file")) };
         for record in records.by_ref() {
             let record = record.map_err(|err| unreadable("CSV", &self.path, err))?;
+            if record.len() > self.width || (record.len() < self.width && !fill) {
+                let line = record.position().map_or(0, csv::Position::line) + *skip as u64;
+                let hint = match record.len() < self.width {
+                    true => "; \"fill_mismatch_column_with\" = \"null\" makes NULLs of those that are absent",
+                    false => "",
+                };
+                return Err(Error::Analysis(format!(
+                    "{}, line {line}: {} fields instead of {}{hint}",
+                    self.path.display(),
+                    record.len(),
+                    self.width
+                )));
+            }
             for ((at, name, ty), values) in self.columns.iter().zip(&mut values) {
                 let field = record.get(*at).map(|field| utf8(field, &self.path, *line)).transpose()?;
                 values.push(match field {

@@ -6,10 +6,12 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Datum as Operand};
+use arrow::array::{ArrayRef, AsArray, Datum as Operand, Decimal128Array, Float64Array};
 use arrow::compute::kernels::numeric;
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DataType, Decimal128Type, DecimalType, Float64Type, i256,
+};
 use arrow::error::ArrowError;
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveDateTime, Timelike, Weekday};
 use datafusion::common::{DataFusionError, ScalarValue, exec_err, plan_err};
@@ -166,10 +168,16 @@ pub(super) enum Operation {
     Subtract,
     /// The product of any number of BIGINTs, an error where it overflows.
     Multiply,
+    /// DECIMAL / DECIMAL, with four digits more than the dividend has, rounded; NULL for a zero divisor.
+    Divide,
+    /// What AVG makes of a sum and a count.
+    Average,
     /// A condition: numbers and text are true if they are not zero.
     Truth,
     /// What can be added up: BOOLEAN as 0 and 1, text as DOUBLE.
     Number,
+    /// What can be averaged: DECIMAL, and all else as DOUBLE, so that no sum overflows.
+    Measure,
 }
 
 /// All functions, by each of their names.
@@ -179,7 +187,8 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Arc<ScalarUDF>)> {
         function.names.iter().map(move |name| (*name, udf.clone()))
     });
     use Operation::*;
-    let operations = [Add, Subtract, Multiply, Truth, Number].map(|operation| (operation.name(), operation.udf()));
+    let operations = [Add, Subtract, Multiply, Divide, Average, Truth, Number, Measure];
+    let operations = operations.map(|operation| (operation.name(), operation.udf()));
     rows.chain(operations)
 }
 
@@ -202,8 +211,11 @@ impl Operation {
             Self::Add => "__add",
             Self::Subtract => "__subtract",
             Self::Multiply => "__multiply",
+            Self::Divide => "__divide_decimal",
+            Self::Average => "__average",
             Self::Truth => "__truth",
             Self::Number => "__number",
+            Self::Measure => "__measure",
         }
     }
 
@@ -370,23 +382,32 @@ impl ScalarUDFImpl for OperationFunction {
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         match self.operation {
             Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; given.len()]),
-            Operation::Truth | Operation::Number => Ok(given.to_vec()),
+            Operation::Divide | Operation::Average => Ok(given.iter().map(operand).collect()),
+            Operation::Truth | Operation::Number | Operation::Measure => Ok(given.to_vec()),
         }
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         Ok(match (self.operation, &given[0]) {
             (Operation::Truth, _) => DataType::Boolean,
+            (Operation::Divide | Operation::Average, _) => match (operand(&given[0]), operand(&given[1])) {
+                (DataType::Decimal128(digits, scale), DataType::Decimal128(_, divisor)) => {
+                    quotient_type(digits, scale, divisor)
+                }
+                _ => DataType::Float64,
+            },
             (Operation::Number, DataType::Boolean) => DataType::Int64,
             (Operation::Number, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => DataType::Float64,
             (Operation::Number, other) => other.clone(),
+            (Operation::Measure, decimal @ DataType::Decimal128(..)) => decimal.clone(),
+            (Operation::Measure, _) => DataType::Float64,
             _ => DataType::Int64,
         })
     }
 
     /// Where nothing is to be done, the call goes away.
     fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        if matches!(self.operation, Operation::Truth | Operation::Number) {
+        if matches!(self.operation, Operation::Truth | Operation::Number | Operation::Measure) {
             let ty = info.get_data_type(&args[0])?;
             if self.return_type(std::slice::from_ref(&ty))? == ty {
                 return Ok(ExprSimplifyResult::Simplified(args.remove(0)));
@@ -409,6 +430,7 @@ impl ScalarUDFImpl for OperationFunction {
             Operation::Add => fold(numeric::add)?,
             Operation::Subtract => fold(numeric::sub)?,
             Operation::Multiply => fold(numeric::mul)?,
+            Operation::Divide | Operation::Average => divide(&arrays[0], &arrays[1], args.return_field.data_type())?,
             Operation::Truth => {
                 let numbers = match arrays[0].data_type() {
                     DataType::Boolean => return Ok(args.args[0].clone()),
@@ -419,13 +441,64 @@ impl ScalarUDFImpl for OperationFunction {
                 };
                 cast_with_options(&numbers, &DataType::Boolean, &lenient)?
             }
-            Operation::Number => cast_with_options(&arrays[0], args.return_field.data_type(), &lenient)?,
+            Operation::Number | Operation::Measure => {
+                cast_with_options(&arrays[0], args.return_field.data_type(), &lenient)?
+            }
         };
         Ok(match scalar {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
             false => ColumnarValue::Array(array),
         })
     }
+}
+
+/// What a division takes for an operand of a type.
+fn operand(ty: &DataType) -> DataType {
+    match ty {
+        DataType::Decimal128(..) => ty.clone(),
+        ty if ty.is_integer() => DataType::Decimal128(20, 0),
+        _ => DataType::Float64,
+    }
+}
+
+/// The digits of a quotient, as in MySQL, and as many before the point as there can be.
+fn quotient_type(digits: u8, scale: i8, divisor: i8) -> DataType {
+    let more = (DECIMAL128_MAX_SCALE - scale).min(4);
+    let digits = i16::from(digits) + i16::from(more) + i16::from(divisor);
+    DataType::Decimal128(digits.min(DECIMAL128_MAX_PRECISION.into()) as u8, scale + more)
+}
+
+/// Quotients of this type, rounded half away from zero; NULL for a zero divisor.
+fn divide(dividends: &ArrayRef, divisors: &ArrayRef, ty: &DataType) -> Result<ArrayRef> {
+    let (DataType::Decimal128(_, a), DataType::Decimal128(_, b), DataType::Decimal128(digits, scale)) =
+        (dividends.data_type(), divisors.data_type(), ty)
+    else {
+        let number = |array: &ArrayRef| cast_with_options(array, &DataType::Float64, &CastOptions::default());
+        let (dividends, divisors) = (number(dividends)?, number(divisors)?);
+        let pairs = dividends.as_primitive::<Float64Type>().iter().zip(divisors.as_primitive::<Float64Type>());
+        let quotient = |(x, y): (Option<f64>, Option<f64>)| Some(x? / y.filter(|y| *y != 0.0)?);
+        return Ok(Arc::new(pairs.map(quotient).collect::<Float64Array>()));
+    };
+    // Where a product is too large, the quotient is too.
+    let factor = i256::from_i128(10).checked_pow((i32::from(*scale) - i32::from(*a) + i32::from(*b)) as u32);
+    let quotient = |x: i128, y: i128| -> Option<i128> {
+        let (dividend, divisor) = (i256::from_i128(x).checked_mul(factor?)?, i256::from_i128(y));
+        let (whole, rest) = (dividend.checked_div(divisor)?, dividend.checked_rem(divisor)?);
+        let up = rest.wrapping_abs().checked_mul(i256::from_i128(2))? >= divisor.wrapping_abs();
+        let sign = if (x < 0) == (y < 0) { i256::ONE } else { i256::MINUS_ONE };
+        let rounded = if up { whole.checked_add(sign)? } else { whole }.to_i128()?;
+        Decimal128Type::is_valid_decimal_precision(rounded, *digits).then_some(rounded)
+    };
+    let pairs = dividends.as_primitive::<Decimal128Type>().iter().zip(divisors.as_primitive::<Decimal128Type>());
+    let quotients = pairs.map(|pair| match pair {
+        (Some(x), Some(y)) if y != 0 => match quotient(x, y) {
+            Some(quotient) => Ok(Some(quotient)),
+            None => exec_err!("DECIMAL value is out of range"),
+        },
+        _ => Ok(None),
+    });
+    let quotients: Decimal128Array = quotients.collect::<Result<_>>()?;
+    Ok(Arc::new(quotients.with_precision_and_scale(*digits, *scale)?))
 }
 
 fn text(args: &[Datum], at: usize) -> &str {

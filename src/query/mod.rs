@@ -21,6 +21,7 @@ mod virtual_table;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::datasource::provider_as_source;
@@ -31,8 +32,13 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use sqlparser::ast::{Query, Statement};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use rows::{Origin, ResultColumn, RowSet};
 pub use tables::{PartitionView, RawView, ScanRequest, Table, TableView, Tables, TabletView, VirtualTable};
@@ -91,6 +97,8 @@ pub struct Engine {
     planner: Arc<Planner>,
 }
 
+type Batches = BoxStream<'static, Result<RecordBatch>>;
+
 /// What planning needs, and no query changes.
 struct Planner {
     state: SessionState,
@@ -98,6 +106,35 @@ struct Planner {
     ordered: SessionState,
     functions: Functions,
     memory: usize,
+    threads: Threads,
+}
+
+/// The threads that queries run on. A join may keep one busy for seconds without a pause, and must not keep whoever
+/// waits for clients, BEs and time from running.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn new() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("query")
+            .thread_stack_size(sql::STACK_SIZE)
+            .build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(Error::io("start", "the threads for queries"))
+    }
+
+    fn handle(&self) -> Result<&Handle> {
+        self.0.as_ref().map(Runtime::handle).ok_or_else(|| Error::internal("no threads for queries"))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Dropping it would wait for its threads, which is not allowed everywhere.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Engine {
@@ -113,7 +150,8 @@ impl Engine {
         let functions = Functions::new(&state);
         let config = state.config().clone().with_target_partitions(1);
         let ordered = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
-        Ok(Self { planner: Arc::new(Planner { state, ordered, functions, memory }) })
+        let threads = Threads::new()?;
+        Ok(Self { planner: Arc::new(Planner { state, ordered, functions, memory, threads }) })
     }
 
     /// Plans a query and begins to run it. Spans in it count from the beginning of `text`, from which headers come.
@@ -180,7 +218,15 @@ impl Planner {
 
     /// Blocks where it opens files, and for as long as planning takes.
     fn plan(&self, tables: Arc<dyn Tables>, database: Option<&str>, rewritten: Rewritten) -> Result<Planned> {
-        let failed = |err| self.failed(err);
+        let spelled = rewritten.spelled;
+        let failed = |err| match self.failed(err) {
+            Error::NotFound(Entity { kind: Kind::Column, name }) => {
+                let (table, column) = name.split_at(name.rfind('.').map_or(0, |dot| dot + 1));
+                let column = spelled.get(column).map_or(column, String::as_str);
+                Error::NotFound(Entity::new(Kind::Column, format_args!("{table}{column}")))
+            }
+            other => other,
+        };
         let files = rewritten.files.into_iter().map(|call| call.open(&*tables).map(Arc::new));
         let files = files.collect::<Result<Vec<_>>>()?;
         let table = |name: &TableReference| source(&tables, &files, database, name);
@@ -204,10 +250,39 @@ impl Planner {
         let Planned { plan, columns, types } = planned;
         let failed = |err| self.failed(err);
         let state = if raw::is_read_by(&plan).map_err(failed)? { &self.ordered } else { &self.state };
-        let physical = Handle::current().block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+        let threads = self.threads.handle()?;
+        let _entered = threads.enter();
+        let physical = threads.block_on(state.create_physical_plan(&plan)).map_err(failed)?;
         let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx()).map_err(failed)?;
-        Ok(RowSet { columns, batches: result::convert(stream, types, self.memory) })
+        let batches = result::convert(stream, types, self.memory);
+        Ok(RowSet { columns, batches: elsewhere(threads.clone(), batches) })
     }
+}
+
+/// Batches that are made on other threads, from the moment they are first asked for, until nobody wants them.
+fn elsewhere(threads: Handle, mut batches: Batches) -> Batches {
+    let begin = async move {
+        let (send, receive) = mpsc::channel(1);
+        let making = threads.spawn(async move {
+            while let Some(batch) = batches.next().await
+                && send.send(batch).await.is_ok()
+            {}
+        });
+        let making = Some((receive, AbortOnDropHandle::new(making)));
+        futures::stream::unfold(making, async |making| {
+            let (mut receive, making) = making?;
+            if let Some(batch) = receive.recv().await {
+                return Some((batch, Some((receive, making))));
+            }
+            // Only a task that has come to its end has made all.
+            match making.await.map_err(JoinError::try_into_panic) {
+                Ok(()) => None,
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                Err(Err(_)) => Some((Err(Error::Cancelled("the server is stopping".into())), None)),
+            }
+        })
+    };
+    futures::stream::once(begin).flatten().boxed()
 }
 
 fn parser_options() -> ParserOptions {

@@ -13,8 +13,8 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerRes
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Operator,
-    ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, JoinConstraint, LogicalPlan, LogicalPlanBuilder,
+    Operator, ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
 };
 use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
 
@@ -229,10 +229,24 @@ pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let unified = expr.transform_up(|expr| unify(expr, &schema))?;
                 Ok(unified.update_data(|expr| name.restore(expr)))
             })?;
-            unified.map_data(LogicalPlan::recompute_schema)
+            unified.map_data(join_as_equal)?.map_data(LogicalPlan::recompute_schema)
         }
     });
     Ok(unified?.data)
+}
+
+/// Has USING and NATURAL compare as `=` does.
+fn join_as_equal(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Join(mut join) = plan else { return Ok(plan) };
+    for (left, right) in &mut join.on {
+        let classes = (class(&left.get_type(join.left.schema())?), class(&right.get_type(join.right.schema())?));
+        if classes.0 != classes.1 {
+            (*left, *right) = comparable(std::mem::take(left), std::mem::take(right), classes)?;
+            // Names are resolved, and USING can only be of columns.
+            join.join_constraint = JoinConstraint::On;
+        }
+    }
+    Ok(LogicalPlan::Join(join))
 }
 
 /// The type of values of several, as MySQL has it; `None` if there is nothing to change.
@@ -420,7 +434,7 @@ impl ExprPlanner for Operators {
             Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes),
             Op::Divide => match classes {
                 (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
-                    binary(left, Operator::Divide, not_zero(right, &right_ty)?)
+                    Operation::Divide.udf().call(vec![left, right])
                 }
                 _ => functions::call("__divide", vec![left, right])?,
             },

@@ -168,7 +168,7 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         },
         DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
             Ok(inner) => translate(inner, memory),
-            Err(shared) => translate_shared(&shared),
+            Err(shared) => translate_shared(&shared, memory),
         },
         DataFusionError::Collection(mut all) if !all.is_empty() => translate(all.swap_remove(0), memory),
         DataFusionError::SchemaError(inner, _) => match *inner {
@@ -192,24 +192,29 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         DataFusionError::NotImplemented(message) => Error::Unsupported(first_line(&message)),
         DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
         DataFusionError::ExecutionJoin(inner) => Error::internal(inner),
-        DataFusionError::ResourcesExhausted(message) => Error::Refused(format!(
-            "queries may use {} MiB of memory together, and this one needs more: {}",
-            memory >> 20,
-            first_line(&message).split(" with top memory consumers").next().unwrap_or_default()
-        )),
+        DataFusionError::ResourcesExhausted(message) => exhausted(&message, memory),
         other => Error::internal(first_line(&other.strip_backtrace())),
     }
 }
 
-fn translate_shared(err: &DataFusionError) -> Error {
+fn exhausted(message: &str, memory: usize) -> Error {
+    Error::Refused(format!(
+        "queries may use {} MiB of memory together, and this one needs more: {}",
+        memory >> 20,
+        first_line(message).split(" with top memory consumers").next().unwrap_or_default()
+    ))
+}
+
+fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
     match err {
         DataFusionError::Plan(message) => Error::Analysis(first_line(message)),
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => translate_shared(inner),
-        DataFusionError::Shared(inner) => translate_shared(inner),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => translate_shared(inner, memory),
+        DataFusionError::Shared(inner) => translate_shared(inner, memory),
+        DataFusionError::ResourcesExhausted(message) => exhausted(message, memory),
         DataFusionError::External(cause) => match cause.downcast_ref::<Error>() {
             Some(own) => Error::Refused(own.report()),
             None => match cause.downcast_ref::<DataFusionError>() {
-                Some(inner) => translate_shared(inner),
+                Some(inner) => translate_shared(inner, memory),
                 None => Error::Refused(first_line(&cause.to_string())),
             },
         },

@@ -1,6 +1,6 @@
 //! What MySQL's dialect means, said in terms that DataFusion understands: one pass over the syntax tree.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use chrono::NaiveDateTime;
@@ -31,6 +31,8 @@ pub(super) struct Rewritten {
     pub(super) headers: Vec<Header>,
     /// The calls of `FILES`; the nth is the table `MARK files MARK n`.
     pub(super) files: Vec<FilesCall>,
+    /// How the names of columns are written that are not in lower case, by what they became.
+    pub(super) spelled: HashMap<String, String>,
 }
 
 /// The header of a select list's item.
@@ -56,10 +58,10 @@ pub(super) fn rewrite(
         headers = headers_of(select, &written);
     }
     name_outermost(&mut query.body);
-    let mut pass = Pass { context, known, files: Vec::new() };
+    let mut pass = Pass { context, known, files: Vec::new(), spelled: HashMap::new() };
     match VisitMut::visit(&mut query, &mut pass) {
         ControlFlow::Break(err) => Err(err),
-        ControlFlow::Continue(()) => Ok(Rewritten { query, headers, files: pass.files }),
+        ControlFlow::Continue(()) => Ok(Rewritten { query, headers, files: pass.files, spelled: pass.spelled }),
     }
 }
 
@@ -170,6 +172,7 @@ struct Pass<'a> {
     context: &'a QueryContext<'a>,
     known: &'a HashSet<String>,
     files: Vec<FilesCall>,
+    spelled: HashMap<String, String>,
 }
 
 impl VisitorMut for Pass<'_> {
@@ -295,17 +298,17 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn expr(&self, expr: &mut Expr) -> Result<()> {
+    fn expr(&mut self, expr: &mut Expr) -> Result<()> {
         let taken = std::mem::replace(expr, null());
         *expr = self.rewritten(taken)?;
         Ok(())
     }
 
     /// The parts of the expression are rewritten already.
-    fn rewritten(&self, expr: Expr) -> Result<Expr> {
+    fn rewritten(&mut self, expr: Expr) -> Result<Expr> {
         Ok(match expr {
             Expr::Identifier(id) if is_variable(&id) => self.variable(&id.value, None)?,
-            Expr::Identifier(id) => Expr::Identifier(lower(id)),
+            Expr::Identifier(id) => Expr::Identifier(self.lower(id)),
             Expr::CompoundIdentifier(mut ids) if is_variable(&ids[0]) => {
                 let variable = ids.pop().unwrap_or_else(|| Ident::new(""));
                 self.variable(&format!("@@{}", variable.value), ids.first().map(|scope| scope.value.as_str()))?
@@ -313,7 +316,7 @@ impl Pass<'_> {
             Expr::CompoundIdentifier(mut ids) => {
                 // The database's name: tables go by their alias.
                 ids.drain(..ids.len().saturating_sub(2));
-                let last = ids.pop().map(lower);
+                let last = ids.pop().map(|id| self.lower(id));
                 Expr::CompoundIdentifier(ids.into_iter().chain(last).collect())
             }
             Expr::Value(value) => match value.value {
@@ -408,6 +411,14 @@ impl Pass<'_> {
         })
     }
 
+    fn lower(&mut self, id: Ident) -> Ident {
+        let lower = id.value.to_lowercase();
+        if lower != id.value {
+            self.spelled.insert(lower.clone(), id.value);
+        }
+        name(&lower)
+    }
+
     fn variable(&self, text: &str, scope: Option<&str>) -> Result<Expr> {
         let Some(system) = text.strip_prefix("@@") else {
             let value = (self.context.variable)(VariableScope::User, &text[1..]);
@@ -488,6 +499,13 @@ impl Pass<'_> {
             ("unix_timestamp" | "from_unixtime", ..) => return Err(wrong()),
             ("last_insert_id", Some(value), None, _) => value,
             ("group_concat", Some(_), _, _) => self.group_concat(function, args)?,
+            // MySQL rounds, DataFusion cuts off.
+            ("avg", Some(value), None, _) if may_repeat(&value, 1) => {
+                map_args(&mut function.args, |arg| call(Operation::Measure.name(), vec![arg]));
+                let parts = ["sum", "count"].map(|part| self.known_function(part, function.clone()));
+                let [sum, count] = parts;
+                call(Operation::Average.name(), vec![sum?, count?])
+            }
             ("sum" | "avg", Some(_), None, _) => {
                 map_args(&mut function.args, |arg| call(Operation::Number.name(), vec![arg]));
                 self.known_function(renamed, function)?
@@ -714,10 +732,6 @@ fn truth(expr: &mut Expr) {
         let inner = std::mem::replace(expr, null());
         *expr = call(Operation::Truth.name(), vec![inner]);
     }
-}
-
-fn lower(id: Ident) -> Ident {
-    name(&id.value.to_lowercase())
 }
 
 /// A name that is taken as it is.

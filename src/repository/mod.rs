@@ -39,7 +39,7 @@ use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoI
 use crate::repository::store::{Place, REQUEST_TIMEOUT};
 use crate::repository::transfer::CHUNK;
 pub use crate::repository::transfer::{Content, LocalFile};
-use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties};
+use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties, Timestamp};
 
 /// How long after its deadline another cluster's lock is still respected.
 pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
@@ -256,14 +256,14 @@ impl Repository {
     pub async fn claim(&self, label: &Label, lock: &Lock, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
         let own = layout::lock(label, lock.cluster, lock.job);
         self.put(&own, manifest::seal(lock)?).await?;
-        let claimed = self.is_alone(label, lock, &own, has_ended).await;
+        let claimed = self.is_alone(label, lock, has_ended).await;
         if claimed.is_err() {
             self.release(label, lock.cluster, lock.job).await;
         }
         claimed
     }
 
-    async fn is_alone(&self, label: &Label, lock: &Lock, own: &str, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
+    async fn is_alone(&self, label: &Label, lock: &Lock, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
         let content = self.label_content(label).await?;
         for timestamp in &content.timestamps {
             let path = layout::info(label, timestamp);
@@ -278,28 +278,41 @@ impl Repository {
                 return Err(Error::Refused(format!("Snapshot with name '{label}' already exist in repository")));
             }
         }
-        for name in content.locks {
+        let over = |other: &Lock| {
+            (other.cluster, other.job) == (lock.cluster, lock.job)
+                || (other.cluster == lock.cluster && has_ended(other.job))
+        };
+        match self.live_lock(label, &content, lock.time, over).await? {
+            Some(other) => Err(Error::Refused(format!(
+                "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
+                self.name, other.job, other.cluster, other.deadline
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// A lock on a label that holds at this time; `is_over` knows of some that they do not.
+    pub async fn live_lock(
+        &self,
+        label: &Label,
+        content: &LabelContent,
+        now: Timestamp,
+        is_over: impl Fn(&Lock) -> bool,
+    ) -> Result<Option<Lock>> {
+        for name in &content.locks {
             let path = format!("{}{name}", layout::label_folder(label));
-            if path == own {
-                continue;
-            }
-            let other = match self.find_document::<Lock>(&path).await {
-                Ok(Some(other)) => other,
+            let lock = match self.find_document::<Lock>(&path).await {
+                Ok(Some(lock)) => lock,
                 // It is gone, or was never whole, so its writer was never told that it holds.
                 Ok(None) | Err(Error::Corrupt { .. }) => continue,
                 Err(err) => return Err(err),
             };
             // Clocks differ, and a last request may be on its way.
-            let over = other.deadline.plus_ms(LOCK_GRACE_MS) < lock.time
-                || (other.cluster == lock.cluster && has_ended(other.job));
-            if !over {
-                return Err(Error::Refused(format!(
-                    "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
-                    self.name, other.job, other.cluster, other.deadline
-                )));
+            if lock.deadline.plus_ms(LOCK_GRACE_MS) >= now && !is_over(&lock) {
+                return Ok(Some(lock));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Removes a writer's lock. What cannot be removed ends by its deadline.

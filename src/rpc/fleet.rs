@@ -34,6 +34,7 @@ pub struct Fleet {
     config: FeConfig,
     clock: Clock,
     health: Arc<Mutex<HashMap<BackendId, Health>>>,
+    started: Timestamp,
 }
 
 impl Fleet {
@@ -44,7 +45,8 @@ impl Fleet {
         let sequence = Arc::new(move || known.image().sequence);
         let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), sequence };
         let backends = Backends::new(caller);
-        Self { catalog, backends, config, clock, health: Arc::default() }
+        let started = clock.now();
+        Self { catalog, backends, config, clock, health: Arc::default(), started }
     }
 
     /// Makes the BE of this process known under the address it has this time, and waits until it has joined.
@@ -135,6 +137,22 @@ impl Fleet {
     pub fn is_alive(&self, id: BackendId) -> bool {
         let timeout = self.config.get().heartbeat_timeout_second as i64 * 1000;
         self.health(id).last_heartbeat.is_some_and(|last| last.plus_ms(timeout) >= self.clock.now())
+    }
+
+    /// Whether nobody should wait for a BE any more: it was dropped, or has been dead for long.
+    pub fn is_lost(&self, id: BackendId) -> bool {
+        let tolerated = self.config.get().tablet_sched_be_down_tolerate_time_s as i64 * 1000;
+        let seen = self.health(id).last_heartbeat.unwrap_or(self.started);
+        !self.catalog.image().backends.contains_key(&id) || seen.plus_ms(tolerated) < self.clock.now()
+    }
+
+    /// Asks a BE how it is now.
+    pub async fn look(&self, id: BackendId) -> Result<Alive> {
+        let known = self.catalog.image().backends.get(&id).cloned();
+        let known = known.ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, id)))?;
+        let alive = self.ask(&known).await?;
+        self.hear(id, Ok(alive.clone()));
+        Ok(alive)
     }
 
     /// The BEs that are alive, by id.

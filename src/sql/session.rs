@@ -149,13 +149,22 @@ impl P<'_> {
     fn transaction(&mut self) -> Result<Option<Statement>> {
         Ok(Some(if self.words("BEGIN") {
             self.words("WORK");
-            Statement::Begin
+            Statement::Begin { read_only: None }
         } else if self.words("START TRANSACTION") {
-            self.words("WITH CONSISTENT SNAPSHOT");
-            if self.words("READ") && !self.any_word(&["ONLY", "WRITE"]) {
-                return self.unexpected("ONLY or WRITE");
+            let mut read_only = None;
+            loop {
+                if self.words("READ ONLY") {
+                    read_only = Some(true);
+                } else if self.words("READ WRITE") {
+                    read_only = Some(false);
+                } else if !self.words("WITH CONSISTENT SNAPSHOT") {
+                    break;
+                }
+                if !self.token(&Token::Comma) {
+                    break;
+                }
             }
-            Statement::Begin
+            Statement::Begin { read_only }
         } else if self.words("COMMIT") {
             self.after_commit()?;
             Statement::Commit

@@ -131,7 +131,10 @@ pub enum Statement {
         if_exists: bool,
     },
     /// `BEGIN`, `START TRANSACTION`.
-    Begin,
+    Begin {
+        /// `READ ONLY` or `READ WRITE`, if it says.
+        read_only: Option<bool>,
+    },
     /// `COMMIT`.
     Commit,
     /// `ROLLBACK`.

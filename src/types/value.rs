@@ -83,7 +83,7 @@ impl Datum {
             Self::Null => return None,
             Self::Bool(value) => u8::from(*value).to_string(),
             Self::Int(value) => value.to_string(),
-            Self::Double(value) => value.to_string(),
+            Self::Double(value) => double_text(*value),
             Self::Decimal(value) => match ty {
                 ColumnType::Decimal { scale, .. } => decimal_text(*value, scale),
                 _ => value.to_string(),
@@ -233,6 +233,17 @@ fn parse_decimal(text: &str, precision: u8, scale: i8) -> Option<Datum> {
     fits.then_some(Datum::Decimal(if negative { -value } else { value }))
 }
 
+/// The shortest text that reads back as the number; with an exponent where MySQL has one.
+fn double_text(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    let digits = digits.bytes().filter(u8::is_ascii_digit).count() as i32;
+    match exponent.parse::<i32>() {
+        Ok(exponent) if exponent < -15 || (exponent > 14 && digits <= exponent + 1) => scientific,
+        _ => value.to_string(),
+    }
+}
+
 fn decimal_text(value: i128, scale: i8) -> String {
     let scale = usize::try_from(scale).unwrap_or(0);
     let sign = if value < 0 { "-" } else { "" };
@@ -261,6 +272,23 @@ mod tests {
         }
         assert_eq!(Datum::parse("1.005", money).unwrap(), Datum::Decimal(101));
         assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
+    }
+
+    #[test]
+    fn a_double_is_written_as_by_mysql() {
+        for (value, text) in [
+            (0.1 + 0.2, "0.30000000000000004"),
+            (0.0, "0"),
+            (1e14, "100000000000000"),
+            (-1e15, "-1e15"),
+            (1_234_567_890_123_456.0, "1.234567890123456e15"),
+            (1_234_567_890_123_456.8, "1234567890123456.8"),
+            (1e-15, "0.000000000000001"),
+            (1.5e-16, "1.5e-16"),
+            (1e300, "1e300"),
+        ] {
+            assert_eq!(Datum::Double(value).text(ColumnType::Double).unwrap(), text);
+        }
     }
 
     #[test]

@@ -236,6 +236,63 @@ async fn signals_and_exit_codes() {
     assert_eq!(run(&["--data-dir", "/proc/nowhere"]).0, Some(1));
 }
 
+/// A client that verifies the server's name, and all pairs that are none.
+#[tokio::test]
+async fn a_certificate_of_ones_own() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let pair = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let files = [scratch.sub(&format!("{name}.pem")), scratch.sub(&format!("{name}.key"))];
+        std::fs::write(&files[0], made.cert.pem()).unwrap();
+        std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+        files
+    };
+    let ([chain, key], [other_chain, other_key]) = (pair("server"), pair("other"));
+    let missing = scratch.sub("missing.pem");
+    for (chain, key, text) in [
+        (&chain, &other_key, "do not belong together"),
+        (&missing, &key, "missing.pem: I/O error: No such file"),
+        (&chain, &missing, "missing.pem: I/O error: No such file"),
+        (&key, &key, "ssl_cert, a certificate,"),
+        (&chain, &chain, "ssl_key, a private key,"),
+        (&chain, &String::new(), "set both, or none"),
+        (&String::new(), &key, "set both, or none"),
+    ] {
+        let log = launch.clone().set("ssl_cert", chain).set("ssl_key", key).try_start().err().expect(text);
+        assert!(log.contains(text), "{log}");
+    }
+    let server = launch.set("ssl_cert", &chain).set("ssl_key", &key).start();
+    for (host, authority, verified) in
+        [("localhost", &chain, true), ("127.0.0.1", &chain, false), ("localhost", &other_chain, false)]
+    {
+        let (host, authority) = (format!("-h{host}"), format!("--ssl-ca={authority}"));
+        let args = ["--protocol=tcp", &host, &authority, "--ssl-verify-server-cert", "-N"];
+        let Some((ok, said, told)) = mariadb(&server, &args, "SELECT 'verified'").await else { return };
+        assert_eq!((ok, said.trim() == "verified"), (verified, verified), "{args:?}: {told}");
+    }
+}
+
+/// The next server may begin as soon as it gets the lock.
+#[tokio::test]
+async fn a_data_directory_is_free_when_its_server_has_ended() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let mut server = launch.start();
+    server.connect().await.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    let lock = std::fs::File::open(launch.data().join("meta/LOCK")).unwrap();
+    let open = Path::new("/proc").join(server.id().to_string()).join("fd");
+    let data = launch.data().to_owned();
+    server.signal("TERM");
+    let left = tokio::task::spawn_blocking(move || {
+        lock.lock().unwrap();
+        let links = std::fs::read_dir(open).into_iter().flatten().flatten().map(|fd| std::fs::read_link(fd.path()));
+        links.flatten().filter(|path| path.starts_with(&data)).collect::<Vec<_>>()
+    });
+    assert!(left.await.unwrap().is_empty(), "files that were still open");
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
 /// Connector/J and ODBC ask prepared statements, not results, for the columns.
 #[tokio::test]
 async fn prepared_statements_tell_their_columns() {

@@ -182,6 +182,39 @@ async fn a_transfer_goes_on_after_its_backend_was_killed() {
     assert_eq!(client.contents("copy").await, expected);
 }
 
+/// Tablets that were to go to a BE that never comes back go to another, those too that had arrived there.
+#[tokio::test]
+async fn a_restore_goes_on_without_a_backend_that_is_lost() {
+    for dropped in [false, true] {
+        let scratch = Scratch::new();
+        let mut cluster = Cluster::start(&scratch, 3).await;
+        let mut client = with_sample(&cluster, &scratch, 2).await;
+        let expected = client.contents("shop").await;
+        client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+        let tolerated = if dropped { 900 } else { 1 };
+        client.run(format!("ADMIN SET FRONTEND CONFIG ('tablet_sched_be_down_tolerate_time_s' = '{tolerated}')")).await;
+        let speed = |kbps| {
+            let name = "max_download_speed_kbps";
+            format!("UPDATE information_schema.be_configs SET value = '{kbps}' WHERE name = '{name}'")
+        };
+        client.run(speed(1)).await;
+        client.run("RESTORE SNAPSHOT copy.l FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+        client.wait_for_job("RESTORE", "copy", &["DOWNLOADING"]).await;
+        cluster.bes[0].kill();
+        let port = cluster.bes[0].port("be");
+        let gone = |answer: &Answer| {
+            answer.records().iter().any(|row| row["BePort"] == port.to_string() && row["Alive"] == "false")
+        };
+        client.wait_until("SHOW BACKENDS", gone).await;
+        if dropped {
+            client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{port}' FORCE")).await;
+        }
+        client.run(speed(0)).await;
+        client.finished("RESTORE", "copy").await;
+        assert_eq!(client.contents("copy").await, expected);
+    }
+}
+
 #[tokio::test]
 async fn a_load_is_on_all_backends_or_on_none() {
     let scratch = Scratch::new();

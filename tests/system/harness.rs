@@ -250,6 +250,11 @@ impl Server {
         assert_eq!(status.signal(), Some(6), "{status}:\n{}", self.launch.logged());
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the server has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

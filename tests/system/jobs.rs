@@ -67,6 +67,10 @@ async fn a_backup_locks_its_database_and_nothing_else() {
         (job["SnapshotName"].as_str(), job["DbName"].as_str(), job["Status"].as_str()),
         ("slow", "shop", "[OK]")
     );
+    // There is no snapshot yet, and nothing is wrong with that.
+    let listed = client.run("SHOW SNAPSHOT ON r").await;
+    assert_eq!((listed.column("Snapshot"), listed.column("Timestamp")), (vec!["slow"], vec!["NULL"]));
+    assert_eq!(listed.column("Status"), [format!("RUNNING: BACKUP job {} is writing it", job["JobId"])]);
 
     client.refused("BACKUP SNAPSHOT shop.second TO r", 5064, ONE_JOB).await;
     client.refused(format!("RESTORE SNAPSHOT shop.slow FROM r {LATEST}"), 5064, ONE_JOB).await;
@@ -94,10 +98,15 @@ async fn a_kill_ends_the_waiting_and_not_the_job() {
     let scratch = Scratch::new();
     let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 1);
     let (server, mut client) = start(&scratch, &launch).await;
-    for (kill, label) in [("KILL QUERY", "first"), ("KILL", "second")] {
+    let text = |label| format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES (\"wait\" = \"true\")");
+    for (kill, statement) in [
+        ("KILL QUERY", text("first")),
+        ("KILL", text("second")),
+        ("KILL QUERY", format!("PREPARE b FROM '{}'; EXECUTE b", text("third"))),
+    ] {
         let mut other = server.connect().await;
         let id = other.run("SELECT CONNECTION_ID()").await.rows[0][0].clone().unwrap();
-        let waiting = aside(other, &format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES ('wait' = 'true')"));
+        let waiting = aside(other, &statement);
         client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
         client.run(format!("{kill} {id}")).await;
         let refusal = waiting.await.unwrap().unwrap_err();
@@ -107,6 +116,43 @@ async fn a_kill_ends_the_waiting_and_not_the_job() {
         assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["UPLOADING"]);
         client.run("CANCEL BACKUP FROM shop").await;
     }
+}
+
+/// Whoever watches a job sees what it waits for, and what was done before a restart.
+#[tokio::test]
+async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
+    let scratch = Scratch::new();
+    // The second file takes a quarter of a minute.
+    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 100).set("upload_worker_count", 1);
+    let mut server = launch.start();
+    let mut client = server.connect().await;
+    client.run(repository(&scratch, "")).await;
+    client.run("CREATE DATABASE large").await;
+    // Files too large to share an object.
+    for table in ["a", "b"] {
+        let row = |_| format!("{:032x}{:032x}\n", rand::random::<u128>(), rand::random::<u128>());
+        let csv = scratch.sub(&format!("{table}.csv"));
+        std::fs::write(&csv, (0..50_000).map(row).collect::<String>()).unwrap();
+        client.run(format!("CREATE TABLE large.{table} (k STRING) DISTRIBUTED BY HASH(k) BUCKETS 1")).await;
+        let load = format!("SELECT * FROM FILES('path' = '{csv}', 'format' = 'csv', 'auto_detect_types' = 'false')");
+        client.run(format!("INSERT INTO large.{table} {load}")).await;
+    }
+    client.run("BACKUP SNAPSHOT large.l TO r").await;
+    let half = |answer: &Answer| answer.column("Progress")[0].contains(": 1/2]");
+    client.wait_until("SHOW BACKUP FROM large", half).await;
+    server.kill();
+    let away = scratch.sub("away");
+    std::fs::rename(scratch.sub("repository"), &away).unwrap();
+    server = launch.start();
+    client = server.connect().await;
+    let told = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("is the storage mounted?");
+    let shown = client.wait_until("SHOW BACKUP FROM large", told).await;
+    assert!(half(&shown), "{shown:?}");
+    assert_eq!(shown.column("State"), ["UPLOADING"]);
+    std::fs::rename(away, scratch.sub("repository")).unwrap();
+    set_speed(&mut client, "upload", 0).await;
+    client.finished("BACKUP", "large").await;
+    assert_eq!(client.run("SHOW BACKUP FROM large").await.column("TaskErrMsg"), [""]);
 }
 
 #[tokio::test]

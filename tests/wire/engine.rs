@@ -53,7 +53,7 @@ pub async fn start_with(max_connections: usize, login_deadline: Duration) -> Ser
     });
     let catalog = catalog.await.unwrap();
     let engine = Engine { catalog: catalog.clone(), clock: clock.clone() };
-    let sessions = Sessions::new(catalog, clock, Arc::new(engine));
+    let sessions = Sessions::new(catalog, clock, Arc::new(engine), 4096);
     let options = Options { address: "127.0.0.1:0".parse().unwrap(), tls: None, max_connections, login_deadline };
     let server = MysqlServer::bind(&options, sessions.clone()).await.unwrap();
     let address = server.address().unwrap();

@@ -111,7 +111,7 @@ fn row(fe: &Frontend, job: &Job, selections: &[Selection], progress: Option<&Pro
     row.extend([
         Some(progress.map(unfinished_tasks).unwrap_or_default()),
         Some(progress.map(|progress| progress_text(job, progress)).unwrap_or_default()),
-        Some(progress.map(task_errors).unwrap_or_default()),
+        Some(progress.map(|progress| task_errors(job, progress)).unwrap_or_default()),
         Some(failure),
         text(&(job.timeout_ms / 1000)),
     ]);
@@ -173,10 +173,15 @@ fn progress_text(job: &Job, progress: &Progress) -> String {
     format!("[{}: {}/{files}], [bytes: {moved}/{bytes}]", job.id, load(&progress.files_done))
 }
 
-/// `[task: message], …`.
-fn task_errors(progress: &Progress) -> String {
-    let failed = progress.tasks().into_iter().filter(|(_, _, message)| !message.is_empty());
-    failed.map(|(task, _, message)| format!("[{task}: {message}]")).collect::<Vec<_>>().join(", ")
+/// `[task: message], …`; what the job itself tries again is under its own id.
+fn task_errors(job: &Job, progress: &Progress) -> String {
+    let mut failed: Vec<_> = progress.tasks().into_iter().map(|(task, _, message)| (task, message)).collect();
+    failed.retain(|(_, message)| !message.is_empty());
+    let trouble = progress.trouble();
+    if !trouble.is_empty() && failed.iter().all(|(_, message)| *message != trouble) {
+        failed.insert(0, (job.id.0, trouble));
+    }
+    failed.iter().map(|(task, message)| format!("[{task}: {message}]")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         Show::BackupRaw(uri) => raw_backup::files(fe, uri).await?,
         Show::VerifyBackupRaw { uri, properties } => raw_backup::verify(fe, uri, properties).await?,
         Show::Snapshot { repository, snapshots, timestamp } => {
-            snapshots::snapshots(&image, repository, snapshots, timestamp.as_deref()).await?
+            snapshots::snapshots(&image, fe.clock.now(), repository, snapshots, timestamp.as_deref()).await?
         }
         Show::Processlist { .. }
         | Show::Variables { .. }

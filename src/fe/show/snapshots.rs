@@ -6,7 +6,7 @@ use super::super::frontend::Frontend;
 use crate::catalog::Image;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
-use crate::repository::manifest::{Info, Meta};
+use crate::repository::manifest::{Info, Lock, Meta};
 use crate::sql;
 use crate::types::{Label, Name, Timestamp};
 
@@ -31,9 +31,10 @@ pub(super) fn repositories(fe: &Frontend, image: &Image) -> Listing {
 }
 
 /// SHOW SNAPSHOT: all snapshots or those of some labels, or one in detail if a timestamp is given. A snapshot that
-/// cannot be read has a row that says why.
+/// cannot be read has a row that says why, and so has a label that a BACKUP is writing.
 pub(super) async fn snapshots(
     image: &Image,
+    now: Timestamp,
     repository: &Name,
     snapshots: &[String],
     timestamp: Option<&str>,
@@ -54,7 +55,7 @@ pub(super) async fn snapshots(
     labels.dedup();
     let row = |label: Label| {
         let repository = &repository;
-        async move { summary(repository, &label).await }
+        async move { summary(image, now, repository, &label).await }
     };
     let rows: Vec<_> = stream::iter(labels.into_iter().map(row)).buffered(AT_ONCE).collect().await;
     let mut listing =
@@ -64,26 +65,37 @@ pub(super) async fn snapshots(
 }
 
 /// The commits of a label are its snapshots: normally one.
-async fn summary(repository: &Repository, label: &Label) -> Vec<Option<String>> {
+async fn summary(image: &Image, now: Timestamp, repository: &Repository, label: &Label) -> Vec<Option<String>> {
     let (mut timestamps, mut newest, mut status) = (Vec::new(), None, None);
-    match repository.label_content(label).await {
+    let timestamps = match repository.label_content(label).await {
         Ok(content) => {
-            for timestamp in content.timestamps {
-                match repository.read_info(label, &timestamp).await {
+            for timestamp in &content.timestamps {
+                match repository.read_info(label, timestamp).await {
                     Ok(Some(info)) => newest = Some(info),
                     // It was written after its time, or deleted meanwhile.
                     Ok(None) => continue,
                     Err(err) => status = Some(failed(&err)),
                 }
-                timestamps.push(timestamp);
+                timestamps.push(timestamp.as_str());
             }
             if timestamps.is_empty() {
-                status = Some("ERROR: no snapshot".to_owned());
+                let own = |lock: &Lock| lock.cluster == image.identity.cluster;
+                let ended = |id| image.jobs.get(&id).is_none_or(|job| job.state.is_terminal());
+                let is_over = |lock: &Lock| own(lock) && ended(lock.job);
+                status = Some(match repository.live_lock(label, &content, now, is_over).await {
+                    Ok(Some(lock)) if own(&lock) => format!("RUNNING: BACKUP job {} is writing it", lock.job),
+                    Ok(Some(lock)) => format!("RUNNING: a BACKUP of cluster {} is writing it", lock.cluster),
+                    Ok(None) => "ERROR: no snapshot".to_owned(),
+                    Err(err) => failed(&err),
+                });
             }
+            (!timestamps.is_empty()).then(|| timestamps.join("\n"))
         }
-        Err(err) => status = Some(failed(&err)),
-    }
-    let timestamps = (!timestamps.is_empty()).then(|| timestamps.join("\n"));
+        Err(err) => {
+            status = Some(failed(&err));
+            None
+        }
+    };
     let mut row = vec![Some(label.to_string()), timestamps, Some(status.unwrap_or_else(|| "OK".to_owned()))];
     row.extend(retention(newest.as_ref()));
     row

@@ -120,8 +120,8 @@ impl Server {
             user: name("root"),
             peer: "127.0.0.1:1".parse().unwrap(),
             database: Some(name("d")),
-            variables: Variables::new("UTC".into()),
-            global_variables: Variables::new("UTC".into()),
+            variables: Variables::new("UTC".into(), 4096),
+            global_variables: Variables::new("UTC".into(), 4096),
             user_variables: OrdMap::new(),
             cancel: CancellationToken::new(),
         };
