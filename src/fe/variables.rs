@@ -259,7 +259,10 @@ impl Variables {
             }
             Kind::Number(low, high) => {
                 // MySQL's largest number does not fit, and means the same as ours.
-                let number: i128 = text.trim().parse().map_err(|_| refused())?;
+                let number: i128 = match value {
+                    Datum::Double(number) if number.fract() == 0.0 => *number as i128,
+                    _ => text.trim().parse().map_err(|_| refused())?,
+                };
                 number.clamp(low.into(), high.into()).to_string()
             }
             Kind::Text => text,
