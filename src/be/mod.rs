@@ -63,6 +63,8 @@ pub struct Shared {
     store: Arc<Store>,
     raw: tokio::sync::OnceCell<Arc<RawStore>>,
     raw_sessions: raw::Sessions,
+    /// Held by each write of raw keys until it has ended, though its caller may have gone.
+    raw_writes: Arc<tokio::sync::RwLock<()>>,
     members: Members,
     config: BeConfig,
     clock: Clock,
@@ -106,6 +108,7 @@ impl Backend {
             store: Arc::new(store),
             raw: tokio::sync::OnceCell::new_with(raw),
             raw_sessions: raw::Sessions::default(),
+            raw_writes: Arc::default(),
             members,
             started: clock.now(),
             clock,

@@ -30,7 +30,7 @@ use crate::rpc::message::{Event, RawRange, RawStorage, TaskOwner};
 use crate::types::{BackendId, ColumnFamily, Entity, KeyRange, Kind, RegionId};
 
 /// Bytes of a file at which the next begins. It is in memory until it is stored.
-const FILE_BYTES: u64 = 32 << 20;
+const FILE_BYTES: u64 = 16 << 20;
 
 /// Bytes of entries that are stored together.
 const INGEST_BYTES: usize = 8 << 20;
@@ -42,8 +42,8 @@ const PLACE: &str = "raw backup";
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<TaskOwner, Arc<Session>>>,
-    /// Those that have ended, but for threads that may not know yet.
-    ending: Mutex<Vec<Arc<Session>>>,
+    /// Of sessions that have ended, but for threads that may not know yet.
+    ending: Mutex<Vec<Arc<Leash>>>,
 }
 
 /// What the tasks of an attempt share.
@@ -68,10 +68,15 @@ struct Leash {
 impl Leash {
     fn check(&self) -> Result<()> {
         match self.ended.load(Ordering::SeqCst) {
-            true => Err(Error::Cancelled("the task was given up".into())),
+            true => Err(given_up()),
             false => Ok(()),
         }
     }
+}
+
+/// The error of work for a session that has ended; in another one it may be done.
+fn given_up() -> Error {
+    Error::Conflict(Entity::new(Kind::Job, "the task's"))
 }
 
 /// Ends a leash when the task is dropped.
@@ -101,22 +106,22 @@ impl Sessions {
         };
         let earlier: Vec<TaskOwner> = self.lock().keys().filter(|other| same_job(other)).copied().collect();
         earlier.into_iter().for_each(|owner| self.end(owner));
-        let ending = std::mem::take(&mut *self.ending.lock().unwrap_or_else(PoisonError::into_inner));
-        for session in ending {
-            let leashes: Vec<_> = session.leashes().values().cloned().collect();
-            for leash in leashes {
-                drop(leash.working.lock().await);
-            }
-            // It has a directory to remove.
-            tokio::task::spawn_blocking(move || drop(session));
+        let ending = || self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let leashes = ending().clone();
+        for leash in leashes {
+            drop(leash.working.lock().await);
+            ending().retain(|other| !Arc::ptr_eq(other, &leash));
         }
     }
 
     fn end(&self, owner: TaskOwner) {
         if let Some(session) = self.lock().remove(&owner) {
             session.ended.store(true, Ordering::SeqCst);
-            session.leashes().values().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
-            self.ending.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            let leashes: Vec<_> = session.leashes().values().cloned().collect();
+            leashes.iter().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
+            self.ending.lock().unwrap_or_else(PoisonError::into_inner).extend(leashes);
+            // It has a directory to remove.
+            std::thread::spawn(move || drop(session));
         }
     }
 
@@ -151,7 +156,7 @@ impl Session {
         self.leashes().insert(task, leash.clone());
         // Whoever ends the session from here on ends this leash too.
         if self.ended.load(Ordering::SeqCst) {
-            return Err(Error::Cancelled("the session has ended".into()));
+            return Err(given_up());
         }
         let wanted = Wanted(leash.clone());
         let done = blocking(move || {
@@ -200,6 +205,8 @@ pub(super) async fn session(
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     be.raw_sessions.end_earlier(owner).await;
+    // Writes whose caller has gone end too.
+    drop(be.raw_writes.write().await);
     let (store, parent) = (be.raw().await?, be.raw_staging());
     let opened = blocking(move || {
         std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;

@@ -163,7 +163,9 @@ impl Backend for Service {
             self.0.check(request.metadata())?;
             let RawWrite { cf, changes } = unpack(&request.get_ref().content)?;
             let store = self.0.raw().await?;
+            let writing = self.0.raw_writes.clone().read_owned().await;
             blocking(move || {
+                let _writing = writing;
                 crash_point("be.raw-write.before");
                 store.write(cf, changes)?;
                 crash_point("be.raw-write.after");

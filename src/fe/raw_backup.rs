@@ -87,7 +87,7 @@ async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> 
     for (key, value) in statement.properties.iter() {
         match (key.to_ascii_lowercase().as_str(), kind) {
             ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
-            ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=1024)? as u32),
+            ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=64)? as u32),
             // Files are always checked: nothing is stored before.
             ("checksum", _) => drop(boolean(key, value)?),
             ("timeout", _) => timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
@@ -217,8 +217,9 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
         }
     }
     let storage = resolve(fe, uri).await?;
-    let folder = open(&storage)?;
-    let (meta, _) = read_backup(&folder, &storage.shown).await?;
+    let (meta, _) = read_backup(&open(&storage)?, &storage.shown).await?;
+    // Reading all takes its time, whatever the store does.
+    let folder = Folder::open("raw backup", &storage.location, &storage.properties)?;
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
     for file in &meta.files {

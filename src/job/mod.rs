@@ -305,7 +305,8 @@ impl Context {
                 // Here the snapshot may exist without our knowing: only certainty that it does not ends the job, or a
                 // repository that does not come back until nobody writes under the label's lock any more.
                 JobState::UploadInfo => {
-                    !matches!(err, Error::Cancelled(_)) && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
+                    let certain = matches!(err, Error::Cancelled(_)) || job.raw.is_some() && !err.is_retryable();
+                    !certain && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
                 }
                 // ALTER REPOSITORY may have brought the credentials that were missing.
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
@@ -315,9 +316,13 @@ impl Context {
                 Err(err) => self.health.met(job.repository, self.clock.now(), err),
             }
             match outcome {
+                Ok(next) if next.state < job.state => {
+                    let again = Error::Cancelled(format!("{} begins again", next.state));
+                    self.pause(&next, run, &again, &mut failures).await;
+                    job = next;
+                }
                 Ok(next) => {
-                    // What begins again has failed, too.
-                    (failures, job) = (if next.state < job.state { failures + 1 } else { 0 }, next);
+                    (job, failures) = (next, 0);
                     run.progress.set_trouble(String::new());
                 }
                 Err(err) if retry(&err) => self.pause(&job, run, &err, &mut failures).await,
@@ -422,23 +427,28 @@ impl Context {
     async fn fail(&self, job: &Job, err: &Error) -> Result<Job> {
         let timed_out = self.clock.now() >= job.deadline();
         let failure = match err {
-            _ if job.state == JobState::UploadInfo && !matches!(err, Error::Cancelled(_)) => Failure {
-                code: FailureCode::Timeout,
-                message: match &job.raw {
-                    None => format!(
-                        "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
+            _ if job.state == JobState::UploadInfo
+                && !matches!(err, Error::Cancelled(_))
+                && (job.raw.is_none() || err.is_retryable()) =>
+            {
+                Failure {
+                    code: FailureCode::Timeout,
+                    message: match &job.raw {
+                        None => format!(
+                            "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
                          tells when it answers again. {}",
-                        job.repository_name,
-                        err.report()
-                    ),
-                    Some(raw) => format!(
-                        "the storage did not say until the deadline whether the backup is there; SHOW BACKUP RAW FROM '{}' \
+                            job.repository_name,
+                            err.report()
+                        ),
+                        Some(raw) => format!(
+                            "the storage did not say until the deadline whether the backup is there; SHOW BACKUP RAW FROM '{}' \
                          tells when it answers again. {}",
-                        raw.storage,
-                        err.report()
-                    ),
-                },
-            },
+                            raw.storage,
+                            err.report()
+                        ),
+                    },
+                }
+            }
             _ if job.raw.is_some() && job.state == JobState::Committing => Failure {
                 code: FailureCode::CommonError,
                 message: format!("a part of the keys has been stored; RESTORE RAW again. {}", err.report()),

@@ -227,18 +227,17 @@ async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
     // The statement waits for it.
     let folder = kept.folder()?.hasty();
     let uri = &about(job)?.storage;
-    if holds_lock(cx, job, &folder).await? {
-        return Ok(());
-    }
     let check = async |own_lock: bool| {
         let names = folder.list(is_number).await?;
         let others = names.iter().map(String::as_str).filter(|name| !own_lock || *name != LOCK);
         check_unused(uri, others)
     };
-    check(false).await?;
-    folder.write_new(LOCK, lock_content(cx, job)).await?;
     if !holds_lock(cx, job, &folder).await? {
-        return Err(locked_by_another(uri));
+        check(false).await?;
+        folder.write_new(LOCK, lock_content(cx, job)).await?;
+        if !holds_lock(cx, job, &folder).await? {
+            return Err(locked_by_another(uri));
+        }
     }
     // Where a store knows no conditions, another backup may have come and gone since.
     check(true).await
@@ -408,7 +407,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     let folder = kept.folder()?;
     // What stands there may be this job's own, cut short.
     if !holds_lock(cx, job, &folder).await? {
-        return Err(locked_by_another(&raw.storage));
+        return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
     }
     folder.write(META, content).await?;
     let written = folder.read(META).await?;
@@ -427,12 +426,17 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
     }
     let work = async {
         let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
-        let folder = kept.folder()?;
+        let began = job.meta_prepared.is_some();
+        // A statement may be waiting.
+        let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
         if !holds_lock(cx, job, &folder).await? {
             return Ok(());
         }
-        for name in own_files(cx, job, &kept, &folder).await? {
-            folder.remove(&name).await?;
+        // Where it has written nothing, or another has finished, files that look like its own are not.
+        if began && folder.size(META).await?.is_none() {
+            for name in own_files(cx, job, &kept, &folder).await? {
+                folder.remove(&name).await?;
+            }
         }
         folder.remove(LOCK).await
     };
@@ -526,7 +530,15 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
         cx.advance(&job, next, |_| Ok(())).await
     };
-    sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
+    let done = sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err);
+    drop(sessions);
+    if let Err(err) = &done
+        && !err.is_retryable()
+    {
+        // Others may write again: threads that store keys must have ended.
+        let _ = Sessions::open(cx, job, owned.keys().copied().collect(), false, 0).await;
+    }
+    done
 }
 
 /// The sessions that BEs keep for an attempt; dropping them ends them.
