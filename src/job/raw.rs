@@ -51,7 +51,7 @@ const MOST_SHOWN: usize = 512;
 /// Tasks of a BE at a time where the statement does not say.
 const CONCURRENCY: usize = 4;
 
-/// How long BEs may take to begin.
+/// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What writers of raw keys and jobs agree on.
@@ -200,7 +200,17 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
         // The cut was in memory of a process that is gone.
         (JobKind::Backup, JobState::Uploading) => cut_again(cx, job).await,
         (JobKind::Backup, JobState::UploadInfo) => commit(cx, job).await,
-        (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run, current).await,
+        (JobKind::Restore, JobState::Downloading | JobState::Committing) => {
+            let done = restore(cx, job, run, current).await;
+            if done.as_ref().is_err_and(|err| !err.is_retryable()) {
+                // Others may write again: threads that store keys, of earlier tries as well, must have ended.
+                let cf = about(job)?.cf;
+                let image = cx.catalog.image();
+                let owners = image.regions_in(cf, &KeyRange::default()).map(|region| region.owner).collect();
+                let _ = Sessions::open(cx, job, owners, false, 0).await;
+            }
+            done
+        }
         (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
     }
 }
@@ -248,7 +258,8 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files in a backup's directory that only a job of this cluster can have written there.
+/// The files in a backup's directory that have the names which this job gives. Another cluster's may have the same: who
+/// removes them must hold the lock, and know that no other backup was finished there.
 async fn own_files(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
     let cf = about(job)?.cf;
     let image = cx.catalog.image();
@@ -530,15 +541,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
         cx.advance(&job, next, |_| Ok(())).await
     };
-    let done = sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err);
-    drop(sessions);
-    if let Err(err) = &done
-        && !err.is_retryable()
-    {
-        // Others may write again: threads that store keys must have ended.
-        let _ = Sessions::open(cx, job, owned.keys().copied().collect(), false, 0).await;
-    }
-    done
+    sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
 }
 
 /// The sessions that BEs keep for an attempt; dropping them ends them.

@@ -121,10 +121,10 @@ impl Storage {
         if folder.split('/').any(|part| part == "..") {
             return invalid(&format!("'{shown}' has '..' in it"));
         }
-        let of_bucket = |layout, scheme: &str, properties, credentials_file| Self {
-            location: format!("{scheme}://{authority}/{folder}"),
+        let of_bucket = |named: &str, properties, credentials_file| Self {
+            location: format!("{named}://{authority}/{folder}"),
             properties: StoreProperties(properties),
-            layout,
+            layout: Layout::of_scheme(scheme),
             credentials_file,
             shown: shown.clone(),
         };
@@ -136,21 +136,21 @@ impl Storage {
             "local" | "file" => {
                 return invalid(&format!("'{shown}' names a host; write {scheme}:///DIR, or the directory alone"));
             }
-            "s3" => of_bucket(Layout::Folders, "s3", s3(&mut parameters)?, None),
+            "s3" => of_bucket("s3", s3(&mut parameters)?, None),
             "gs" | "gcs" => {
                 let (properties, file) = gcs(&mut parameters)?;
-                of_bucket(Layout::Flat, "gs", properties, file)
+                of_bucket("gs", properties, file)
             }
             "azure" | "azblob" => {
                 let (account, properties) = azure(&mut parameters)?;
                 Self {
                     location: format!("abfss://{authority}@{account}.dfs.core.windows.net/{folder}"),
-                    ..of_bucket(Layout::Flat, "abfss", properties, None)
+                    ..of_bucket("abfss", properties, None)
                 }
             }
             _ => {
                 let user = parameters.take("username").map(|user| ("username".to_owned(), user));
-                of_bucket(Layout::Flat, "hdfs", user.into_iter().collect(), None)
+                of_bucket("hdfs", user.into_iter().collect(), None)
             }
         })
     }
@@ -167,7 +167,7 @@ impl Storage {
         Ok(Self {
             location: format!("file://{path}"),
             properties: StoreProperties::default(),
-            layout: Layout::Folders,
+            layout: Layout::of_scheme(scheme),
             credentials_file: None,
             shown: format!("{scheme}://{path}"),
         })
@@ -275,9 +275,6 @@ mod tests {
         ] {
             let storage = Storage::parse(uri).unwrap();
             assert_eq!((storage.location.as_str(), storage.layout), (location, layout), "{uri}");
-            let folder =
-                |uri: &str| crate::rawkv::layout::Layout::of_scheme(uri.split_once("://").map_or("", |it| it.0));
-            assert_eq!(storage.layout, folder(uri), "{uri}");
             assert!(!storage.shown.contains('?') && !format!("{storage:?}").contains("key"), "{storage:?}");
         }
     }

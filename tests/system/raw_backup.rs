@@ -19,13 +19,13 @@ const WAIT: &str = "PROPERTIES ('wait' = 'true')";
 type Data = BTreeMap<String, String>;
 
 /// An FE and three BEs; regions are small.
-struct Cluster {
-    fe: Server,
-    backends: Vec<Server>,
+pub struct Cluster {
+    pub fe: Server,
+    pub backends: Vec<Server>,
 }
 
 impl Cluster {
-    async fn start(scratch: &Scratch) -> (Self, Client) {
+    pub async fn start(scratch: &Scratch) -> (Self, Client) {
         let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
         let fe = fe.set("heartbeat_interval_ms", 50).start();
         let mut client = fe.connect().await;
@@ -396,6 +396,7 @@ async fn no_deadline_ends_a_restore_that_stores() {
     client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
     slow.kill();
     client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["false"]).await;
+    // Past the deadline, which is two seconds after the statement.
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         let job = client.run("SHOW RESTORE FROM rawkv").await;

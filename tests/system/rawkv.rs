@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::client::Client;
 use super::harness::{Launch, Scratch};
+use super::raw_backup::Cluster;
 
 /// All keys and values of the default family, in hex.
 pub async fn contents(client: &mut Client) -> BTreeMap<String, String> {
@@ -58,15 +59,7 @@ async fn acknowledged_raw_keys_survive_a_kill() {
 #[tokio::test]
 async fn regions_are_spread_and_split() {
     let scratch = Scratch::new();
-    let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50).start();
-    let mut client = fe.connect().await;
-    let mut backends = Vec::new();
-    for name in ["be1", "be2", "be3"] {
-        let be = Launch::be(scratch.path(), name).start();
-        client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
-        backends.push(be);
-    }
-    client.run("CREATE DATABASE rawkv").await;
+    let (mut cluster, mut client) = Cluster::start(&scratch).await;
     let mut expected = BTreeMap::new();
     for first in (0..=255u8).step_by(16) {
         let row = |n: u32| {
@@ -95,10 +88,10 @@ async fn regions_are_spread_and_split() {
     expected.retain(|key, _| key.as_str() < "20" || key.as_str() >= "F0");
     assert_eq!(contents(&mut client).await, expected);
 
-    let address = format!("127.0.0.1:{}", backends[0].port("be"));
+    let address = format!("127.0.0.1:{}", cluster.backends[0].port("be"));
     let only = "has the only copy of";
     client.refused(format!("ALTER SYSTEM DROP BACKEND '{address}' FORCE"), 5064, only).await;
-    backends[0].kill();
+    cluster.backends[0].kill();
     let lost = client.try_run("SELECT COUNT(*) FROM rawkv.default").await.unwrap_err();
     assert!(lost.text.contains(&address), "{lost}");
 }
