@@ -1,7 +1,7 @@
 //! Time, sleep, back-off, fresh ids, speed limits and crashes: everything that a test wants to decide.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -12,8 +12,8 @@ use crate::types::Timestamp;
 /// Where time and chance come from. Cheap to clone; clones share a manual clock's hands.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
-    /// Milliseconds by which this clock is ahead of the system's, set by tests.
-    ahead: Arc<AtomicI64>,
+    /// Nanoseconds that a manual clock has been moved.
+    manual: Option<Arc<AtomicU64>>,
 }
 
 impl Clock {
@@ -22,20 +22,38 @@ impl Clock {
         Self::default()
     }
 
-    /// Moves this clock and all its clones forward.
-    pub fn advance(&self, by: Duration) {
-        self.ahead.fetch_add(by.as_millis() as i64, Ordering::SeqCst);
+    /// A clock for tests, that nothing moves but [`Clock::sleep`]: whoever sleeps wakes at once, so much later.
+    pub fn manual() -> Self {
+        Self { manual: Some(Arc::default()) }
     }
 
     /// The time now.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Timestamp {
-        Timestamp(chrono::Utc::now().timestamp_millis()).plus_ms(self.ahead.load(Ordering::SeqCst))
+        match &self.manual {
+            None => Timestamp(chrono::Utc::now().timestamp_millis()),
+            Some(_) => Timestamp(self.elapsed().as_millis() as i64),
+        }
+    }
+
+    /// Time since some moment, the same for the whole process, whatever becomes of the system's time.
+    pub fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.manual {
+            None => START.elapsed(),
+            Some(moved) => Duration::from_nanos(moved.load(Ordering::SeqCst)),
+        }
     }
 
     /// Waits on the runtime's timer.
     pub async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        match &self.manual {
+            None => tokio::time::sleep(duration).await,
+            Some(moved) => {
+                moved.fetch_add(duration.as_nanos() as u64, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     /// How long to wait before the nth repetition (from 0): doubling from 200 ms up to 30 s, less up to half by
@@ -65,34 +83,35 @@ pub fn crash_point(name: &str) {
 pub struct Throttle {
     /// Bytes a second; 0 is without limit.
     limit: AtomicU64,
-    account: Mutex<Option<Account>>,
+    account: Mutex<Account>,
+    clock: Clock,
 }
 
 /// What is owed: bytes that have moved before their time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Account {
-    since: Instant,
+    /// As of this moment of the clock.
+    since: Duration,
     owed: f64,
 }
 
 impl Account {
     /// Takes bytes if nothing is owed; otherwise says how long until then.
-    fn take(account: &mut Option<Self>, now: Instant, bytes: usize, limit: f64) -> Result<(), Duration> {
-        let Self { since, owed } = account.unwrap_or(Self { since: now, owed: 0.0 });
-        let owed = owed - now.duration_since(since).as_secs_f64() * limit;
+    fn take(&mut self, now: Duration, bytes: usize, limit: f64) -> Result<(), Duration> {
+        let owed = self.owed - now.saturating_sub(self.since).as_secs_f64() * limit;
         let (owed, outcome) = match owed <= 0.0 {
             true => (bytes as f64, Ok(())),
             false => (owed, Err(Duration::from_secs_f64(owed / limit))),
         };
-        *account = Some(Self { since: now, owed });
+        *self = Self { since: now, owed };
         outcome
     }
 }
 
 impl Throttle {
     /// A limit in bytes a second; 0 is none.
-    pub fn new(limit: u64) -> Self {
-        Self { limit: AtomicU64::new(limit), account: Mutex::default() }
+    pub fn new(limit: u64, clock: Clock) -> Self {
+        Self { limit: AtomicU64::new(limit), account: Mutex::default(), clock }
     }
 
     /// Changes the limit.
@@ -112,10 +131,10 @@ impl Throttle {
             }
             let taken = {
                 let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-                Account::take(&mut account, Instant::now(), bytes, limit)
+                account.take(self.clock.elapsed(), bytes, limit)
             };
             let Err(wait) = taken else { return };
-            tokio::time::sleep(wait.min(SLICE)).await;
+            self.clock.sleep(wait.min(SLICE)).await;
         }
     }
 }
@@ -124,22 +143,19 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_mean_speed_keeps_the_limit() {
-        let (start, mut account) = (Instant::now(), None);
-        let mut now = start;
+    #[tokio::test]
+    async fn the_mean_speed_keeps_the_limit() {
+        let clock = Clock::manual();
+        let throttle = Throttle::new(1000, clock.clone());
         for _ in 0..11 {
-            while let Err(wait) = Account::take(&mut account, now, 1000, 1000.0) {
-                now += wait.min(Duration::from_millis(100)) + Duration::from_micros(1);
-            }
+            throttle.take(1000).await;
         }
-        let seconds = (now - start).as_secs_f64();
-        assert!((10.0..10.01).contains(&seconds), "{seconds}");
+        assert_eq!(clock.elapsed().as_secs_f64().round(), 10.0);
     }
 
     #[tokio::test]
     async fn a_changed_limit_frees_who_waits() {
-        let throttle = Throttle::new(1);
+        let throttle = Throttle::new(1, Clock::system());
         throttle.take(1_000_000_000).await;
         tokio::join!(throttle.take(1), async { throttle.set_limit(0) });
     }

@@ -3,12 +3,14 @@
 //! A session is what the tasks of one attempt of a job share: a backup's cut, and the directory to which a restore brings
 //! files. It lives as long as the FE keeps its task, so that what an FE leaves behind by dying goes away.
 //!
-//! **Late effects.** A thread that stores keys goes on after its task was dropped. So it asks before each batch whether
-//! it is still wanted ([`Leash`]), and whoever comes after it, another try of the task or another session of the job,
-//! waits until it has ended: what a client writes after the restore is not overwritten by it.
+//! **Late effects.** A thread that stores keys, and a request that stores a file, go on after their task was dropped. So
+//! the thread asks before each batch whether it is still wanted ([`Leash`]), and whoever comes after them, another try of
+//! the task or another session of the job, waits until they have ended: what a client writes after the restore is not
+//! overwritten, and no file of a backup appears after those of a cancelled one were removed.
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +44,7 @@ const PLACE: &str = "raw backup";
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<TaskOwner, Arc<Session>>>,
-    /// Of sessions that have ended, but for threads that may not know yet.
+    /// Of sessions that have ended, but for work that may not know yet.
     ending: Mutex<Vec<Arc<Leash>>>,
 }
 
@@ -53,15 +55,15 @@ pub(super) struct Session {
     throttle: Throttle,
     staging: tempfile::TempDir,
     ended: AtomicBool,
-    /// Of the last try of each task that stores keys.
+    /// Of the last try of each task that stores something.
     leashes: Mutex<HashMap<u64, Arc<Leash>>>,
 }
 
-/// Holds a thread back that is no longer wanted.
+/// Holds work back that is no longer wanted.
 #[derive(Debug, Default)]
 struct Leash {
     ended: AtomicBool,
-    /// Held by the thread while it lives.
+    /// Held by the work while it goes on.
     working: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -98,7 +100,7 @@ impl Sessions {
         self.lock().get(&owner).cloned().ok_or_else(gone)
     }
 
-    /// Ends the sessions of earlier attempts of a job, and waits until no thread of any that has ended stores keys.
+    /// Ends the sessions of earlier attempts of a job, and waits until nothing is stored for any that has ended.
     async fn end_earlier(&self, owner: TaskOwner) {
         let same_job = |other: &TaskOwner| match (owner, other) {
             (TaskOwner::Job(job, _), TaskOwner::Job(other, _)) => job == *other,
@@ -139,13 +141,9 @@ impl Session {
         self.leashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores keys on a thread of its own, after that of an earlier try of the task has ended. `work` asks before each
-    /// batch whether to go on.
-    async fn store(
-        &self,
-        task: u64,
-        work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+    /// Waits until an earlier try of the task has ended, and begins to store. The guard goes with the work, and the task
+    /// drops the rest.
+    async fn begin(&self, task: u64) -> Result<(Wanted, tokio::sync::OwnedMutexGuard<()>)> {
         let earlier = self.leashes().get(&task).cloned();
         if let Some(earlier) = earlier {
             earlier.ended.store(true, Ordering::SeqCst);
@@ -155,17 +153,35 @@ impl Session {
         let guard = leash.working.clone().lock_owned().await;
         self.leashes().insert(task, leash.clone());
         // Whoever ends the session from here on ends this leash too.
-        if self.ended.load(Ordering::SeqCst) {
-            return Err(given_up());
+        match self.ended.load(Ordering::SeqCst) {
+            true => Err(given_up()),
+            false => Ok((Wanted(leash), guard)),
         }
-        let wanted = Wanted(leash.clone());
-        let done = blocking(move || {
+    }
+
+    /// Stores keys on a thread of its own. `work` asks before each batch whether to go on.
+    async fn store(
+        &self,
+        task: u64,
+        work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (wanted, guard) = self.begin(task).await?;
+        let leash = wanted.0.clone();
+        blocking(move || {
             let _working = guard;
             work(&|| leash.check())
+        })
+        .await
+    }
+
+    /// Stores a file to the end, whatever becomes of the task: a request that was sent cannot be taken back.
+    async fn put(&self, task: u64, write: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+        let (_wanted, guard) = self.begin(task).await?;
+        let written = tokio::spawn(async move {
+            let _working = guard;
+            write.await
         });
-        let done = done.await;
-        drop(wanted);
-        done
+        written.await.map_err(|err| Error::internal(format_args!("storing a file: {err}")))?
     }
 }
 
@@ -208,10 +224,11 @@ pub(super) async fn session(
     // Writes whose caller has gone end too.
     drop(be.raw_writes.write().await);
     let (store, parent) = (be.raw().await?, be.raw_staging());
+    let throttle = Throttle::new(speed, be.clock.clone());
     let opened = blocking(move || {
         std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
         let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
-        let (snapshot, throttle) = (cut.then(|| store.snapshot()), Throttle::new(speed));
+        let snapshot = cut.then(|| store.snapshot());
         Ok(Session { snapshot, throttle, staging, ended: AtomicBool::new(false), leashes: Mutex::default() })
     });
     let session = Arc::new(opened.await?);
@@ -236,6 +253,7 @@ pub(super) struct Part {
 pub(super) async fn backup(
     be: &Arc<Shared>,
     session: Arc<Session>,
+    task: u64,
     storage: Arc<RawStorage>,
     part: Part,
     options: SstOptions,
@@ -264,8 +282,12 @@ pub(super) async fn backup(
         pace(&session.throttle, file.size).await;
         pace(&be.upload_speed, file.size).await;
         let _worker = be.uploads.take().await;
-        crash_point("be.raw-backup");
-        folder.write(&file.name, content).await?;
+        let (folder, name) = (folder.clone(), file.name.clone());
+        let write = async move {
+            crash_point("be.raw-backup");
+            folder.write(&name, content).await
+        };
+        session.put(task, write).await?;
         report(events, Event::Moved(file.size)).await?;
         report(events, Event::Saved(file)).await?;
     }
@@ -430,6 +452,19 @@ pub(super) async fn clear(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test]
+    async fn files_keep_the_speed_of_the_session() {
+        let clock = Clock::manual();
+        let throttle = Throttle::new(4 << 20, clock.clone());
+        for size in [0, 1, 16 << 20, 3 << 20, 45 << 20] {
+            pace(&throttle, size).await;
+        }
+        // 64 MiB at 4 MiB a second; the last MiB has just begun to move.
+        let seconds = clock.elapsed().as_secs_f64();
+        assert!((15.7..15.8).contains(&seconds), "{seconds}");
+    }
 
     #[test]
     fn a_bound_is_between_two_keys_and_short() {

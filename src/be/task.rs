@@ -99,7 +99,7 @@ async fn perform(
         Work::RawSession { cut, speed } => raw::session(be, owner, cut, speed, events).await,
         Work::RawBackup { storage, of, region, version, options } => {
             let part = raw::Part { of, region, version };
-            raw::backup(be, be.raw_sessions.of(owner)?, storage, part, options, events).await
+            raw::backup(be, be.raw_sessions.of(owner)?, number_of_task, storage, part, options, events).await
         }
         Work::RawFetch { storage, number, file, api_version } => {
             let fetched = raw::Fetched { number, file, api_version };

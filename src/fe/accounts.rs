@@ -1,20 +1,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sha1::Digest;
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
-use crate::catalog::Catalog;
-use crate::catalog::PasswordHash;
-use crate::catalog::User;
-use crate::error::Error;
-use crate::error::Result;
-use crate::sql::Identified;
-use crate::sql::UserName;
-use crate::types::Entity;
-use crate::types::Kind;
-use crate::types::Name;
+use crate::catalog::{Catalog, PasswordHash, User};
+use crate::error::{Error, Result};
+use crate::sql::{Identified, UserName};
+use crate::types::{Entity, Kind, Name};
 
 /// The user who may do everything, who always exists and never loses that.
 pub const ROOT: &str = "root";

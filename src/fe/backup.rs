@@ -95,7 +95,7 @@ pub(super) async fn submitted(
         tokio::select! {
             ended = fe.jobs.wait(job) => drop(ended?),
             // The job goes on; only the waiting is over.
-            () = context.cancel.cancelled() => return Err(Error::Cancelled("Query execution was interrupted".into())),
+            err = context.killed() => return Err(err),
         }
     }
     Ok(Outcome::done())

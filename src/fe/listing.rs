@@ -1,25 +1,14 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::array::RecordBatch;
-use arrow::array::StringArray;
-use arrow::datatypes::Field;
-use arrow::datatypes::Schema;
-use sqlparser::ast::BinaryOperator;
-use sqlparser::ast::Expr;
-use sqlparser::ast::UnaryOperator;
-use sqlparser::ast::Value;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{Field, Schema};
+use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
 
-use crate::error::Error;
-use crate::error::Result;
-use crate::query::ResultColumn;
-use crate::query::RowSet;
-use crate::sql::Filter;
-use crate::sql::Page;
-use crate::types::ColumnType;
-use crate::types::Entity;
-use crate::types::Kind;
+use crate::error::{Error, Result};
+use crate::query::{ResultColumn, RowSet};
+use crate::sql::{Filter, Page};
+use crate::types::{ColumnType, Entity, Kind};
 
 /// The answer to a SHOW: a small table of texts.
 #[derive(Debug, Clone)]

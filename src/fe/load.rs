@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{cast, take_record_batch};
+use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, SchemaRef};
 use arrow::util::display::array_value_to_string;
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt, TryStreamExt};
 use sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
     VisitorMut,
@@ -34,6 +35,10 @@ use crate::types::{
 
 /// Batches on their way to one BE.
 const IN_FLIGHT: usize = 4;
+
+/// Rows, or bytes, from which on a batch is not gathered with the next one.
+const GATHERED_ROWS: usize = 4096;
+const GATHERED_BYTES: usize = 1 << 20;
 
 /// Answers an INSERT. On return the rows are durable on all replicas and visible.
 pub(super) async fn insert(
@@ -60,7 +65,7 @@ pub(super) async fn insert(
     {
         return Err(Misfit::Count.error(format!("Column count doesn't match value count at row {}", row + 1)));
     }
-    let rows = match sql::aside(text.len(), || literal_rows(&insert.source, &table, &targets)) {
+    let mut rows = match sql::aside(text.len(), || literal_rows(&insert.source, &table, &targets)) {
         Some(rows) => rows,
         None => {
             let query = sql::aside(text.len(), || as_load(&insert.source, &table, &targets));
@@ -74,6 +79,7 @@ pub(super) async fn insert(
             rows.columns.len()
         )));
     }
+    rows.batches = gathered(rows.batches).boxed();
     if let Some(cf) = table.raw {
         return rawkv::insert(fe, context, cf, &table, &targets, rows).await;
     }
@@ -84,7 +90,7 @@ pub(super) async fn insert(
         loaded = work => loaded.unwrap_or_else(|_| {
             Err(Error::Cancelled(format!("the INSERT took longer than insert_load_default_timeout_second, {seconds}")))
         }),
-        () = context.cancel.cancelled() => Err(Error::Cancelled("Query execution was interrupted".into())),
+        err = context.killed() => Err(err),
     };
     let committed = match loaded {
         Ok(loaded) => commit(fe, (database, name), &table, write, loaded).await,
@@ -198,6 +204,22 @@ fn as_load(query: &Query, table: &Table, targets: &[usize]) -> Query {
     query
 }
 
+/// The same rows in batches of a fair size: a join may make a batch of each row.
+fn gathered(batches: BoxStream<'static, Result<RecordBatch>>) -> impl Stream<Item = Result<RecordBatch>> {
+    stream::try_unfold(batches.fuse(), async |mut batches| {
+        let (mut parts, mut rows, mut bytes) = (Vec::new(), 0, 0);
+        while rows < GATHERED_ROWS && bytes < GATHERED_BYTES {
+            let Some(batch) = batches.try_next().await? else { break };
+            rows += batch.num_rows();
+            bytes += batch.get_array_memory_size();
+            parts.push(batch);
+        }
+        let Some(first) = parts.first() else { return Ok(None) };
+        let whole = concat_batches(first.schema_ref(), &parts).map_err(Error::internal)?;
+        Ok(Some((whole, batches)))
+    })
+}
+
 struct CsvAsText;
 
 impl VisitorMut for CsvAsText {
@@ -302,7 +324,7 @@ pub(super) async fn copy_files(
         events.try_for_each(|_| async { Ok(()) }).await
     };
     let copies = copies.into_iter().enumerate().map(|(n, ((source, target), files))| one(n, source, target, files));
-    futures::stream::iter(copies).buffer_unordered(8).try_collect().await
+    stream::iter(copies).buffer_unordered(8).try_collect().await
 }
 
 /// New files, by tablet.

@@ -1,21 +1,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::Error;
-use crate::error::Result;
-use crate::types::Entity;
-use crate::types::Kind;
-use crate::types::Name;
-use crate::types::Timestamp;
+use crate::error::{Error, Result};
+use crate::types::{Entity, Kind, Name, Timestamp};
 
 /// The connections of this FE and what they run.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::frontend::Frontend;
 use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
@@ -27,6 +27,9 @@ const LAST_OF_BR: [u8; 10] = [0xFF; 10];
 
 /// The highest speed that can be given, in MiB a second.
 const MOST_SPEED: u64 = 1 << 30;
+
+/// Files that VERIFY reads together.
+const VERIFY_AT_ONCE: usize = 4;
 
 pub(super) async fn backup(fe: &Arc<Frontend>, context: &StatementContext, statement: &sql::RawJob) -> Result<Outcome> {
     let (request, wait) = request(fe, JobKind::Backup, statement).await?;
@@ -222,9 +225,12 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     let folder = Folder::open("raw backup", &storage.location, &storage.properties)?;
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
-    for file in &meta.files {
+    let sums =
+        stream::iter(&meta.files).map(|file| verify_one(fe, &folder, file, api_version)).buffered(VERIFY_AT_ONCE);
+    let mut results = sums.zip(stream::iter(&meta.files));
+    while let Some((sums, file)) = results.next().await {
         let size = Some(file.size.to_string());
-        listing.push(match verify_one(fe, &folder, file, api_version).await {
+        listing.push(match sums {
             Ok(Checksum { crc64xor, total_kvs, total_bytes }) => {
                 let [kvs, bytes, crc] = [total_kvs, total_bytes, crc64xor].map(|number| Some(number.to_string()));
                 vec![Some(file.name.clone()), size, kvs, bytes, crc, Some("OK".into())]

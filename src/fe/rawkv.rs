@@ -136,7 +136,7 @@ async fn change(
     };
     let ended = tokio::select! {
         ended = work => ended,
-        () = context.cancel.cancelled() => Err(Error::Cancelled("Query execution was interrupted".into())),
+        err = context.killed() => Err(err),
     };
     match ended {
         Ok(()) => Ok(Outcome::Done { affected, info: String::new(), warnings: Vec::new() }),

@@ -13,13 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 use super::frontend::Frontend;
-use crate::catalog;
 use crate::error::{Error, Result};
 use crate::job::{known_snapshots_key, reference};
 use crate::repository::{Repository, store};
 use crate::rpc::message::{Task, TaskOwner, Work};
-use crate::sql;
 use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
+use crate::{catalog, sql};
 
 /// Bytes of all properties together, well below what a record of the catalog takes.
 const MOST_BYTES: usize = 6 << 10;

@@ -1,12 +1,8 @@
 use imbl::OrdMap;
 
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::Scope;
-use crate::types::Datum;
-use crate::types::Entity;
-use crate::types::Kind as EntityKind;
-use crate::types::Zone;
+use crate::types::{Datum, Entity, Kind as EntityKind, Zone};
 
 /// The version that clients are told: that of the MySQL whose protocol is spoken, and Holdfast's own.
 pub const SERVER_VERSION: &str = concat!("8.0.33-holdfast-", env!("CARGO_PKG_VERSION"));

@@ -16,11 +16,10 @@ use crate::error::{Error, Result};
 use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
 use crate::job::tasks::{Item, spread};
 use crate::job::{Context, Run};
-use crate::repository::layout;
 use crate::repository::manifest::{
     BUCKET_HASH, FORMAT, FileRow, Info, Lock, Meta, Part, PartitionMeta, SEGMENT_ROWS, TableMeta,
 };
-use crate::repository::{LOCK_GRACE_MS, Repository};
+use crate::repository::{LOCK_GRACE_MS, Repository, layout};
 use crate::rpc::message::{UploadFile, UploadObject, Work};
 use crate::types::{Attempt, BackendId, FileId, JobId, Label, Name, RepositoryId, RowsetFile, Sha256};
 

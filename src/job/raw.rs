@@ -28,9 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Amount, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
-use crate::job::rows;
 use crate::job::tasks::Progress;
-use crate::job::{Context, Run};
+use crate::job::{Context, Run, rows};
 use crate::rawkv::backupmeta::{BackupFile, BackupMeta, CLUSTER_VERSION};
 use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, locked_by_another};
 use crate::rawkv::sst::SstOptions;
@@ -53,6 +52,9 @@ const CONCURRENCY: usize = 4;
 
 /// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the BEs are asked whether a cancelled backup still stores files.
+const QUIET_TRIES: u32 = 5;
 
 /// What writers of raw keys and jobs agree on.
 #[derive(Debug, Default)]
@@ -204,15 +206,20 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
             let done = restore(cx, job, run, current).await;
             if done.as_ref().is_err_and(|err| !err.is_retryable()) {
                 // Others may write again: threads that store keys, of earlier tries as well, must have ended.
-                let cf = about(job)?.cf;
-                let image = cx.catalog.image();
-                let owners = image.regions_in(cf, &KeyRange::default()).map(|region| region.owner).collect();
-                let _ = Sessions::open(cx, job, owners, false, 0).await;
+                let _ = quiet(cx, job).await;
             }
             done
         }
         (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
     }
+}
+
+/// Returns when nothing is stored for a job any more, be it of an earlier attempt or try.
+async fn quiet(cx: &Context, job: &Job) -> Result<()> {
+    let cf = about(job)?.cf;
+    let image = cx.catalog.image();
+    let owners = image.regions_in(cf, &KeyRange::default()).map(|region| region.owner).collect();
+    Sessions::open(cx, job, owners, false, 0).await.map(drop)
 }
 
 /// Takes a job to its next state in the midst of a step.
@@ -445,6 +452,12 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         }
         // Where it has written nothing, or another has finished, files that look like its own are not.
         if began && folder.size(META).await?.is_none() {
+            // A file that is still on its way would come back. A BE that is gone sends no more.
+            for failures in 0..QUIET_TRIES {
+                let Err(err) = quiet(cx, job).await else { break };
+                tracing::warn!(job = %job.id, "a file of it may still be on its way: {}", err.report());
+                cx.clock.sleep(cx.clock.back_off(failures)).await;
+            }
             for name in own_files(cx, job, &kept, &folder).await? {
                 folder.remove(&name).await?;
             }

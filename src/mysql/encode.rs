@@ -4,34 +4,18 @@ use std::io;
 use std::io::Write;
 use std::sync::LazyLock;
 
-use arrow::array::Array;
-use arrow::array::AsArray;
-use arrow::array::RecordBatch;
-use arrow::datatypes::Date32Type;
-use arrow::datatypes::Decimal128Type;
-use arrow::datatypes::Float64Type;
-use arrow::datatypes::Int8Type;
-use arrow::datatypes::Int16Type;
-use arrow::datatypes::Int32Type;
-use arrow::datatypes::Int64Type;
-use arrow::datatypes::TimestampMicrosecondType;
-use chrono::DateTime;
-use chrono::Datelike;
-use chrono::NaiveDate;
-use chrono::Timelike;
-use opensrv_mysql::Column;
-use opensrv_mysql::ColumnFlags;
-use opensrv_mysql::ColumnType as MysqlType;
-use opensrv_mysql::ToMysqlValue;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{
+    Date32Type, Decimal128Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
+use chrono::{DateTime, Datelike, NaiveDate, Timelike};
+use opensrv_mysql::{Column, ColumnFlags, ColumnType as MysqlType, ToMysqlValue};
 
 use super::handshake::CHARSET;
-use super::packet::put_lenenc;
-use super::packet::put_lenenc_bytes;
-use crate::error::Error;
-use crate::error::Result;
+use super::packet::{put_lenenc, put_lenenc_bytes};
+use crate::error::{Error, Result};
 use crate::query::ResultColumn;
-use crate::types::ColumnType;
-use crate::types::Datum;
+use crate::types::{ColumnType, Datum};
 
 /// The character set of what is not text.
 const BINARY: u16 = 63;

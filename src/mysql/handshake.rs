@@ -17,13 +17,11 @@ use std::net::IpAddr;
 
 use rand::Rng;
 use sha1::Sha1;
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
 use super::error::Fault;
-use super::packet::Channel;
-use super::packet::Fields;
+use super::packet::{Channel, Fields};
 use crate::fe::Accounts;
 use crate::types::Name;
 

@@ -2,21 +2,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
-use bytes::BytesMut;
-use tokio::io::AsyncBufRead;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::BufReader;
-use tokio::io::ReadHalf;
-use tokio::io::WriteHalf;
-use tokio::time::Sleep;
-use tokio::time::sleep;
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadHalf, WriteHalf};
+use tokio::time::{Sleep, sleep};
 
 use super::error::Fault;
 

@@ -8,36 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use opensrv_mysql::AsyncMysqlIntermediary;
-use opensrv_mysql::IntermediaryOptions;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
+use opensrv_mysql::{AsyncMysqlIntermediary, IntermediaryOptions};
 use rustls::pki_types::pem::PemObject;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Fault;
-use super::handshake::Handshake;
-use super::handshake::Login;
-use super::handshake::Refusal;
-use super::handshake::capability;
-use super::packet::Channel;
-use super::packet::ok_packet;
-use super::shim::Shim;
-use super::shim::shown;
-use super::wrap::CommandReader;
-use super::wrap::Desk;
-use super::wrap::Leave;
-use super::wrap::ReplyWriter;
-use crate::error::Error;
-use crate::error::Result;
-use crate::fe::SERVER_VERSION;
-use crate::fe::Session;
-use crate::fe::Sessions;
+use super::handshake::{Handshake, Login, Refusal, capability};
+use super::packet::{Channel, ok_packet};
+use super::shim::{Shim, shown};
+use super::wrap::{CommandReader, Desk, Leave, ReplyWriter};
+use crate::error::{Error, Result};
+use crate::fe::{SERVER_VERSION, Session, Sessions};
 
 /// How long statements may go on when the server shuts down, and how long the last words to a client may take.
 const GRACE: Duration = Duration::from_secs(10);

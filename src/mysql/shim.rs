@@ -6,31 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use opensrv_mysql::AsyncMysqlShim;
-use opensrv_mysql::Column;
-use opensrv_mysql::ColumnFlags;
-use opensrv_mysql::ColumnType;
-use opensrv_mysql::ErrorKind;
-use opensrv_mysql::InitWriter;
-use opensrv_mysql::OkResponse;
-use opensrv_mysql::ParamParser;
-use opensrv_mysql::QueryResultWriter;
-use opensrv_mysql::StatementMetaWriter;
-use opensrv_mysql::StatusFlags;
-use tokio::io::AsyncWrite;
-use tokio::io::Interest;
+use opensrv_mysql::{
+    AsyncMysqlShim, Column, ColumnFlags, ColumnType, ErrorKind, InitWriter, OkResponse, ParamParser, QueryResultWriter,
+    StatementMetaWriter, StatusFlags,
+};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
 use super::encode;
 use super::error::Fault;
-use super::wrap::AUTOCOMMIT;
-use super::wrap::Command;
-use super::wrap::Desk;
-use super::wrap::Shown;
-use crate::error::Error;
-use crate::error::Result;
-use crate::fe::Outcome;
-use crate::fe::Session;
+use super::wrap::{AUTOCOMMIT, Command, Desk, Shown};
+use crate::error::{Error, Result};
+use crate::fe::{Outcome, Session};
 use crate::query::RowSet;
 use crate::sql;
 

@@ -13,34 +13,20 @@
 //!
 //! The crate's own connection phase is played to it from memory: see [`handshake`](super::handshake).
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
-use tokio::time::Sleep;
-use tokio::time::sleep;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::error::Fault;
-use super::packet::FRAME;
-use super::packet::Fields;
-use super::packet::Packet;
-use super::packet::PacketReader;
-use super::packet::PacketWriter;
-use super::packet::ok_packet;
+use super::packet::{FRAME, Fields, Packet, PacketReader, PacketWriter, ok_packet};
 use crate::types::Datum;
 
 /// The most bytes of one command, and of the parameters that a statement collects. Clients are told the same by
@@ -49,9 +35,6 @@ pub const MAX_PACKET: usize = 64 << 20;
 
 /// Status flag: each statement commits by itself.
 pub const AUTOCOMMIT: u16 = 2;
-
-/// Status flag: another result of the same command follows.
-pub const MORE_RESULTS: u16 = 8;
 
 const COM_QUIT: u8 = 0x01;
 const COM_INIT_DB: u8 = 0x02;

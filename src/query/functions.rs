@@ -19,6 +19,8 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use md5::Digest as _;
+use sha2::Digest as _;
 
 use super::types::column_type;
 use crate::types::{ColumnType, Datum, Zone};
@@ -98,6 +100,7 @@ functions! {
     ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
     ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
     ["hex"] (Any) 1..1, TEXT, false, hex_of;
+    ["md5"] (Bytes) 1..1, TEXT, false, |a| Ok(Datum::Text(hex::encode(md5::Md5::digest(bytes(a, 0)))));
     ["sha2"] (Bytes Int) 2..2, TEXT, false, |a| Ok(sha2(bytes(a, 0), number(a, 1)));
     ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
@@ -632,7 +635,6 @@ fn hex_of(args: &[Datum]) -> Result<Datum, String> {
 
 /// NULL for a number of bits that SHA-2 does not have; 0 is 256.
 fn sha2(source: &[u8], bits: i64) -> Datum {
-    use sha2::Digest;
     Datum::Text(match bits {
         224 => hex::encode(sha2::Sha224::digest(source)),
         0 | 256 => hex::encode(sha2::Sha256::digest(source)),

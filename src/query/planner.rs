@@ -39,7 +39,6 @@ const SCALAR: &[&str] = &[
     "greatest",
     "least",
     "ltrim",
-    "md5",
     "pi",
     "radians",
     "random",

@@ -7,6 +7,9 @@ use arrow::datatypes::Int32Type;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 
 use super::*;
 use crate::sql::Statement as Parsed;
@@ -333,6 +336,7 @@ const ANSWERS: &[(&str, &str)] = &[
     ("SELECT ~5, ~-1, LAST_INSERT_ID()", "-6|0|0"),
     ("SELECT n > 1e299, n FROM (SELECT 1e300 AS n UNION ALL SELECT 0.25) AS u WHERE n < 1 OR n > 1e301", "0|0.25"),
     ("SELECT n > 1e299 FROM (SELECT 0.5 AS n UNION SELECT 1e300 UNION SELECT 2) AS u ORDER BY n", "0;0;1"),
+    ("SELECT MD5('abc'), MD5(NULL)", "900150983cd24fb0d6963f7d28e17f72|NULL"),
     (
         "SELECT SHA2('abc', 224), LEFT(SHA2('abc', 0), 16), LENGTH(SHA2('abc', 512)), SHA2('abc', 1)",
         "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7|ba7816bf8f01cfea|128|NULL",
@@ -582,12 +586,29 @@ async fn files_are_tables() {
     let (ids, lists) =
         (Int32Array::from(vec![7]), ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]));
     let nested = RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), ("items", Arc::new(lists))]).unwrap();
-    let file = std::fs::File::create(dir.join("nested.parquet")).unwrap();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(file, nested.schema(), None).unwrap();
-    writer.write(&nested).unwrap();
-    writer.close().unwrap();
+    let write = |name: &str, compression| {
+        let file = std::fs::File::create(dir.join(name)).unwrap();
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut writer = ArrowWriter::try_new(file, nested.schema(), Some(properties)).unwrap();
+        writer.write(&nested).unwrap();
+        writer.close().unwrap();
+    };
+    // Whatever other writers compress with.
+    let (brotli, gzip, zstd) = (Default::default(), Default::default(), Default::default());
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::BROTLI(brotli),
+        Compression::GZIP(gzip),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::SNAPPY,
+        Compression::ZSTD(zstd),
+    ] {
+        write("nested.parquet", compression);
+        let id = format!("SELECT id FROM FILES('path'='{}/nested.parquet', 'format'='parquet')", dir.display());
+        assert_eq!(fixture.rows(&id).await.unwrap(), ["7"], "{compression}");
+    }
     let nested = format!("FILES('path'='{}/nested.parquet', 'format'='parquet')", dir.display());
-    assert_eq!(fixture.rows(&format!("SELECT id FROM {nested}")).await.unwrap(), ["7"]);
     assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {nested}")).await.unwrap(), ["1"]);
     for asked in [format!("SELECT * FROM {nested}"), format!("SELECT id FROM {nested} WHERE items IS NULL")] {
         let err = fixture.rows(&asked).await.unwrap_err();

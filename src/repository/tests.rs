@@ -212,7 +212,7 @@ async fn content_comes_back_or_its_object_is_named() {
     };
     let files = [file("small", b"first"), file("large", &content), file("last", b"last")];
     let object = layout::object(&sha256, cluster(1), JobId(7), Attempt(1), 0);
-    let (throttle, moved) = (Throttle::new(0), AtomicU64::new(0));
+    let (throttle, moved) = (Throttle::default(), AtomicU64::new(0));
     let count = |bytes| {
         moved.fetch_add(bytes, Ordering::Relaxed);
     };

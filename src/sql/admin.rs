@@ -1,10 +1,8 @@
 use sqlparser::tokenizer::Token;
 
-use super::Address;
-use super::Statement;
 use super::parser::P;
-use crate::error::Error;
-use crate::error::Result;
+use super::{Address, Statement};
+use crate::error::{Error, Result};
 
 impl P<'_> {
     /// ALTER SYSTEM, ADMIN SET, and the UPDATE of a BE's configuration.

@@ -1,28 +1,12 @@
 use sqlparser::tokenizer::Token;
 
-use super::Backup;
-use super::BackupOptions;
-use super::BackupTimestamp;
-use super::ObjectRef;
-use super::Objects;
-use super::Properties;
-use super::RawJob;
-use super::Restore;
-use super::RestoreDatabase;
-use super::RestoreOptions;
-use super::Show;
-use super::Statement;
-use super::StorageUri;
-use super::parser::P;
-use super::parser::first_repeated;
-use super::parser::to_name;
-use super::parser::wrong_name;
-use crate::error::Error;
-use crate::error::Result;
-use crate::types::Kind;
-use crate::types::Label;
-use crate::types::Name;
-use crate::types::Timestamp;
+use super::parser::{P, first_repeated, to_name, wrong_name};
+use super::{
+    Backup, BackupOptions, BackupTimestamp, ObjectRef, Objects, Properties, RawJob, Restore, RestoreDatabase,
+    RestoreOptions, Show, Statement, StorageUri,
+};
+use crate::error::{Error, Result};
+use crate::types::{Kind, Label, Name, Timestamp};
 
 /// The shortest timeout of a job, as in StarRocks.
 const MIN_TIMEOUT_SECS: i64 = 600;

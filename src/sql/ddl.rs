@@ -1,23 +1,9 @@
 use sqlparser::tokenizer::Token;
 
-use super::ColumnDef;
-use super::CreateRepository;
-use super::CreateTable;
-use super::Distribution;
-use super::PartitionBy;
-use super::Statement;
-use super::TableName;
-use super::parser::P;
-use super::parser::first_repeated;
-use crate::error::Error;
-use crate::error::Misfit;
-use crate::error::Result;
-use crate::types::ColumnType;
-use crate::types::Datum;
-use crate::types::Entity;
-use crate::types::Kind;
-use crate::types::Name;
-use crate::types::PartitionRange;
+use super::parser::{P, first_repeated};
+use super::{ColumnDef, CreateRepository, CreateTable, Distribution, PartitionBy, Statement, TableName};
+use crate::error::{Error, Misfit, Result};
+use crate::types::{ColumnType, Datum, Entity, Kind, Name, PartitionRange};
 
 /// The most bytes of a CHAR, as in StarRocks.
 const MAX_CHAR: u32 = 255;

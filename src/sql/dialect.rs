@@ -2,11 +2,9 @@ use std::any::TypeId;
 use std::cell::Cell;
 
 use sqlparser::ast::Expr;
-use sqlparser::dialect::Dialect;
-use sqlparser::dialect::MySqlDialect;
+use sqlparser::dialect::{Dialect, MySqlDialect};
 use sqlparser::keywords::Keyword;
-use sqlparser::parser::Parser;
-use sqlparser::parser::ParserError;
+use sqlparser::parser::{Parser, ParserError};
 
 /// MySQL's dialect as sqlparser has it, with StarRocks' `--` comments and `!x`, and with an end to backtracking.
 ///

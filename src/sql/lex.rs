@@ -1,14 +1,7 @@
-use sqlparser::tokenizer::Location;
-use sqlparser::tokenizer::Span;
-use sqlparser::tokenizer::Token;
-use sqlparser::tokenizer::TokenWithSpan;
-use sqlparser::tokenizer::Tokenizer;
-use sqlparser::tokenizer::TokenizerError;
-use sqlparser::tokenizer::Whitespace;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace};
 
 use super::dialect::StarRocksDialect;
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How deep a tree operators without parentheses may build, as in `a OR b OR c`. Trees are copied and dropped
 /// recursively, so without a limit a long statement would overflow the stack.

@@ -1,5 +1,4 @@
-use sqlparser::tokenizer::Token;
-use sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::lex;
 use super::lex::Offsets;

@@ -1,26 +1,13 @@
-use sqlparser::ast::Expr;
-use sqlparser::ast::Query;
-use sqlparser::parser::Parser;
-use sqlparser::parser::ParserError;
-use sqlparser::tokenizer::Location;
-use sqlparser::tokenizer::Token;
-use tokio::runtime::Handle;
-use tokio::runtime::RuntimeFlavor;
+use sqlparser::ast::{Expr, Query};
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Token};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::Parsed;
-use super::Properties;
-use super::Statement;
-use super::TableName;
 use super::dialect::StarRocksDialect;
-use super::lex;
 use super::lex::Piece;
-use super::query;
-use crate::error::Error;
-use crate::error::Result;
-use crate::types::Entity;
-use crate::types::Invalid;
-use crate::types::Kind;
-use crate::types::Name;
+use super::{Parsed, Properties, Statement, TableName, lex, query};
+use crate::error::{Error, Result};
+use crate::types::{Entity, Invalid, Kind, Name};
 
 /// How deep parentheses and subqueries may nest.
 const MAX_DEPTH: usize = 50;

@@ -1,40 +1,17 @@
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
-use sqlparser::ast::BinaryOperator;
-use sqlparser::ast::Expr;
-use sqlparser::ast::FunctionArg;
-use sqlparser::ast::FunctionArgExpr;
-use sqlparser::ast::Query;
-use sqlparser::ast::SelectItem;
-use sqlparser::ast::SetExpr;
-use sqlparser::ast::TableFactor;
-use sqlparser::ast::Value;
-use sqlparser::ast::ValueWithSpan;
-use sqlparser::ast::Visit;
-use sqlparser::ast::VisitMut;
-use sqlparser::ast::Visitor;
-use sqlparser::ast::VisitorMut;
-use sqlparser::tokenizer::Span;
-use sqlparser::tokenizer::Token;
-use sqlparser::tokenizer::TokenWithSpan;
+use sqlparser::ast::{
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SelectItem, SetExpr, TableFactor, Value, ValueWithSpan,
+    Visit, VisitMut, Visitor, VisitorMut,
+};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
-use super::Delete;
-use super::Insert;
-use super::Statement;
-use super::lex;
 use super::lex::Offsets;
-use super::parser::P;
-use super::parser::first_repeated;
-use super::parser::wrong_name;
-use crate::error::Error;
-use crate::error::Misfit;
-use crate::error::Result;
-use crate::types::ColumnType;
-use crate::types::Datum;
-use crate::types::Kind;
-use crate::types::Label;
+use super::parser::{P, first_repeated, wrong_name};
+use super::{Delete, Insert, Statement, lex};
+use crate::error::{Error, Misfit, Result};
+use crate::types::{ColumnType, Datum, Kind, Label};
 
 impl P<'_> {
     /// What follows INSERT.

@@ -1,19 +1,9 @@
 use sqlparser::tokenizer::Token;
 
-use super::Assignment;
-use super::Identified;
-use super::PrepareSource;
-use super::Scope;
-use super::Secret;
-use super::SetValue;
-use super::Statement;
-use super::UserName;
-use super::parser::P;
-use super::parser::to_name;
-use crate::error::Error;
-use crate::error::Result;
-use crate::types::Datum;
-use crate::types::Kind;
+use super::parser::{P, to_name};
+use super::{Assignment, Identified, PrepareSource, Scope, Secret, SetValue, Statement, UserName};
+use crate::error::{Error, Result};
+use crate::types::{Datum, Kind};
 
 impl P<'_> {
     /// SET, KILL, users, transactions, prepared statements by text.

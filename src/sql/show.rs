@@ -1,17 +1,10 @@
-use sqlparser::ast::BinaryOperator;
-use sqlparser::ast::Expr;
+use sqlparser::ast::{BinaryOperator, Expr};
 use sqlparser::tokenizer::Token;
 
-use super::Filter;
-use super::Page;
-use super::Scope;
-use super::Show;
 use super::parser::P;
-use super::query;
-use crate::error::Error;
-use crate::error::Result;
-use crate::types::Kind;
-use crate::types::Name;
+use super::{Filter, Page, Scope, Show, query};
+use crate::error::{Error, Result};
+use crate::types::{Kind, Name};
 
 /// StarRocks' text for every other WHERE of SHOW SNAPSHOT.
 const SNAPSHOT_WHERE: &str =

@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::error::Error;
-use crate::types::ColumnType;
-use crate::types::Datum;
-use crate::types::Name;
+use crate::types::{ColumnType, Datum, Name};
 
 /// Statements of every family that are read.
 const ACCEPTED: &[&str] = &[

@@ -3,11 +3,7 @@
 use std::process::Command;
 
 use super::client::Client;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::files;
-use super::harness::skip;
+use super::harness::{Launch, Scratch, Server, files, skip};
 use super::sample;
 
 async fn start(scratch: &Scratch) -> (Server, Client) {

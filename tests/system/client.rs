@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mysql_async::Conn;
-use mysql_async::OptsBuilder;
-use mysql_async::Row;
-use mysql_async::Value;
 use mysql_async::consts::ColumnType;
 use mysql_async::prelude::Queryable;
-use sha2::Digest;
-use sha2::Sha256;
+use mysql_async::{Conn, OptsBuilder, Row, Value};
+use sha2::{Digest, Sha256};
 
 use super::harness::PATIENCE;
 

@@ -2,19 +2,13 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
-use mysql_async::Conn;
-use mysql_async::OptsBuilder;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
 
-use super::harness::HOLDFAST;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::skip;
+use super::harness::{HOLDFAST, Launch, Scratch, Server, skip};
+use super::servers::installed;
 
 pub const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv/bin/python");
 
@@ -84,66 +78,40 @@ async fn a_script_of_many_statements_runs_through_mariadb() {
     assert!(well && out.contains("Current database:\tm"), "{out}{err}");
 }
 
-/// What applications do: placeholders, types, warnings, many statements, errors.
-const PYMYSQL: &str = r#"
-import datetime, decimal, sys
-import pymysql
-
-def connect(**more):
-    return pymysql.connect(host="127.0.0.1", port=int(sys.argv[1]), user="root", **more)
-
-db = connect(autocommit=True)
-cursor = db.cursor()
-cursor.execute("CREATE DATABASE py")
-cursor.execute("USE py")
-cursor.execute("""CREATE TABLE t (k INT, b BOOLEAN, g BIGINT, d DOUBLE, m DECIMAL(10, 2), a DATE, z DATETIME, v STRING)
-    DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2""")
-row = (1, True, 2**40, 0.5, decimal.Decimal("12.30"), datetime.date(2026, 11, 21),
-       datetime.datetime(2026, 11, 21, 3, 4, 5), "it's 'quoted' \\ é 🦀 %s")
-assert cursor.execute("INSERT INTO t VALUES (%s, %s, %s, %s, %s, %s, %s, %s)", row) == 1
-assert cursor.execute("INSERT INTO t (k) VALUES (%s)", (2,)) == 1
-assert cursor.executemany("INSERT INTO t (k, v) VALUES (%s, %s)", [(n, None) for n in range(3, 53)]) == 50
-cursor.execute("SELECT * FROM t WHERE k < 3 ORDER BY k")
-rows = cursor.fetchall()
-assert rows == (row, (2,) + (None,) * 7), rows
-assert [column[0] for column in cursor.description] == ["k", "b", "g", "d", "m", "a", "z", "v"]
-cursor.execute("SELECT COUNT(*) AS n, SUM(k) FROM t")
-assert cursor.fetchone() == (52, 52 * 53 // 2)
-
-try:
-    cursor.execute("SELECT * FROM missing")
-    raise AssertionError("no error")
-except pymysql.MySQLError as error:
-    assert error.args == (5502, "Unknown table 'py.missing'"), error.args
-db.ping(reconnect=False)
-db.begin(); db.rollback(); db.commit()
-
-many = connect(client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS, database="py")
-with many.cursor() as cursor:
-    cursor.execute("SELECT 1; SELECT 2; SELECT 3")
-    seen = [cursor.fetchone()]
-    while cursor.nextset():
-        seen.append(cursor.fetchone())
-    assert seen == [(1,), (2,), (3,)], seen
-streamed = connect(database="py", cursorclass=pymysql.cursors.SSDictCursor)
-with streamed.cursor() as cursor:
-    cursor.execute("SELECT k FROM t ORDER BY k")
-    assert [row["k"] for row in cursor] == list(range(1, 53))
-print("fine")
-"#;
+/// Runs a program that ends by saying that all is fine.
+async fn finds_all_fine(command: Command, input: &str) {
+    let output = run(command, input).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said == "fine\n", "{said}");
+}
 
 #[tokio::test]
-async fn pymysql_works() {
+async fn python_drivers_work() {
     let scratch = Scratch::new();
     let server = Server::standalone(scratch.path());
     if !Path::new(PYTHON).exists() {
-        return skip("PyMySQL in target/venv", ".ci/setup");
+        return skip("Python drivers in target/venv", ".ci/setup");
     }
-    let mut command = Command::new(PYTHON);
-    command.arg("-").arg(server.port("mysql").to_string());
-    let output = run(command, PYMYSQL).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said == "fine\n", "{said}");
+    for script in [include_str!("clients/pymysql.py"), include_str!("clients/connector.py")] {
+        let mut command = Command::new(PYTHON);
+        command.arg("-").arg(server.port("mysql").to_string());
+        finds_all_fine(command, script).await;
+    }
+}
+
+/// Connector/J as it is now, and the one that many tools still bring.
+#[tokio::test]
+async fn jdbc_drivers_work() {
+    for version in ["connector-j-9.7.0", "connector-java-5.1.49"] {
+        let Some(driver) = installed("Connector/J", &format!("jdbc/jars/mysql-{version}.jar")) else { return };
+        let scratch = Scratch::new();
+        let server = Server::standalone(scratch.path());
+        let program = scratch.sub("Jdbc.java");
+        std::fs::write(&program, include_str!("clients/Jdbc.java")).unwrap();
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(driver).arg(program).arg(server.port("mysql").to_string());
+        finds_all_fine(command, "").await;
+    }
 }
 
 /// mysql_async's prepared statements: the binary protocol.

@@ -4,25 +4,16 @@
 use std::process::Command;
 
 use axum::body::Body;
-use axum::http::Method;
-use axum::http::Response;
+use axum::http::{Method, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::Value;
-use serde_json::json;
-use sha2::Digest;
-use sha2::Sha256;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::harness::Scratch;
-use super::proxy::Proxy;
-use super::proxy::Request;
-use super::servers::S3;
-use super::servers::Session;
-use super::servers::curl;
-use super::servers::elements;
-use super::servers::hmac_sha256;
+use super::proxy::{Proxy, Request};
 use super::servers::minio::Minio;
-use super::servers::serves_s3;
+use super::servers::{S3, Session, curl, elements, hmac_sha256, serves_s3};
 
 fn answer(status: u16, body: impl ToString) -> Response<Body> {
     Response::builder().status(status).body(Body::from(body.to_string())).unwrap()

@@ -1,18 +1,10 @@
 //! One FE and several BEs, each a process; BEs that die in the midst of their tasks and come back.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
-use super::client::Answer;
-use super::client::Client;
-use super::harness::HOLDFAST;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::rowset_files;
-use super::harness::skip;
+use super::client::{Answer, Client};
+use super::harness::{HOLDFAST, Launch, Scratch, Server, rowset_files, skip};
 use super::sample;
 
 struct Cluster {

@@ -1,13 +1,8 @@
 //! Servers that die at every record they write, and come back: what was acknowledged is there, what was not is there
 //! wholly or not at all, and jobs go on to their end.
 
-use super::client::Client;
-use super::client::Contents;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::eventually;
-use super::harness::rowset_files;
+use super::client::{Client, Contents};
+use super::harness::{Launch, Scratch, Server, eventually, rowset_files};
 use super::sample;
 
 /// The records that a BACKUP writes after the one it is submitted with.

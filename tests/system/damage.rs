@@ -1,16 +1,10 @@
 //! Damaged files: a restore says which one, and installs nothing; a backup and a query never pass wrong bytes on.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::client::Client;
-use super::client::Refusal;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::files;
-use super::harness::rowset_files;
+use super::client::{Client, Refusal};
+use super::harness::{Launch, Scratch, Server, files, rowset_files};
 use super::sample;
 
 /// What can happen to a file.

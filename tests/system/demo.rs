@@ -2,8 +2,7 @@
 
 use std::process::Command;
 
-use super::harness::HOLDFAST;
-use super::harness::Scratch;
+use super::harness::{HOLDFAST, Scratch};
 
 fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()

@@ -1,11 +1,7 @@
 //! Backup and restore jobs as statements see them: waiting, cancelling, what is locked and what is not.
 
-use super::client::Answer;
-use super::client::Client;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::files;
+use super::client::{Answer, Client};
+use super::harness::{Launch, Scratch, Server, files};
 use super::sample;
 
 const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";

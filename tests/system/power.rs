@@ -8,11 +8,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::client::Client;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::skip;
-use super::rawkv;
-use super::sample;
+use super::harness::{Launch, Scratch, skip};
+use super::{rawkv, sample};
 
 /// A disk whose power can be cut.
 struct Disk {

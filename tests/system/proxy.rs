@@ -5,45 +5,29 @@
 //! where it speaks for the hosts it was made for, with certificates of its own authority (`SSL_CERT_FILE`).
 //! It runs on a thread of its own, so that a test may block.
 
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::body::Bytes;
-use axum::body::to_bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http;
-use axum::http::HeaderMap;
-use axum::http::Method;
-use axum::http::StatusCode;
-use axum::http::Uri;
-use axum::http::header;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls;
+use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::harness::PATIENCE;
-use super::servers::S3;
-use super::servers::curl;
-use super::servers::minio;
 use super::servers::minio::Minio;
-use super::servers::serves_s3;
+use super::servers::{S3, curl, minio, serves_s3};
 
 /// A request as it came.
 #[derive(Clone, Debug)]

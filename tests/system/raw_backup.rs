@@ -383,6 +383,24 @@ async fn late_effects_of_a_restore_change_nothing() {
     }
 }
 
+/// CANCEL removes a file of a backup, too, that is still on its way: the directory can be used again.
+#[tokio::test]
+async fn no_file_comes_after_a_cancelled_backup() {
+    let scratch = Scratch::new();
+    let data: Data = [("61".into(), "01".into())].into();
+    let (fe, be, _) = pair(&scratch, &data).await;
+    let _be = be.env("FAILPOINTS", "be.raw-backup=1*sleep(3000)->off").start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    let directory = scratch.sub("cancelled");
+    client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOADING"]).await;
+    client.run("CANCEL BACKUP FROM rawkv").await;
+    assert!(files(&directory).is_empty(), "{:?}", files(&directory));
+    client.run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
+    assert_eq!(ssts(&directory).len(), 1);
+}
+
 /// What is stored by halves is stored in the end, whenever the BE comes back.
 #[tokio::test]
 async fn no_deadline_ends_a_restore_that_stores() {

@@ -6,20 +6,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use hmac::Mac;
 
-use super::harness::PATIENCE;
-use super::harness::skip;
+use super::harness::{PATIENCE, skip};
 
 pub mod azurite;
 pub mod ceph;
@@ -28,7 +22,7 @@ pub mod hdfs;
 pub mod minio;
 
 /// A file that `.ci/setup` made. Says that the test is skipped if it is not there.
-fn installed(server: &str, path: &str) -> Option<PathBuf> {
+pub fn installed(server: &str, path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers").join(path);
     if !path.exists() {
         skip(server, ".ci/setup stores");

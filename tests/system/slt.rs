@@ -8,18 +8,12 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use mysql_async::consts::ColumnType;
-use sqllogictest::AsyncDB;
-use sqllogictest::DBOutput;
-use sqllogictest::DefaultColumnType;
-use sqllogictest::Runner;
-use sqllogictest::default_normalizer;
-use sqllogictest::default_validator;
-use sqllogictest::strict_column_validator;
+use sqllogictest::{
+    AsyncDB, DBOutput, DefaultColumnType, Runner, default_normalizer, default_validator, strict_column_validator,
+};
 
-use super::client::Client;
-use super::client::Refusal;
-use super::harness::Launch;
-use super::harness::Scratch;
+use super::client::{Client, Refusal};
+use super::harness::{Launch, Scratch};
 
 /// A connection of a script.
 struct Connection(Client);

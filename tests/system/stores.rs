@@ -7,19 +7,11 @@ mod scripts;
 pub mod store;
 
 use std::process::Command;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use self::store::Gate;
-use self::store::Kind;
-use self::store::Store;
-use super::client::Answer;
-use super::client::Client;
-use super::client::Refusal;
-use super::harness::Launch;
-use super::harness::Scratch;
-use super::harness::Server;
-use super::harness::eventually;
+use self::store::{Gate, Kind, Store};
+use super::client::{Answer, Client, Refusal};
+use super::harness::{Launch, Scratch, Server, eventually};
 use super::sample;
 
 const WAIT: &str = "PROPERTIES ('wait' = 'true')";

@@ -3,13 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sha1::Digest;
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 use sha2::Sha256;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub const NATIVE: &str = "mysql_native_password";

@@ -1,7 +1,6 @@
 //! The MariaDB command line, where it is installed.
 
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::engine;
 

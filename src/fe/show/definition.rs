@@ -109,10 +109,9 @@ mod tests {
     use imbl::OrdMap;
 
     use super::*;
-    use crate::catalog;
-    use crate::sql;
     use crate::sql::{CreateTable, Statement};
     use crate::types::{DatabaseId, PartitionId, Schema, TableId, Timestamp};
+    use crate::{catalog, sql};
 
     fn parse(text: &str) -> CreateTable {
         match sql::parse(text).unwrap().remove(0).statement {

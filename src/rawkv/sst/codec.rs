@@ -1,6 +1,8 @@
 //! What all blocks have in common: numbers, checksums, compression.
 
-use xxhash_rust::{xxh3::xxh3_64, xxh32::xxh32, xxh64::xxh64};
+use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh32::xxh32;
+use xxhash_rust::xxh64::xxh64;
 
 use super::{Compression, MAX_BLOCK};
 

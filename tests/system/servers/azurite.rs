@@ -5,13 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::Answer;
-use super::Process;
-use super::curl;
-use super::free_port;
-use super::fresh;
-use super::hmac_sha256;
-use super::installed;
+use super::{Answer, Process, curl, free_port, fresh, hmac_sha256, installed};
 use crate::system::harness::Scratch;
 
 /// It writes its index every few seconds, so that it must not be killed and started again.

@@ -1,16 +1,11 @@
 //! Ceph: S3 by its object gateway, with one monitor and one store in memory.
 
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use super::Process;
-use super::S3;
-use super::curl;
-use super::free_port;
-use crate::system::harness::Scratch;
-use crate::system::harness::skip;
+use super::{Process, S3, curl, free_port};
+use crate::system::harness::{Scratch, skip};
 
 pub struct Ceph {
     s3: S3,

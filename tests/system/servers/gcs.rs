@@ -2,12 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::Answer;
-use super::Process;
-use super::curl;
-use super::free_port;
-use super::fresh;
-use super::installed;
+use super::{Answer, Process, curl, free_port, fresh, installed};
 use crate::system::harness::Scratch;
 
 pub struct Gcs {

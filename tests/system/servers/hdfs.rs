@@ -1,16 +1,10 @@
 //! HDFS of Hadoop 3: a NameNode and DataNodes, each a process of its own, with simple authentication and WebHDFS.
 
 use std::net::TcpStream;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use super::Answer;
-use super::Process;
-use super::curl;
-use super::free_port;
-use super::fresh;
-use super::installed;
+use super::{Answer, Process, curl, free_port, fresh, installed};
 use crate::system::harness::Scratch;
 
 /// The superuser, who owns the folders of the tests.

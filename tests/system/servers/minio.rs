@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use super::Process;
-use super::S3;
-use super::free_port;
-use super::installed;
+use super::{Process, S3, free_port, installed};
 use crate::system::harness::Scratch;
 
 /// Buckets are also hosts below this name, which no resolver knows: a [`Proxy`](crate::system::proxy::Proxy) does.

@@ -1,14 +1,10 @@
 //! The ways to an S3 server: whose credentials, which host, which authority.
 
-use super::super::client::Answer;
-use super::super::client::Client;
-use super::super::cloud;
-use super::super::harness::Launch;
-use super::super::harness::Scratch;
+use super::super::client::{Answer, Client};
+use super::super::harness::{Launch, Scratch};
 use super::super::proxy::Proxy;
-use super::super::sample;
-use super::super::servers::minio::DOMAIN;
-use super::super::servers::minio::Minio;
+use super::super::servers::minio::{DOMAIN, Minio};
+use super::super::{cloud, sample};
 use super::scripts;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/backup";

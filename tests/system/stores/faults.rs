@@ -3,29 +3,15 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::http::Method;
 
-use super::Kind;
-use super::LATEST;
-use super::WAIT;
-use super::assert_hidden;
-use super::large;
-use super::problem;
-use super::speed;
-use super::store::Store;
-use super::store::restricted;
-use crate::system::client::Answer;
-use crate::system::client::Client;
-use crate::system::harness::Launch;
-use crate::system::harness::Scratch;
-use crate::system::harness::Server;
-use crate::system::harness::eventually;
-use crate::system::proxy::Fault;
-use crate::system::proxy::Proxy;
-use crate::system::proxy::Request;
+use super::store::{Store, restricted};
+use super::{Kind, LATEST, WAIT, assert_hidden, large, problem, speed};
+use crate::system::client::{Answer, Client};
+use crate::system::harness::{Launch, Scratch, Server, eventually};
+use crate::system::proxy::{Fault, Proxy, Request};
 use crate::system::sample;
 use crate::system::servers::S3;
 use crate::system::servers::hdfs::Hdfs;

@@ -4,19 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use axum::body::Body;
-use axum::body::Bytes;
-use axum::http::Method;
-use axum::http::Response;
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Response, StatusCode};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::Mac;
-use sha1::Digest;
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 
-use crate::system::proxy::Proxy;
-use crate::system::proxy::Request;
+use crate::system::proxy::{Proxy, Request};
 
 pub const ACCESS: &str = "LTAIaccess0000000000";
 

@@ -2,14 +2,10 @@
 
 use axum::http::Method;
 
-use super::Kind;
-use super::assert_hidden;
-use super::native;
 use super::store::Store;
+use super::{Kind, assert_hidden, native};
 use crate::system::cloud;
-use crate::system::harness::Launch;
-use crate::system::harness::Scratch;
-use crate::system::harness::Server;
+use crate::system::harness::{Launch, Scratch, Server};
 use crate::system::proxy::Proxy;
 
 /// Runs a script with its placeholders filled in, and with properties that only this machine needs.

@@ -3,21 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::system::harness::Launch;
-use crate::system::harness::Scratch;
-use crate::system::harness::files;
-use crate::system::servers::S3;
+use crate::system::harness::{Launch, Scratch, files};
 use crate::system::servers::azurite::Azurite;
 use crate::system::servers::ceph::Ceph;
 use crate::system::servers::gcs::Gcs;
-use crate::system::servers::hdfs;
 use crate::system::servers::hdfs::Hdfs;
 use crate::system::servers::minio::Minio;
+use crate::system::servers::{S3, hdfs};
 
 /// Where repositories can be, and by which scheme and credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
