@@ -16,8 +16,8 @@ Examples:
   holdfast be --conf conf/be.conf               ... and as many BEs as you like, each made known to the FE by
                                                 ALTER SYSTEM ADD BACKEND \"host:9060\"
   holdfast br backup raw -s local:///DIR --start 31 --end 32
-                                                back up raw keys in the format of TiKV's BR; br restore raw restores
-  holdfast br debug checksum -s local:///DIR    check the files of a raw backup of TiKV
+                                                back up raw keys in the format of TiDB's BR; br restore raw restores
+  holdfast br debug checksum -s local:///DIR    check the files of a raw backup, Holdfast's or TiKV's
 
 Default ports:  MySQL 9030, FE HTTP 8030, BE RPC 9060, BE HTTP 8040; 0 picks a free one.
                 All listen on 127.0.0.1 until bind_address says otherwise.
@@ -399,7 +399,7 @@ struct ServerOptions {
     /// Directory for all data: the FE's in DIR/meta, the BE's in DIR/storage [default: holdfast-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Port for health checks and metrics.
+    /// HTTP port, for health checks (/api/health).
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
     /// Any key of the configuration, as often as needed.

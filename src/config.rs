@@ -64,7 +64,7 @@ config! {
         fixed bind_address: IpAddr = "127.0.0.1";
         /// The port of the MySQL protocol; 0 picks a free one.
         fixed query_port: u16 = "9030";
-        /// The port for health checks, metrics and the web page; 0 picks a free one.
+        /// The HTTP port, for health checks (/api/health); 0 picks a free one.
         fixed http_port: u16 = "8030";
         /// The directory of the catalog. One FE at a time may use it.
         fixed meta_dir: PathBuf = "holdfast-data/meta";
@@ -116,7 +116,7 @@ config! {
         fixed bind_address: IpAddr = "127.0.0.1";
         /// The port for the FE and other BEs; 0 picks a free one.
         fixed be_port: u16 = "9060";
-        /// The port for health checks and metrics; 0 picks a free one.
+        /// The HTTP port, for health checks (/api/health); 0 picks a free one.
         fixed be_http_port: u16 = "8040";
         /// The directory of the tablets. One BE at a time may use it.
         fixed storage_root_path: PathBuf = "holdfast-data/storage";
