@@ -1,3 +1,7 @@
+//! Rows by Arrow Flight: out of a tablet's files, and into new ones.
+//!
+//! A load of any length has a bounded part of its rows in memory, and installs no file before its last row has come.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -1,3 +1,8 @@
+//! The calls of `backend.proto`; [`task`] does what `Run` asks for.
+//!
+//! Nothing is done before the caller has proved to be of this BE's cluster, and nothing is thrown away for an FE whose
+//! catalog is behind.
+
 use std::sync::Arc;
 
 use futures::StreamExt;

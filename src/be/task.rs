@@ -1,3 +1,7 @@
+//! Tasks: each runs once at a time, and ends when its caller no longer listens.
+//!
+//! A file is reported once it is durable, never before: the caller records it as done.
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

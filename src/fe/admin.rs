@@ -1,3 +1,7 @@
+//! BEs added and dropped, and configuration changed at run time.
+//!
+//! A BE that has answered is of this cluster for good, recorded or not. A changed key lasts until the process ends.
+
 use super::Outcome;
 use super::frontend::Frontend;
 use crate::catalog::Backend;

@@ -1,3 +1,7 @@
+//! BACKUP SNAPSHOT, RESTORE SNAPSHOT and CANCEL: from statements to requests of jobs.
+//!
+//! Once a job is submitted it is the server's: a statement that waits for it may be killed, and the job goes on.
+
 use super::frontend::{Frontend, database_of};
 use super::reading::INFORMATION_SCHEMA;
 use super::{Outcome, StatementContext, rawkv};

@@ -1,3 +1,7 @@
+//! Databases and tables: created, dropped and emptied.
+//!
+//! Each statement is one commit, and looks within it whether a job forbids the change: a look before may be outdated.
+
 use std::sync::Arc;
 
 use super::frontend::{Frontend, writable};

@@ -1,3 +1,7 @@
+//! The FE put together: what statements work with, and which function runs which statement.
+//!
+//! Whoever reads files takes the image from [`Frontend::read`], not from the catalog: that is what keeps the files.
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 

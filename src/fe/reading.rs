@@ -1,3 +1,7 @@
+//! SELECT: the catalog as a query sees it, and the rows of tablets.
+//!
+//! A query keeps the image it was planned over until its last row: until then no file that it names is thrown away.
+
 use std::path::Path;
 use std::sync::Arc;
 

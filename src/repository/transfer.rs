@@ -1,3 +1,7 @@
+//! Rowset files to objects, and parts of objects to files: every byte is hashed on its way.
+//!
+//! Content with another hash than expected is an error, and what was written of it counts for nothing.
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -1,3 +1,7 @@
+//! What travels between FE and BE: MessagePack with the names of fields, so that fields can be added.
+//!
+//! What holds credentials does not show them in `Debug`.
+
 use std::fmt;
 use std::sync::Arc;
 

@@ -6,7 +6,6 @@
 
 pub mod client;
 pub mod fleet;
-/// What travels between FE and BE.
 pub mod message;
 pub mod status;
 

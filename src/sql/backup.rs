@@ -1,3 +1,8 @@
+//! BACKUP, RESTORE, their RAW forms and CANCEL.
+//!
+//! Unknown clauses and properties are refused: a job must not do less than its statement says. Properties of the RAW
+//! forms are checked where they are used.
+
 use sqlparser::tokenizer::Token;
 
 use super::parser::{P, first_repeated, to_name, wrong_name};

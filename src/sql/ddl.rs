@@ -1,3 +1,5 @@
+//! CREATE, ALTER, DROP and TRUNCATE: definitions, completed by StarRocks' defaults and checked in themselves.
+
 use sqlparser::tokenizer::Token;
 
 use super::parser::{P, first_repeated};

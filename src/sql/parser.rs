@@ -1,3 +1,8 @@
+//! From a text to statements: the cursor that all readers of statements share, with the small things that many of them
+//! read, and the statements that are refused by name.
+//!
+//! A long text takes a while: it is parsed, and dropped, through [`aside`], which does not hold up other clients.
+
 use sqlparser::ast::{Expr, Query};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token};

@@ -1,3 +1,5 @@
+//! INSERT and DELETE, and what is asked of a query's tree: placeholders, headers of the result, `FILES(…)`.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 

@@ -1,3 +1,5 @@
+//! Statements about the session and its users: SET, KILL, users, transactions, prepared statements by text.
+
 use sqlparser::tokenizer::Token;
 
 use super::parser::{P, to_name};

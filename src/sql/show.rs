@@ -1,3 +1,5 @@
+//! SHOW, ADMIN SHOW and DESC.
+
 use sqlparser::ast::{BinaryOperator, Expr};
 use sqlparser::tokenizer::Token;
 

@@ -1,3 +1,7 @@
+//! Statements as data: what a client can ask for.
+//!
+//! Types made for secrets do not show them in `Debug`; the text in [`Parsed`] and a query's tree do.
+
 use std::fmt;
 use std::ops::Deref;
 

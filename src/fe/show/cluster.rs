@@ -1,3 +1,5 @@
+//! SHOWs about where rows are and who serves them: partitions, tablets, BEs, FEs and their configuration.
+
 use std::sync::Arc;
 
 use super::super::Listing;

@@ -1,3 +1,5 @@
+//! SHOW CREATE TABLE and SHOW CREATE REPOSITORY: definitions as statements that the parser reads back, secrets masked.
+
 use std::fmt::Write;
 
 use crate::catalog::{Partition, Repository, Table};

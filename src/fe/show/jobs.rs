@@ -1,3 +1,5 @@
+//! SHOW BACKUP and SHOW RESTORE: what the catalog records of a job, and how far it is, which only memory knows.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

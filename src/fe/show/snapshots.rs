@@ -1,3 +1,7 @@
+//! SHOW REPOSITORIES, which asks no store, and SHOW SNAPSHOT, which does.
+//!
+//! A client waits, so there is little patience; what cannot be read is a row that says so and hides no other.
+
 use futures::{StreamExt, stream};
 use serde::Serialize;
 

@@ -1,3 +1,5 @@
+//! SHOW and `information_schema` on an FE without BEs.
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
