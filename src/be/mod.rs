@@ -28,7 +28,7 @@ use self::workers::Workers;
 use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
 use crate::error::{Error, Result};
-use crate::rawkv::store::RawStore;
+use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::proto::backend_server::BackendServer;
@@ -204,8 +204,14 @@ impl Shared {
         Ok(caller)
     }
 
-    /// The raw keys of this BE, which are there from their first use on.
-    async fn raw(&self) -> Result<Arc<RawStore>> {
+    /// The raw keys of this BE, which are there once it was given some.
+    fn raw(&self) -> Result<Arc<RawStore>> {
+        let none = || not_held(&self.dir.join(RAW), "raw keys");
+        self.raw.get().cloned().ok_or_else(none)
+    }
+
+    /// The same, for one that is given its first.
+    async fn raw_or_new(&self) -> Result<Arc<RawStore>> {
         let path = self.dir.join(RAW);
         self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()
     }

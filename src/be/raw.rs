@@ -216,14 +216,15 @@ pub(super) fn clean(staging: &Path) -> Result<()> {
 pub(super) async fn session(
     be: &Arc<Shared>,
     owner: TaskOwner,
-    cut: bool,
+    (cut, of): (bool, Vec<RawRange>),
     speed: u64,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
     be.raw_sessions.end_earlier(owner).await;
     // Writes whose caller has gone end too.
     drop(be.raw_writes.write().await);
-    let (store, parent) = (be.raw().await?, be.raw_staging());
+    let (store, parent) = (be.raw()?, be.raw_staging());
+    of.iter().try_for_each(|RawRange { cf, range }| store.check_held(*cf, range))?;
     let throttle = Throttle::new(speed, be.clock.clone());
     let opened = blocking(move || {
         std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
@@ -316,7 +317,7 @@ fn write_files(
     let mut start = of.range.start().to_vec();
     let mut writing: Option<(SstWriter<Vec<u8>>, String)> = None;
     let mut last = Vec::new();
-    for entry in snapshot.scan(of.cf, &of.range) {
+    for entry in snapshot.scan(of.cf, &of.range)? {
         let (key, value) = entry?;
         if let Some((writer, name)) = writing.take_if(|(writer, _)| writer.size() >= bytes) {
             let end = separator(&last, &key);
@@ -393,7 +394,7 @@ pub(super) async fn ingest(
     target: Target,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
-    let store = be.raw().await?;
+    let store = be.raw()?;
     let _worker = be.downloads.take().await;
     let path = session.staged(fetched.number);
     let work = move |go_on: &dyn Fn() -> Result<()>| {
@@ -443,7 +444,7 @@ pub(super) async fn clear(
     ranges: Vec<KeyRange>,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
-    let store = be.raw().await?;
+    let store = be.raw()?;
     let work = move |go_on: &dyn Fn() -> Result<()>| ranges.iter().try_for_each(|range| store.clear(cf, range, go_on));
     session.store(task, work).await?;
     report(events, Event::Done(0)).await
@@ -478,7 +479,7 @@ mod tests {
     #[test]
     fn files_cover_the_range_without_gaps() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         let cf = ColumnFamily::Default;
         let entry = |n: u32| (format!("key-{n:05}").into_bytes(), vec![n as u8; 100]);
         let put = |(key, value)| Change { key, value: Some(value) };

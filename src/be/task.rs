@@ -100,7 +100,7 @@ async fn perform(
         Work::Compact { table, tablet, schema, write, files } => {
             compact_files(be, (table, tablet, write), schema, files, events).await
         }
-        Work::RawSession { cut, speed } => raw::session(be, owner, cut, speed, events).await,
+        Work::RawSession { cut, of, speed } => raw::session(be, owner, (cut, of), speed, events).await,
         Work::RawBackup { storage, of, region, version, options } => {
             let part = raw::Part { of, region, version };
             raw::backup(be, be.raw_sessions.of(owner)?, number_of_task, storage, part, options, events).await

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -53,7 +54,7 @@ const CONCURRENCY: usize = 4;
 /// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the BEs are asked whether a cancelled backup still stores files.
+/// How often a BE is asked whether something is still stored for a job that has ended.
 const QUIET_TRIES: u32 = 5;
 
 /// What writers of raw keys and jobs agree on.
@@ -61,6 +62,8 @@ const QUIET_TRIES: u32 = 5;
 pub struct RawWrites {
     /// Held by each write while it is on its way, and by a backup while it cuts.
     pub barrier: RwLock<()>,
+    /// Held while BEs are given keys to hold.
+    pub giving: tokio::sync::Mutex<()>,
     /// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
     pub grown: Mutex<std::collections::HashSet<RegionId>>,
 }
@@ -206,7 +209,7 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
             let done = restore(cx, job, run, current).await;
             if done.as_ref().is_err_and(|err| !err.is_retryable()) {
                 // Others may write again: threads that store keys, of earlier tries as well, must have ended.
-                let _ = quiet(cx, job).await;
+                quiet(cx, job).await;
             }
             done
         }
@@ -214,12 +217,23 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
     }
 }
 
-/// Returns when nothing is stored for a job any more, be it of an earlier attempt or try.
-async fn quiet(cx: &Context, job: &Job) -> Result<()> {
-    let cf = about(job)?.cf;
-    let image = cx.catalog.image();
-    let owners = image.regions_in(cf, &KeyRange::default()).map(|region| region.owner).collect();
-    Sessions::open(cx, job, owners, false, 0).await.map(drop)
+/// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try. One that is
+/// dead stores nothing, or ends with its connection.
+async fn quiet(cx: &Context, job: &Job) {
+    // Also of BEs that have lost their regions meanwhile.
+    let one = async |owner: BackendId| {
+        for failures in 0..QUIET_TRIES {
+            match Session::open(cx, job, owner, (false, Vec::new()), 0).await {
+                Err(err) if err.is_retryable() && cx.fleet.is_alive(owner) => {
+                    tracing::warn!(job = %job.id, "work of it may still go on: {}", err.report());
+                    cx.clock.sleep(cx.clock.back_off(failures)).await;
+                }
+                // One without raw keys has nothing to store them in.
+                _ => return,
+            }
+        }
+    };
+    futures::future::join_all(cx.fleet.alive().into_iter().map(one)).await;
 }
 
 /// Takes a job to its next state in the midst of a step.
@@ -295,8 +309,8 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
         let _no_writes = no_writes(cx).await?;
         let image = cx.catalog.image();
         let regions: Vec<_> = image.regions_in(cf, &range).cloned().collect();
-        let owners = regions.iter().map(|region| region.owner).collect();
-        (Sessions::open(cx, job, owners, true, kept.options.speed).await?, regions)
+        let owned = owned(&regions, &range);
+        (Sessions::open(cx, job, owned, true, kept.options.speed).await?, regions)
     };
     let next = Job { state: JobState::Uploading, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
     let job = &advance(cx, job, next, current).await?;
@@ -452,12 +466,8 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         }
         // Where it has written nothing, or another has finished, files that look like its own are not.
         if began && folder.size(META).await?.is_none() {
-            // A file that is still on its way would come back. A BE that is gone sends no more.
-            for failures in 0..QUIET_TRIES {
-                let Err(err) = quiet(cx, job).await else { break };
-                tracing::warn!(job = %job.id, "a file of it may still be on its way: {}", err.report());
-                cx.clock.sleep(cx.clock.back_off(failures)).await;
-            }
+            // A file that is still on its way would come back.
+            quiet(cx, job).await;
             for name in own_files(cx, job, &kept, &folder).await? {
                 folder.remove(&name).await?;
             }
@@ -508,10 +518,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let cf = about(job)?.cf;
     let plan = Plan::read(job, &kept).await?;
     let image = cx.catalog.image();
-    let mut owned: BTreeMap<BackendId, Vec<KeyRange>> = BTreeMap::new();
-    for region in image.regions_in(cf, &plan.range) {
-        owned.entry(region.owner).or_default().extend(region.range.intersection(&plan.range));
-    }
+    let owned = owned(image.regions_in(cf, &plan.range), &plan.range);
     let mut fetch = Vec::new();
     let mut ingest = Vec::new();
     let (storage, api_version) = (kept.storage(), plan.api_version);
@@ -528,7 +535,8 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
             ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
         }
     }
-    let clear = |(owner, ranges): (&BackendId, &Vec<KeyRange>)| (*owner, Work::RawClear { cf, ranges: ranges.clone() });
+    let ranges = |of: &[RawRange]| of.iter().map(|of| of.range.clone()).collect();
+    let clear = |(owner, of): (&BackendId, &Vec<RawRange>)| (*owner, Work::RawClear { cf, ranges: ranges(of) });
     let clear: Vec<_> = if kept.options.replace { owned.iter().map(clear).collect() } else { Vec::new() };
 
     let progress = &run.progress;
@@ -536,7 +544,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     progress.files_done.store(0, Ordering::Relaxed);
     progress.bytes.store(plan.files.iter().map(|file| file.size).sum(), Ordering::Relaxed);
     progress.bytes_moved.store(0, Ordering::Relaxed);
-    let sessions = Sessions::open(cx, job, owned.keys().copied().collect(), false, kept.options.speed).await?;
+    let sessions = Sessions::open(cx, job, owned, false, kept.options.speed).await?;
     let options = &kept.options;
     let work = async {
         all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _, _| {}).await?;
@@ -557,6 +565,61 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
 }
 
+/// What BEs own of what a job is about.
+type Owned = BTreeMap<BackendId, Vec<RawRange>>;
+
+fn owned<'a>(regions: impl IntoIterator<Item = &'a Arc<Region>>, range: &KeyRange) -> Owned {
+    let mut owned = Owned::new();
+    for region in regions {
+        let range = region.range.intersection(range).map(|range| RawRange { cf: region.cf, range });
+        owned.entry(region.owner).or_default().extend(range);
+    }
+    owned
+}
+
+/// The session that a BE keeps for an attempt; dropping it ends it.
+struct Session {
+    backend: crate::rpc::client::Backend,
+    events: BoxStream<'static, Result<Event>>,
+}
+
+impl Session {
+    async fn open(
+        cx: &Context,
+        job: &Job,
+        owner: BackendId,
+        (cut, of): (bool, Vec<RawRange>),
+        speed: u64,
+    ) -> Result<Self> {
+        // Beside all numbers that tasks draw.
+        let number = u64::MAX;
+        let work = Work::RawSession { cut, of, speed };
+        let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
+        let backend = reach(cx, owner)?;
+        let opening = async {
+            let mut events = backend.run("begin raw work", &task).await?;
+            match events.next().await {
+                Some(Ok(Event::Done(_))) => Ok(events),
+                Some(Err(err)) => Err(err),
+                _ => Err(Error::internal("a session that has not begun")),
+            }
+        };
+        // Writes may be waiting for it.
+        let opened = tokio::time::timeout(PATIENCE, opening).await;
+        let events = opened.unwrap_or_else(|_| Err(gone(backend.address())))?;
+        Ok(Self { backend, events })
+    }
+}
+
+/// A BE that owned regions when the work was planned. If it was dropped since, another owns them: the work is to be
+/// planned anew.
+fn reach(cx: &Context, owner: BackendId) -> Result<crate::rpc::client::Backend> {
+    cx.fleet.backend(owner).map_err(|err| match err {
+        Error::NotFound(entity) => Error::Conflict(entity),
+        other => other,
+    })
+}
+
 /// The sessions that BEs keep for an attempt; dropping them ends them.
 struct Sessions {
     lost: CancellationToken,
@@ -573,29 +636,13 @@ enum Lost {
 }
 
 impl Sessions {
-    /// Opens a session on each BE; returns when all are open.
-    async fn open(cx: &Context, job: &Job, mut owners: Vec<BackendId>, cut: bool, speed: u64) -> Result<Self> {
-        owners.sort();
-        owners.dedup();
-        let open = async |owner: BackendId| {
-            // Beside all numbers that tasks draw.
-            let number = u64::MAX;
-            let work = Work::RawSession { cut, speed };
-            let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
-            let backend = cx.fleet.backend(owner)?;
-            let mut events = backend.run("begin raw work", &task).await?;
-            match events.next().await {
-                Some(Ok(Event::Done(_))) => Ok((backend, events)),
-                Some(Err(err)) => Err(err),
-                _ => Err(Error::internal("a session that has not begun")),
-            }
-        };
-        // Writes may be waiting for it.
-        let opening = tokio::time::timeout(PATIENCE, futures::future::try_join_all(owners.into_iter().map(open)));
-        let opened: Vec<_> = opening.await.unwrap_or_else(|_| Err(gone("that is slow to begin")))?;
+    /// Opens a session on each BE, about what it owns; returns when all are open.
+    async fn open(cx: &Context, job: &Job, owned: Owned, cut: bool, speed: u64) -> Result<Self> {
+        let opening = owned.into_iter().map(|(owner, of)| Session::open(cx, job, owner, (cut, of), speed));
+        let opened = futures::future::try_join_all(opening).await?;
         let (lost, cause) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
         let mut kept = JoinSet::new();
-        for (backend, mut events) in opened {
+        for Session { backend, mut events } in opened {
             let (lost, cause) = (lost.clone(), cause.clone());
             kept.spawn(async move {
                 let err = loop {
@@ -661,6 +708,7 @@ async fn all(
                     progress.files_done.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
+                Err(err @ Error::Conflict(_)) => return Err(err),
                 Err(err)
                     if err.is_retryable() && (cx.clock.now() < job.deadline() || job.state == JobState::Committing) =>
                 {
@@ -700,7 +748,7 @@ async fn once(
     work: &Work,
 ) -> Result<Vec<BackupFile>> {
     let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work: work.clone() };
-    let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
+    let mut events = reach(cx, backend)?.run(operation, &task).await?;
     let mut files = Vec::new();
     while let Some(event) = events.next().await {
         match event? {

@@ -124,6 +124,8 @@ pub enum Work {
     RawSession {
         /// Keep the raw keys as they are now, for a backup.
         cut: bool,
+        /// What the session is about, all of which the BE must hold.
+        of: Vec<RawRange>,
         /// Bytes a second that the session's tasks may move together; 0 is without limit.
         speed: u64,
     },
@@ -322,6 +324,17 @@ pub struct RawWrite {
     pub cf: ColumnFamily,
     /// What happens to its keys.
     pub changes: Vec<Change>,
+}
+
+/// `RawGive`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RawGive {
+    /// Greater than that of all that came before.
+    pub number: u64,
+    /// The family.
+    pub cf: ColumnFamily,
+    /// Its keys.
+    pub ranges: Vec<KeyRange>,
 }
 
 /// `RawScan`, which answers with parts of [`RawEntries`].
