@@ -17,7 +17,7 @@ use super::{Outcome, StatementContext, reading};
 use crate::catalog::{Distribution, Draft, Job, JobKind, Table};
 use crate::error::{Error, Misfit, Result};
 use crate::query::RowSet;
-use crate::rawkv::store::Change;
+use crate::rawkv::store::{Change, ENTRY_BYTES};
 use crate::rpc::message::{RawEntries, RawGive, RawRange, RawSplit, RawWrite};
 use crate::sql::Delete;
 use crate::types::{
@@ -250,7 +250,7 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
             .ok_or_else(|| Error::internal("a raw key is in no region"))?;
         touched.insert(region.id);
         let parts = of_owner.entry(region.owner).or_default();
-        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
         match parts.last_mut() {
             Some((bytes, part)) if *bytes < WRITE_BYTES => {
                 *bytes += length;

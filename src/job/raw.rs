@@ -120,9 +120,10 @@ impl Kept {
         Folder::open("raw backup", &self.location, &self.properties)
     }
 
-    fn storage(&self) -> Arc<RawStorage> {
+    fn storage(&self, cx: &Context, job: &Job) -> Arc<RawStorage> {
         let Self { location, properties, layout, .. } = self.clone();
-        Arc::new(RawStorage { location, properties, layout })
+        let seen = job.attempt.0 > 1 || job.state == JobState::Committing;
+        Arc::new(RawStorage { location, properties, layout, lock: lock_content(cx, job), seen })
     }
 }
 
@@ -180,6 +181,7 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let now = cx.clock.now();
     match job.kind {
         JobKind::Backup => {
+            check_backends(cx, job, &kept).await?;
             claim(cx, job, &kept).await?;
             let next = Job { state: JobState::Snapshoting, meta_prepared: Some(now), ..job.clone() };
             cx.advance(job, next, |_| Ok(())).await
@@ -194,6 +196,23 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
             cx.advance(job, next, |_| Ok(())).await
         }
     }
+}
+
+/// Asks the BEs that live whether they hold what is to be backed up, and may write there. Writes nothing.
+async fn check_backends(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
+    let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
+    let image = cx.catalog.image();
+    let storage = kept.storage(cx, job);
+    let one = async |(owner, of)| {
+        let about = SessionOf { cut: false, of, target: Some(storage.clone()), speed: 0 };
+        match Session::open(cx, job, owner, about).await {
+            // The statement need not wait until it is back.
+            Err(err) if err.is_retryable() => Ok(()),
+            other => other.map(drop),
+        }
+    };
+    let owned = owned(image.regions_in(about(job)?.cf, &range), &range);
+    futures::future::try_join_all(owned.into_iter().map(one)).await.map(drop)
 }
 
 /// Does the work of the job's state and takes it further. A crash repeats the work.
@@ -223,7 +242,7 @@ async fn quiet(cx: &Context, job: &Job) {
     // Also of BEs that have lost their regions meanwhile.
     let one = async |owner: BackendId| {
         for failures in 0..QUIET_TRIES {
-            match Session::open(cx, job, owner, (false, Vec::new()), 0).await {
+            match Session::open(cx, job, owner, SessionOf::default()).await {
                 Err(err) if err.is_retryable() && cx.fleet.is_alive(owner) => {
                     tracing::warn!(job = %job.id, "work of it may still go on: {}", err.report());
                     cx.clock.sleep(cx.clock.back_off(failures)).await;
@@ -251,6 +270,24 @@ fn lock_content(cx: &Context, job: &Job) -> Vec<u8> {
 
 async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
     Ok(folder.read(LOCK).await?.is_some_and(|content| content == lock_content(cx, job)))
+}
+
+/// [`holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
+async fn still_holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+    match folder.read(LOCK).await? {
+        None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
+        found => Ok(found.is_some_and(|content| content == lock_content(cx, job))),
+    }
+}
+
+fn not_mounted(name: &str, uri: &str) -> Error {
+    Error::Repository {
+        place: "raw backup".into(),
+        operation: "find".into(),
+        path: format!("{name} in {uri}"),
+        source: "it was there and is not; is the storage mounted?".into(),
+        retryable: true,
+    }
 }
 
 /// Takes the directory, which must be unused. May run twice.
@@ -310,12 +347,12 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
         let image = cx.catalog.image();
         let regions: Vec<_> = image.regions_in(cf, &range).cloned().collect();
         let owned = owned(&regions, &range);
-        (Sessions::open(cx, job, owned, true, kept.options.speed).await?, regions)
+        (Sessions::open(cx, job, owned, true, Some(kept.storage(cx, job)), kept.options.speed).await?, regions)
     };
     let next = Job { state: JobState::Uploading, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
     let job = &advance(cx, job, next, current).await?;
 
-    let storage = kept.storage();
+    let storage = kept.storage(cx, job);
     let part = |region: &Arc<Region>| {
         let range = region.range.intersection(&range)?;
         let of = RawRange { cf, range };
@@ -425,7 +462,7 @@ async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
         Some(content) => raw.meta != Some(hash(&content)),
         None => false,
     };
-    match other || !holds_lock(cx, job, folder).await? {
+    match other || !still_holds_lock(cx, job, folder).await? {
         true => Err(locked_by_another(&raw.storage)),
         false => Ok(()),
     }
@@ -438,7 +475,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
     // What stands there may be this job's own, cut short.
-    if !holds_lock(cx, job, &folder).await? {
+    if !still_holds_lock(cx, job, &folder).await? {
         return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
     }
     folder.write(META, content).await?;
@@ -502,6 +539,9 @@ impl Plan {
         let folder = kept.folder()?;
         // The statement waits for it.
         let folder = if job.state == JobState::Pending { folder.hasty() } else { folder };
+        if raw.meta.is_some() && folder.local_path().is_some() && folder.size(META).await?.is_none() {
+            return Err(not_mounted(META, &raw.storage));
+        }
         let (meta, sha256) = read_backup(&folder, &raw.storage).await?;
         if raw.meta.is_some_and(|known| known != sha256) {
             return Err(Error::Refused(format!("{META} in {} was changed since the restore began", raw.storage)));
@@ -521,7 +561,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let owned = owned(image.regions_in(cf, &plan.range), &plan.range);
     let mut fetch = Vec::new();
     let mut ingest = Vec::new();
-    let (storage, api_version) = (kept.storage(), plan.api_version);
+    let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
     let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
         let Some(wanted) = file.range.intersection(&plan.range) else { continue };
@@ -544,7 +584,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     progress.files_done.store(0, Ordering::Relaxed);
     progress.bytes.store(plan.files.iter().map(|file| file.size).sum(), Ordering::Relaxed);
     progress.bytes_moved.store(0, Ordering::Relaxed);
-    let sessions = Sessions::open(cx, job, owned, false, kept.options.speed).await?;
+    let sessions = Sessions::open(cx, job, owned, false, None, kept.options.speed).await?;
     let options = &kept.options;
     let work = async {
         all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _, _| {}).await?;
@@ -577,6 +617,15 @@ fn owned<'a>(regions: impl IntoIterator<Item = &'a Arc<Region>>, range: &KeyRang
     owned
 }
 
+/// What a session is for.
+#[derive(Default)]
+struct SessionOf {
+    cut: bool,
+    of: Vec<RawRange>,
+    target: Option<Arc<RawStorage>>,
+    speed: u64,
+}
+
 /// The session that a BE keeps for an attempt; dropping it ends it.
 struct Session {
     backend: crate::rpc::client::Backend,
@@ -584,16 +633,11 @@ struct Session {
 }
 
 impl Session {
-    async fn open(
-        cx: &Context,
-        job: &Job,
-        owner: BackendId,
-        (cut, of): (bool, Vec<RawRange>),
-        speed: u64,
-    ) -> Result<Self> {
+    async fn open(cx: &Context, job: &Job, owner: BackendId, about: SessionOf) -> Result<Self> {
         // Beside all numbers that tasks draw.
         let number = u64::MAX;
-        let work = Work::RawSession { cut, of, speed };
+        let SessionOf { cut, of, target, speed } = about;
+        let work = Work::RawSession { cut, of, target, speed };
         let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
         let backend = reach(cx, owner)?;
         let opening = async {
@@ -637,8 +681,16 @@ enum Lost {
 
 impl Sessions {
     /// Opens a session on each BE, about what it owns; returns when all are open.
-    async fn open(cx: &Context, job: &Job, owned: Owned, cut: bool, speed: u64) -> Result<Self> {
-        let opening = owned.into_iter().map(|(owner, of)| Session::open(cx, job, owner, (cut, of), speed));
+    async fn open(
+        cx: &Context,
+        job: &Job,
+        owned: Owned,
+        cut: bool,
+        target: Option<Arc<RawStorage>>,
+        speed: u64,
+    ) -> Result<Self> {
+        let open = |(owner, of)| Session::open(cx, job, owner, SessionOf { cut, of, target: target.clone(), speed });
+        let opening = owned.into_iter().map(open);
         let opened = futures::future::try_join_all(opening).await?;
         let (lost, cause) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
         let mut kept = JoinSet::new();

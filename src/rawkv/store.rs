@@ -29,6 +29,9 @@ const PREFIX: u8 = b'z';
 /// The keyspace of what was given: family and ranges, in JSON, by the number of the gift.
 const GIVEN: &str = "given";
 
+/// What an entry takes in memory beside its key and value.
+pub const ENTRY_BYTES: usize = 64;
+
 /// Writes that are committed together have at most so many bytes, but for one that has more by itself.
 const GROUP_BYTES: usize = 16 << 20;
 /// Keys that are deleted together.
@@ -367,7 +370,7 @@ fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receive
         let (mut bytes, mut done) = (0, Vec::new());
         for write in std::iter::once(first).chain(waiting.try_iter()) {
             for Change { key, value } in write.changes {
-                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
                 group.insert((write.cf, key), value);
             }
             done.push(write.done);

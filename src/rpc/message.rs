@@ -126,6 +126,8 @@ pub enum Work {
         cut: bool,
         /// What the session is about, all of which the BE must hold.
         of: Vec<RawRange>,
+        /// Where a backup goes.
+        target: Option<Arc<RawStorage>>,
         /// Bytes a second that the session's tasks may move together; 0 is without limit.
         speed: u64,
     },
@@ -186,6 +188,11 @@ pub struct RawStorage {
     pub properties: StoreProperties,
     /// How files are named there.
     pub layout: Layout,
+    /// What `backup.lock` holds while the backup is made.
+    #[serde(with = "serde_bytes")]
+    pub lock: Vec<u8>,
+    /// It was seen there before: if a disk has nothing of it now, that is not mounted, and may be again.
+    pub seen: bool,
 }
 
 impl fmt::Debug for RawStorage {
