@@ -17,8 +17,8 @@ use crate::be::membership::Credentials;
 use crate::clock::crash_point;
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange, RawSplit,
-    RawWrite, Setting, Task, body, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange,
+    RawSplit, RawWrite, Setting, Task, body, unpack,
 };
 use crate::rpc::proto::backend_server::Backend;
 use crate::rpc::proto::{Body, Chunk};

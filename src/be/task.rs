@@ -103,7 +103,7 @@ async fn perform(
         Work::RawSession { cut, of, target, speed } => {
             let about = raw::About { cut, of, target, speed };
             raw::session(be, owner, about, events).await
-        },
+        }
         Work::RawBackup { storage, of, region, version, options } => {
             let part = raw::Part { of, region, version };
             raw::backup(be, be.raw_sessions.of(owner)?, number_of_task, storage, part, options, events).await

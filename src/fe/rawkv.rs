@@ -21,8 +21,8 @@ use crate::rawkv::store::{Change, ENTRY_BYTES};
 use crate::rpc::message::{RawEntries, RawGive, RawRange, RawSplit, RawWrite};
 use crate::sql::Delete;
 use crate::types::{
-    BackendId, Column, ColumnFamily, ColumnType, DatabaseId, Entity, KeyRange, Kind, Name, Region, RegionId, Schema, TableId,
-    Timestamp,
+    BackendId, Column, ColumnFamily, ColumnType, DatabaseId, Entity, KeyRange, Kind, Name, Region, RegionId, Schema,
+    TableId, Timestamp,
 };
 
 /// The database of the column families.
@@ -173,8 +173,7 @@ pub(super) async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()
 /// Makes BEs hold keys, before the catalog says that they do: whoever is asked for others later has lost them.
 async fn give(fe: &Frontend, parts: Vec<(BackendId, ColumnFamily, Vec<KeyRange>)>) -> Result<()> {
     let count = parts.len();
-    let numbers: Vec<u64> =
-        fe.catalog.commit(|draft| Ok((0..count).map(|_| draft.fresh_id()).collect())).await?;
+    let numbers: Vec<u64> = fe.catalog.commit(|draft| Ok((0..count).map(|_| draft.fresh_id()).collect())).await?;
     // In the order of the numbers.
     for (number, (owner, cf, ranges)) in numbers.into_iter().zip(parts) {
         fe.fleet.backend(owner)?.raw_give(&RawGive { number, cf, ranges }).await?;

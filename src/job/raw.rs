@@ -27,7 +27,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Amount, Job, JobKind, JobState, RawJob};
+use crate::catalog::{Amount, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
@@ -47,6 +47,9 @@ const RAWKV: &str = "rawkv";
 
 /// Bytes of a text for people in the job's record.
 const MOST_SHOWN: usize = 512;
+
+/// Files that are looked at together.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// Tasks of a BE at a time where the statement does not say.
 const CONCURRENCY: usize = 4;
@@ -433,15 +436,21 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
     for (backend, of_part) in saved {
         files.extend(of_part.iter().map(|file| (*backend, file)));
     }
-    for (backend, file) in &files {
-        let found = folder.size(&file.name).await?;
+    let look = |(backend, file): &(BackendId, &BackupFile)| {
+        let (folder, backend, file) = (folder.clone(), *backend, BackupFile::clone(file));
+        async move { folder.size(&file.name).await.map(|found| (backend, file, found)) }
+    };
+    // Collected for the sake of the compiler.
+    let looks: Vec<_> = files.iter().map(look).collect();
+    let mut found = futures::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+    while let Some((backend, file, found)) = found.try_next().await? {
         if found != Some(file.size) {
             let found = found.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
             return Err(Error::Refused(format!(
                 "{} {found}, seen from this frontend, and backend {} has written {} bytes to {uri}: every node must \
                  see the same directory",
                 file.name,
-                cx.fleet.address(*backend),
+                cx.fleet.address(backend),
                 file.size
             )));
         }
@@ -489,8 +498,12 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
 
 /// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
 pub(super) async fn clean_up(cx: &Context, job: &Job) {
-    let decided = job.raw.as_ref().is_none_or(|raw| raw.meta.is_some());
-    if job.kind != JobKind::Backup || decided {
+    if job.kind != JobKind::Backup || job.state == JobState::Finished {
+        return;
+    }
+    let decided = job.raw.as_ref().is_some_and(|raw| raw.meta.is_some());
+    if decided && job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Timeout) {
+        tracing::warn!(job = %job.id, "files of the backup stay, because {META} may yet come to be there");
         return;
     }
     let work = async {
@@ -498,7 +511,9 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         let began = job.meta_prepared.is_some();
         // A statement may be waiting.
         let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
-        if !holds_lock(cx, job, &folder).await? {
+        let held = if began { still_holds_lock(cx, job, &folder).await? } else { holds_lock(cx, job, &folder).await? };
+        // With what it has decided to write, it is a backup.
+        if !held || decided && folder.size(META).await?.is_some() {
             return Ok(());
         }
         // Where it has written nothing, or another has finished, files that look like its own are not.

@@ -88,6 +88,17 @@ fn invalid<T>(message: &str) -> Result<T> {
     Err(Error::Analysis(format!("{message}: {code}")))
 }
 
+/// Whether what stands before an `@` is a user and perhaps a password, and not a host and the beginning of a path.
+fn is_user(text: &str) -> bool {
+    let (authority, rest) = text.split_once('/').unwrap_or((text, ""));
+    let port = |after: &str| !after.is_empty() && after.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.split_once(':') {
+        // A password may have a slash in it.
+        Some((_, after)) => !port(after) || rest.is_empty() && !text.contains('/'),
+        None => !text.contains('/'),
+    }
+}
+
 fn unescaped(text: &str) -> Result<String> {
     match percent_encoding::percent_decode_str(text).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
@@ -116,6 +127,11 @@ impl Storage {
         let mut parameters = Parameters { scheme: scheme.to_owned(), values };
         let (authority, path) = place.split_once('/').unwrap_or((place, ""));
         let path = unescaped(path)?;
+        if let Some((_, host)) = place.rsplit_once('@').filter(|(user, _)| is_user(user)) {
+            return invalid(&format!(
+                "{scheme}://***@{host} has a user in it; credentials are parameters, as in ?access-key=…"
+            ));
+        }
         let shown = format!("{scheme}://{authority}/{path}");
         let folder = path.trim_matches('/');
         if folder.split('/').any(|part| part == "..") {
@@ -159,6 +175,7 @@ impl Storage {
         if !path.starts_with('/') {
             // It may be a URI with a typo in it, and secrets.
             let path = path.split('?').next().unwrap_or_default();
+            let path = path.rsplit_once('@').map_or_else(|| path.to_owned(), |(_, host)| format!("***@{host}"));
             return invalid(&format!("'{path}' is not an absolute path; a server has no directory of its clients"));
         }
         if path.split('/').any(|part| part == "..") {
@@ -272,6 +289,8 @@ mod tests {
             ("gcs://b/x", "gs://b/x", Layout::Flat),
             ("azblob://c/x?account-name=a&account-key=aGk%3D", "abfss://c@a.dfs.core.windows.net/x", Layout::Flat),
             ("hdfs://n:9000/x", "hdfs://n:9000/x", Layout::Flat),
+            ("hdfs://n:9000/a@b", "hdfs://n:9000/a@b", Layout::Flat),
+            ("local:///a:b@c", "file:///a:b@c", Layout::Folders),
         ] {
             let storage = Storage::parse(uri).unwrap();
             assert_eq!((storage.location.as_str(), storage.layout), (location, layout), "{uri}");
@@ -323,6 +342,11 @@ mod tests {
             ("local:///%ff", "is not UTF-8"),
             ("noop://", "storage noop not support yet"),
             ("s3:/b/x?secret-access-key=hunter2", "'s3:/b/x' is not an absolute path"),
+            ("s3:/AK:hunter2@b/x", "'***@b/x' is not an absolute path"),
+            ("s3://AK:hunter2@b/../x", "s3://***@b/../x has a user in it"),
+            ("s3://AK:hunter2/hunter2@b/x", "s3://***@b/x has a user in it"),
+            ("local://u:hunter2@h/x", "local://***@h/x has a user in it"),
+            ("hdfs://hunter2@h:9000/x", "hdfs://***@h:9000/x has a user in it"),
         ] {
             let error = error(uri);
             assert!(

@@ -577,7 +577,7 @@ mod tests {
             prop_assert_eq!(&all(&store, CF), &model);
             if let Ok(range) = KeyRange::new(a, b) {
                 let inside: Vec<_> = model.into_iter().filter(|(key, _)| range.contains(key)).collect();
-                prop_assert_eq!(store.scan(CF, &range).map(Result::unwrap).collect::<Vec<_>>(), inside);
+                prop_assert_eq!(store.scan(CF, &range).unwrap().map(Result::unwrap).collect::<Vec<_>>(), inside);
             }
         }
     }

@@ -20,8 +20,8 @@ use tonic::{Request, Status};
 
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange, RawSplit,
-    RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange,
+    RawSplit, RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
 use crate::rpc::{CLUSTER, MAX_MESSAGE, SEQUENCE, TOKEN, status};
