@@ -573,7 +573,10 @@ mod tests {
         assert!(warnings.is_empty());
         let storage = Storage::parse(&request.uri).unwrap();
         assert_eq!(storage.properties.get("azure.blob.shared_key").unwrap(), "k==");
-        assert!(error(&["backup", "raw", "-s", "s3://b", "--s3.sse", "AES256"]).contains("parameter 'sse'"));
+        let sse = asked(&["backup", "raw", "-s", "s3://b", "--s3.sse", "AES256"]).unwrap().0.uri;
+        assert_eq!(Storage::parse(&sse).unwrap().properties.get("aws.s3.sse").unwrap(), "AES256");
+        let tier = ["backup", "raw", "-s", "azure://c/x", "--azblob.access-tier", "Cool"];
+        assert!(error(&tier).contains("parameter 'access-tier'"));
         let (_, warnings) =
             asked(&["backup", "raw", "-s", "/b", "--s3.region", "r", "-c=false", "--gcttl", "5"]).unwrap();
         let flags = ["gcttl", "send-credentials-to-tikv", "s3.region"];

@@ -1,5 +1,7 @@
 //! Time, sleep, back-off, fresh ids, speed limits and crashes: everything that a test wants to decide.
 
+#[cfg(feature = "failpoints")]
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,10 +74,17 @@ impl Clock {
 
 /// A place where a test may have the process die, as `kill -9` or a power cut would end it. Without the feature
 /// `failpoints` it is nothing; with it, `FAILPOINTS="<name>=return"` in the environment arms it, and
-/// `"<name>=2*off->return"` lets two pass first.
+/// `"<name>=2*off->return"` lets two pass first. With `"<name>=return(<path>)"` it stays there as long as that file exists.
 pub fn crash_point(name: &str) {
     let _ = name;
-    fail::fail_point!(name, |_| std::process::abort());
+    fail::fail_point!(name, |path| match path {
+        None => std::process::abort(),
+        Some(path) => {
+            while Path::new(&path).exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
 }
 
 /// A speed limit shared by all who move bytes. Changes act at once, on those who wait too.

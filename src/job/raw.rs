@@ -487,7 +487,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     if !still_holds_lock(cx, job, &folder).await? {
         return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
     }
-    folder.write(META, content).await?;
+    folder.write_whole(META, content).await?;
     let written = folder.read(META).await?;
     if written.as_deref().map(hash) != raw.meta {
         return Err(Error::Refused(format!("{META} in {} is not what was written", raw.storage)));

@@ -211,7 +211,7 @@ impl Storage {
 type Properties = BTreeMap<String, String>;
 
 fn s3(parameters: &mut Parameters) -> Result<Properties> {
-    parameters.refuse(&["sse", "sse-kms-key-id", "acl", "storage-class", "profile"])?;
+    parameters.refuse(&["profile"])?;
     let mut properties = Properties::new();
     let mut set = |key: &str, value: Option<String>| value.map(|value| properties.insert(key.into(), value));
     let (access, secret) = (parameters.take("access-key"), parameters.take("secret-access-key"));
@@ -228,6 +228,10 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
     set("aws.s3.region", parameters.take("region"));
     set("aws.s3.iam_role_arn", parameters.take("role-arn"));
     set("aws.s3.external_id", parameters.take("external-id"));
+    set("aws.s3.storage_class", parameters.take("storage-class"));
+    set("aws.s3.sse", parameters.take("sse"));
+    set("aws.s3.sse_kms_key_id", parameters.take("sse-kms-key-id"));
+    set("aws.s3.acl", parameters.take("acl"));
     let provider = parameters.take("provider").unwrap_or_default();
     let virtual_host = matches!(provider.as_str(), "alibaba" | "netease")
         || parameters.flag("use-accelerate-endpoint") == Some(true)
@@ -237,8 +241,10 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
 }
 
 fn gcs(parameters: &mut Parameters) -> Result<(Properties, Option<String>)> {
-    parameters.refuse(&["storage-class", "predefined-acl"])?;
     let mut properties = Properties::new();
+    for (key, parameter) in [("gcp.gcs.storage_class", "storage-class"), ("gcp.gcs.predefined_acl", "predefined-acl")] {
+        properties.extend(parameters.take(parameter).map(|value| (key.to_owned(), value)));
+    }
     let endpoint = parameters.endpoint()?;
     let file = parameters.take("credentials-file");
     if file.is_none() && endpoint.is_none() {
@@ -318,6 +324,19 @@ mod tests {
         assert!(properties("s3://b").contains(&pair("aws.s3.use_aws_sdk_default_behavior", "true")));
         assert_eq!(properties("gs://b?endpoint=http://h"), [pair("gcp.gcs.endpoint", "http://h")]);
 
+        let kept = "s3://b?sse=aws:kms&sse-kms-key-id=k&storage-class=STANDARD_IA&acl=private";
+        for (key, value) in [
+            ("aws.s3.sse", "aws:kms"),
+            ("aws.s3.sse_kms_key_id", "k"),
+            ("aws.s3.storage_class", "STANDARD_IA"),
+            ("aws.s3.acl", "private"),
+        ] {
+            assert!(properties(kept).contains(&pair(key, value)), "{key}");
+        }
+        let gcs = properties("gs://b?endpoint=http://h&storage-class=NEARLINE&predefined-acl=private");
+        assert!(gcs.contains(&pair("gcp.gcs.storage_class", "NEARLINE")), "{gcs:?}");
+        assert!(gcs.contains(&pair("gcp.gcs.predefined_acl", "private")), "{gcs:?}");
+
         let mut account = Storage::parse("gcs://b?credentials-file=/k.json").unwrap();
         assert_eq!(account.credentials_file.as_deref(), Some("/k.json"));
         account.add_credentials(br#"{"client_email": "e", "private_key": "k", "type": "service_account"}"#).unwrap();
@@ -355,6 +374,7 @@ mod tests {
             );
             assert!(!error.contains("hunter2"), "{error}");
         }
-        assert!(error("s3://b?sse=aws:kms").contains("parameter 'sse'"));
+        assert!(error("s3://b?profile=p").contains("parameter 'profile'"));
+        assert!(error("azure://c?access-tier=Cool").contains("parameter 'access-tier'"));
     }
 }

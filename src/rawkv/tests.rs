@@ -619,7 +619,7 @@ fn other_metas_are_refused() {
         ),
         (|meta| meta.files[0].name = "../outside".into(), "'../outside' is no name of a file"),
         (|meta| meta.files[0].name = "/etc/passwd".into(), "'/etc/passwd' is no name of a file"),
-        (|meta| meta.files[0].name = meta.files[1].name.clone(), "twice"),
+        (|meta| meta.files.iter_mut().for_each(|file| file.name = "same.sst".into()), "twice"),
         (|meta| meta.files[0].end_key = b"key-0006".into(), "overlap"),
         (|meta| meta.files[1].end_key = b"a".into(), "is empty"),
         (|meta| _ = meta.files[0].sha256.pop(), "has no SHA-256"),

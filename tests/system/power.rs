@@ -179,8 +179,15 @@ async fn raw_keys_on_a_full_disk() {
         let text = format!("{refusal:?}");
         assert!(text.contains("storage space") || text.contains("No space left"), "{statement}: {text}");
     }
+    let insert = "INSERT INTO rawkv.default VALUES ('c', REPEAT('x', 1000000))";
+    for _ in 0..3 {
+        let text = client.try_run(insert).await.unwrap_err().text;
+        assert!(text.contains("storage space") || text.contains("No space left"), "{text}");
+    }
     assert_eq!(rawkv::contents(&mut client).await, before);
     std::fs::remove_file(ballast).unwrap();
+    client.run(insert).await;
+    client.run("DELETE FROM rawkv.default WHERE k = 'c'").await;
     client.run(format!("BACKUP RAW TO '{here}' {WAIT}")).await;
     client.run(format!("RESTORE RAW FROM '{here}' {WAIT}")).await;
     assert_eq!(rawkv::contents(&mut client).await, before);
