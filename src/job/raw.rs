@@ -211,7 +211,8 @@ async fn check_backends(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
         match Session::open(cx, job, owner, about).await {
             // The statement need not wait until it is back.
             Err(err) if err.is_retryable() => Ok(()),
-            other => other.map(drop),
+            Err(err) => Err(Error::Refused(err.report())),
+            Ok(_) => Ok(()),
         }
     };
     let owned = owned(image.regions_in(about(job)?.cf, &range), &range);

@@ -221,6 +221,31 @@ async fn a_disk_fills_up_under_a_raw_backup() {
     client.run(&backup).await;
 }
 
+/// Nor does one whose disk is full when all that is missing is `backupmeta`.
+#[tokio::test]
+async fn a_disk_is_full_at_the_end_of_a_raw_backup() {
+    let Some(disk) = Disk::new(64) else { return };
+    let scratch = Scratch::new();
+    let held = scratch.path().join("held");
+    let server = Launch::standalone(scratch.path()).held_at("backup-raw.upload_info.after", &held).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let directory = disk.mount.join("raw");
+    let backup = format!("BACKUP RAW TO 'local://{}'", directory.display());
+    client.run(&backup).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}.2", ballast.display()), "bs=1k"]), "the disk is not full");
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("storage space") || job["Status"].contains("No space left"), "{job:?}");
+    super::harness::eventually("its files go", || super::harness::files(&directory).is_empty()).await;
+    std::fs::remove_file(ballast).unwrap();
+    client.run(format!("{backup} {WAIT}")).await;
+}
+
 /// The power goes right after a record of a job was written: the job goes on from that record.
 #[tokio::test]
 async fn jobs_go_on_after_a_power_cut_at_any_record() {
