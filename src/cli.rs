@@ -85,7 +85,12 @@ pub fn command_of(line: impl IntoIterator<Item = OsString>) -> Result<Command, (
         for word in line.iter().filter_map(|word| word.to_str()) {
             // A flag and its value may be one word.
             let uri = word.split_once('=').filter(|_| word.starts_with('-')).map_or(word, |(_, value)| value);
-            text = text.replace(uri, &mask_uri(uri));
+            let masked = mask_uri(uri);
+            text = text.replace(uri, &masked);
+            // A message may name what follows the scheme.
+            if let (Some((_, rest)), Some((_, shown))) = (uri.split_once(':'), masked.split_once(':')) {
+                text = if rest == shown { text } else { text.replace(rest, shown) };
+            }
         }
         (error, text)
     })

@@ -133,6 +133,7 @@ impl Throttle {
     pub async fn take(&self, bytes: usize) {
         // Long waits are cut into slices, so that a changed limit is seen.
         const SLICE: Duration = Duration::from_millis(100);
+        const LEAST: Duration = Duration::from_micros(1);
         loop {
             let limit = self.limit.load(Ordering::Relaxed) as f64;
             if limit == 0.0 {
@@ -143,7 +144,8 @@ impl Throttle {
                 account.take(self.clock.elapsed(), bytes, limit)
             };
             let Err(wait) = taken else { return };
-            self.clock.sleep(wait.min(SLICE)).await;
+            // What is owed may be less than the clock can count.
+            self.clock.sleep(wait.clamp(LEAST, SLICE)).await;
         }
     }
 }
