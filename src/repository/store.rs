@@ -528,7 +528,8 @@ fn s3(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     // know what costs less.
     let foreign = google || cloud.iter().any(|suffix| host.ends_with(suffix) && !suffix.starts_with(".amazonaws."));
     builder = builder.checksum_algorithm(if foreign { "md5" } else { "crc32c" });
-    let written: [(Setting, fn(services::S3, &str) -> services::S3); 4] = [
+    type Set = fn(services::S3, &str) -> services::S3;
+    let written: [(Setting, Set); 4] = [
         (StorageClass, services::S3::default_storage_class),
         (Encryption, services::S3::server_side_encryption),
         (EncryptionKey, services::S3::server_side_encryption_aws_kms_key_id),
