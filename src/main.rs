@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
 use holdfast::be;
 use holdfast::catalog::Catalog;
 use holdfast::clock::Clock;
@@ -31,7 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, Cli, Command};
+use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, Command, command_of};
 
 /// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
 /// this one.
@@ -42,7 +41,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let Err(error) = try_main(Cli::parse().chosen()) else { return ExitCode::SUCCESS };
+    let command = match command_of(std::env::args_os()) {
+        Ok(command) => command,
+        // In colours, where nothing is masked.
+        Err((error, text)) if error.render().to_string() == text => error.exit(),
+        Err((error, text)) => {
+            eprint!("{text}");
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let Err(error) = try_main(command) else { return ExitCode::SUCCESS };
     eprintln!("holdfast: {error:#}");
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => ExitCode::from(2),

@@ -2,8 +2,8 @@
 //!
 //! A BE that has answered is of this cluster for good, recorded or not. A changed key lasts until the process ends.
 
-use super::Outcome;
 use super::frontend::Frontend;
+use super::{Outcome, rawkv};
 use crate::catalog::Backend;
 use crate::error::{Error, Result};
 use crate::rpc::message::Configure;
@@ -46,23 +46,31 @@ fn check_new(image: &crate::catalog::Image, host: &str, port: u16) -> Result<()>
     }
 }
 
-/// Forgets BEs. Refuses while tablets have their only copies there, unless forced.
+/// Forgets BEs. Refuses while tablets or raw keys have their only copies there, unless forced: regions of raw keys are
+/// other BEs' then, and empty.
 pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: bool) -> Result<Outcome> {
+    let find = |image: &crate::catalog::Image, address: &Address| {
+        let found = image.backends.values().find(|backend| backend.address() == address.to_string());
+        found.map(|backend| backend.id).ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, address)))
+    };
+    let image = fe.catalog.image();
+    let lost = addresses.iter().map(|address| find(&image, address)).collect::<Result<Vec<_>>>()?;
+    let _one = fe.jobs.raw_writes().giving.lock().await;
+    let moved = if force { rawkv::move_regions(fe, &lost).await? } else { rawkv::Moved::default() };
     fe.catalog
         .commit(|draft| {
             for address in addresses {
-                let found = draft.image().backends.values().find(|backend| backend.address() == address.to_string());
-                let id = found.map(|backend| backend.id);
-                let id = id.ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, address)))?;
+                let id = find(draft.image(), address)?;
                 let uses = |table: &crate::catalog::Table| {
                     let tablets = table.partitions.values().flat_map(|partition| &partition.tablets);
                     tablets.filter(|tablet| tablet.replicas.contains(&id)).count()
                 };
                 let used: usize = draft.image().tables.values().map(|table| uses(table)).sum();
                 let regions = draft.image().regions.values().filter(|region| region.owner == id).count();
-                if regions > 0 {
+                if regions > 0 && !force {
                     return Err(Error::Refused(format!(
-                        "backend '{address}' has the only copy of {regions} regions of raw keys, and cannot be dropped"
+                        "backend '{address}' has the only copy of {regions} regions of raw keys; add FORCE to lose \
+                         those keys"
                     )));
                 }
                 if used > 0 && !force {
@@ -73,10 +81,10 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
                 }
                 draft.drop_backend(id);
             }
-            Ok(())
+            moved.record(draft, &lost)
         })
         .await?;
-    Ok(Outcome::done())
+    Ok(Outcome::Done { affected: 0, info: String::new(), warnings: moved.warnings() })
 }
 
 pub(super) fn set_frontend_config(fe: &Frontend, key: &str, value: &str) -> Result<Outcome> {

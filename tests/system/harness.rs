@@ -97,6 +97,12 @@ impl Launch {
         self.env("FAILPOINTS", format!("{place}=sleep({millis})"))
     }
 
+    /// The first to come to this place stays there until the file is removed, which this creates.
+    pub fn held_at(self, place: &str, file: &Path) -> Self {
+        File::create(file).unwrap();
+        self.env("FAILPOINTS", format!("{place}=1*return({})->off", file.display()))
+    }
+
     /// A variable of the server's environment. A later one of the same name wins.
     pub fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));

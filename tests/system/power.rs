@@ -179,8 +179,15 @@ async fn raw_keys_on_a_full_disk() {
         let text = format!("{refusal:?}");
         assert!(text.contains("storage space") || text.contains("No space left"), "{statement}: {text}");
     }
+    let insert = "INSERT INTO rawkv.default VALUES ('c', REPEAT('x', 1000000))";
+    for _ in 0..3 {
+        let text = client.try_run(insert).await.unwrap_err().text;
+        assert!(text.contains("storage space") || text.contains("No space left"), "{text}");
+    }
     assert_eq!(rawkv::contents(&mut client).await, before);
     std::fs::remove_file(ballast).unwrap();
+    client.run(insert).await;
+    client.run("DELETE FROM rawkv.default WHERE k = 'c'").await;
     client.run(format!("BACKUP RAW TO '{here}' {WAIT}")).await;
     client.run(format!("RESTORE RAW FROM '{here}' {WAIT}")).await;
     assert_eq!(rawkv::contents(&mut client).await, before);
@@ -212,6 +219,31 @@ async fn a_disk_fills_up_under_a_raw_backup() {
     assert!(super::harness::files(&directory).is_empty());
     std::fs::remove_file(ballast).unwrap();
     client.run(&backup).await;
+}
+
+/// Nor does one whose disk is full when all that is missing is `backupmeta`.
+#[tokio::test]
+async fn a_disk_is_full_at_the_end_of_a_raw_backup() {
+    let Some(disk) = Disk::new(64) else { return };
+    let scratch = Scratch::new();
+    let held = scratch.path().join("held");
+    let server = Launch::standalone(scratch.path()).held_at("backup-raw.upload_info.after", &held).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let directory = disk.mount.join("raw");
+    let backup = format!("BACKUP RAW TO 'local://{}'", directory.display());
+    client.run(&backup).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}.2", ballast.display()), "bs=1k"]), "the disk is not full");
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("storage space") || job["Status"].contains("No space left"), "{job:?}");
+    super::harness::eventually("its files go", || super::harness::files(&directory).is_empty()).await;
+    std::fs::remove_file(ballast).unwrap();
+    client.run(format!("{backup} {WAIT}")).await;
 }
 
 /// The power goes right after a record of a job was written: the job goes on from that record.

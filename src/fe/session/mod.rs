@@ -24,7 +24,7 @@ use self::limits::{Limits, bug, guarded};
 use self::prepared::{PreparedStatements, bind};
 use super::listing::like;
 use super::reading::INFORMATION_SCHEMA;
-use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables};
+use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables, raw_backup};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -290,7 +290,7 @@ impl Session {
         let context = self.context(&CancellationToken::new());
         match &parsed.statement {
             Statement::Query(query) => self.shared.executor.describe(&context, query, &parsed.text).await,
-            Statement::Show(show) => match self.show(show)? {
+            Statement::Show(show) => match self.show(show)?.or_else(|| raw_backup::columns(show)) {
                 Some(listing) => Ok(listing.into_rows().columns),
                 None => match self.shared.executor.run(&context, parsed).await? {
                     Outcome::Rows(rows) => Ok(rows.columns),
