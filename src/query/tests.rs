@@ -654,8 +654,6 @@ async fn files_of_csv_are_read_as_starrocks_reads_them() {
         ["<a>,< Love >", "<b>,<Love>", "<c d>,< e >", "<f>,<>"]
     );
     let kept = call("trim", ", 'csv.enclose'='\"'");
-    let err = fixture.rows(&format!("{two}{}", call("trim", ", 'csv.enclose'='a'"))).await.unwrap_err().report();
-    assert!(err.contains("goes on behind its closing quote") || err.contains("never closed"), "{err}");
     assert_eq!(fixture.rows(&format!("{two}{kept} LIMIT 1")).await.unwrap(), ["<a >,< Love >"]);
 
     // An escape needs no quotes.
