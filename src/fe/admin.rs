@@ -10,31 +10,41 @@ use crate::rpc::message::Configure;
 use crate::sql::Address;
 use crate::types::{BackendId, Entity, Kind};
 
-/// Adds BEs. Each must answer, and join this cluster, before any is recorded.
+/// Adds BEs, all or none. Each must answer, and join this cluster, before any is recorded.
 pub(super) async fn add_backends(fe: &Frontend, addresses: &[Address]) -> Result<Outcome> {
-    for Address { host, port } in addresses {
-        let id = fe
-            .catalog
-            .commit(|draft| {
-                check_new(draft.image(), host, *port)?;
+    let bracketed = |host: &String| if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let added = fe
+        .catalog
+        .commit(|draft| {
+            let one = |Address { host, port }: &Address| {
+                let host = bracketed(host);
+                check_new(draft.image(), &host, *port)?;
                 // An id is used up even if the BE does not answer, so that it is never given to two.
-                Ok(BackendId(draft.fresh_id()))
-            })
-            .await?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let mut backend = Backend { id, host, port: *port };
+                Ok(Backend { id: BackendId(draft.fresh_id()), host, port: *port })
+            };
+            addresses.iter().map(one).collect::<Result<Vec<_>>>()
+        })
+        .await?;
+    let ask = async |mut backend: Backend| {
+        let refused = |err: Error| Error::Refused(format!("no backend was added: {}", err.report()));
         // One that was dropped before, or whose adding was interrupted, has its id already, and keeps it.
-        backend.id = fe.fleet.ask(&backend).await?.backend;
-        fe.catalog
-            .commit(|draft| {
+        backend.id = fe.fleet.ask(&backend).await.map_err(refused)?.backend;
+        Ok::<_, Error>(backend)
+    };
+    let answered =
+        futures::future::join_all(added.into_iter().map(ask)).await.into_iter().collect::<Result<Vec<_>>>()?;
+    fe.catalog
+        .commit(|draft| {
+            for backend in &answered {
                 check_new(draft.image(), &backend.host, backend.port)?;
                 if let Some(known) = draft.image().backends.get(&backend.id) {
                     return Err(Error::AlreadyExists(Entity::new(Kind::Backend, known.address())));
                 }
-                draft.put_backend(backend)
-            })
-            .await?;
-    }
+                draft.put_backend(backend.clone())?;
+            }
+            Ok(())
+        })
+        .await?;
     fe.fleet.beat_once().await;
     Ok(Outcome::done())
 }
@@ -92,15 +102,26 @@ pub(super) fn set_frontend_config(fe: &Frontend, key: &str, value: &str) -> Resu
     Ok(Outcome::done())
 }
 
-/// Changes a key on one BE, or on all that live. The first that refuses is the error.
+/// Changes a key on one BE, or on all that live, with a warning for each that does not. The first that refuses is the
+/// error.
 pub(super) async fn set_backend_config(fe: &Frontend, key: &str, value: &str, backend: Option<u64>) -> Result<Outcome> {
-    let backends = match backend {
-        Some(id) => vec![BackendId(id)],
-        None => fe.fleet.alive(),
+    let (backends, dead): (Vec<_>, Vec<_>) = match backend {
+        Some(id) => (vec![BackendId(id)], Vec::new()),
+        None => fe.catalog.image().backends.keys().partition(|id| fe.fleet.is_alive(**id)),
     };
+    if backends.is_empty() {
+        return Err(Error::Refused(format!("no backend is alive to change '{key}'; see SHOW BACKENDS")));
+    }
     let change = Configure { set: Some((key.to_owned(), value.to_owned())) };
     for id in &backends {
         fe.fleet.backend(*id)?.configure(&change).await?;
     }
-    Ok(Outcome::Done { affected: backends.len() as u64, info: String::new(), warnings: Vec::new() })
+    let warning = |id: &BackendId| {
+        format!(
+            "backend '{}' is not alive, and '{key}' was not changed there; see SHOW BACKENDS",
+            fe.fleet.address(*id)
+        )
+    };
+    let warnings = dead.iter().map(warning).collect();
+    Ok(Outcome::Done { affected: backends.len() as u64, info: String::new(), warnings })
 }

@@ -654,6 +654,65 @@ async fn files_are_tables() {
     }
 }
 
+#[tokio::test]
+async fn files_of_csv_are_read_as_starrocks_reads_them() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("files");
+    let call = |name: &str, more: &str| {
+        format!("FILES('path'='{}/{name}', 'format'='csv', 'csv.column_separator'='|'{more})", dir.display())
+    };
+    let show = |columns: &str| format!("SELECT CONCAT('<', CONCAT_WS('>,<', {columns}), '>') FROM ");
+    let two = show("`$1`, `$2`");
+
+    // Blanks in quotes stay, and so do escaped ones.
+    std::fs::write(dir.join("trim"), "a |\" Love \"\n b| \"Love\" \n c d |\\ e\\ \n\n\r\n f |  ").unwrap();
+    let trim = call("trim", ", 'csv.enclose'='\"', 'csv.trim_space'='true', 'csv.escape'='\\\\'");
+    assert_eq!(
+        fixture.rows(&format!("{two}{trim}")).await.unwrap(),
+        ["<a>,< Love >", "<b>,<Love>", "<c d>,< e >", "<f>,<>"]
+    );
+    let kept = call("trim", ", 'csv.enclose'='\"'");
+    assert_eq!(fixture.rows(&format!("{two}{kept} LIMIT 1")).await.unwrap(), ["<a >,< Love >"]);
+
+    // An escape needs no quotes.
+    std::fs::write(dir.join("escape"), "a\\|b|\\N\n\\\\N|c\\\nd\ne|f\\").unwrap();
+    let escape = call("escape", ", 'csv.escape'='\\\\'");
+    assert_eq!(
+        fixture.rows(&format!("SELECT `$1`, `$2` FROM {escape}")).await.unwrap(),
+        ["a|b|NULL", "NULL|c\nd", "e|f\\"]
+    );
+
+    // A lone carriage return is text.
+    std::fs::write(dir.join("returns"), "a\rb|1\r\nc|2\r\n").unwrap();
+    assert_eq!(fixture.rows(&format!("SELECT * FROM {}", call("returns", ""))).await.unwrap(), ["a\rb|1", "c|2"]);
+}
+
+#[tokio::test]
+async fn files_without_rows_are_files() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("files");
+    for (name, text) in [("1.csv", ""), ("2.csv", "id\n"), ("3.csv", "id\n7\n"), ("4.csv", ""), ("5.csv", "id\n8\n")] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+    let call = |name: &str| format!("FILES('path'='{}/{name}', 'format'='csv', 'csv.skip_header'='1')", dir.display());
+    let all = call("*.csv");
+    assert_eq!(fixture.rows(&format!("SELECT * FROM {all} ORDER BY `$1`")).await.unwrap(), ["7", "8"]);
+    assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {all}")).await.unwrap(), ["2"]);
+    assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {}", call("[12].csv"))).await.unwrap(), ["0"]);
+    let report = fixture.rows(&format!("SELECT * FROM {}", call("[12].csv"))).await.unwrap_err().report();
+    assert!(report.contains("no row in '") && report.contains("/1.csv' of FILES"), "{report}");
+}
+
+/// What a pattern meets on its way and cannot list, it passes by.
+#[tokio::test]
+async fn files_that_cannot_be_listed_are_passed_by() {
+    let fixture = Fixture::new();
+    // The directory's own handle, which is closed when it is looked at.
+    let call = "SELECT * FROM FILES('path'='/dev/fd/*/*.nothing', 'format'='csv')";
+    let err = fixture.rows(call).await.unwrap_err();
+    assert!(matches!(&err, Error::Refused(text) if text.contains("'/dev/fd/*/*.nothing'")), "{err:?}");
+}
+
 /// A query beyond the memory limit writes to disk or says what the limit is, and others go on.
 #[tokio::test]
 async fn memory_is_bounded() {
