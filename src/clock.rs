@@ -101,7 +101,8 @@ impl Account {
         let owed = self.owed - now.saturating_sub(self.since).as_secs_f64() * limit;
         let (owed, outcome) = match owed <= 0.0 {
             true => (bytes as f64, Ok(())),
-            false => (owed, Err(Duration::from_secs_f64(owed / limit))),
+            // Never nothing, however little is owed.
+            false => (owed, Err(Duration::from_secs_f64(owed / limit) + Duration::from_nanos(1))),
         };
         *self = Self { since: now, owed };
         outcome

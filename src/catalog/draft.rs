@@ -39,6 +39,7 @@ impl Draft {
         self.image.sequence += 1;
         let state = StateRow { next_id: self.image.next_id, sequence: self.image.sequence };
         self.put(Key::new("st"), &state)?;
+        self.batch.sequence = self.image.sequence;
         Ok((self.image, self.batch))
     }
 

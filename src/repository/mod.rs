@@ -368,6 +368,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Makes a commit durable that was found. On a disk, what is read may never have been synced, and a sync that failed
+    /// once may succeed the next time without the bytes: so it is written again.
+    pub async fn commit_seen(&self, info: &Info) -> Result<()> {
+        if self.disk.is_some() { self.commit(info).await } else { Ok(()) }
+    }
+
     /// Reads a snapshot's commit; `None` if there is none of this label and timestamp.
     pub async fn read_info(&self, label: &Label, timestamp: &str) -> Result<Option<Info>> {
         let path = layout::info(label, timestamp);
