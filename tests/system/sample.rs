@@ -87,6 +87,13 @@ pub fn values(database: &str, load: u64) -> String {
     format!("INSERT INTO `{database}`.`values` VALUES {}", rows.join(","))
 }
 
+/// A load of raw keys, the same for the same number; those of others overlap.
+pub fn raw_keys(load: u64) -> String {
+    let row = |n: u64| format!("('{:02x}', '{:016x}')", scramble(load * 1000 + n) % 500, scramble(load + n));
+    let rows: Vec<_> = (0..300).map(row).collect();
+    format!("INSERT INTO rawkv.default VALUES {}", rows.join(","))
+}
+
 /// A number by chance, the same for the same number.
 fn scramble(n: u64) -> u64 {
     StdRng::seed_from_u64(n).random()
