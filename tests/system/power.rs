@@ -2,7 +2,7 @@
 //!
 //! The server dies, and the file under the mounted file system is copied: what is still in the kernel's cache of the
 //! file system is not in the copy, as it would not be on a disk. The copy takes its place, is mounted (the journal is
-//! replayed), and the server starts on it.
+//! replayed), and the server starts on it. Most of the histories are those of `crash.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -217,7 +217,7 @@ async fn a_disk_fills_up_under_a_raw_backup() {
     client.run(&backup).await;
 }
 
-/// The histories of `crash.rs`, in which the power goes with the server.
+/// Histories of `crash.rs`, in which the power goes with the server.
 macro_rules! power_cuts {
     ($($name:ident = $history:ident)+) => {
         $(#[tokio::test]
@@ -320,7 +320,7 @@ async fn a_raw_restore_goes_on_after_a_power_cut() {
 #[tokio::test]
 async fn large_pages_of_the_catalog_survive_a_power_cut() {
     let Some(disk) = Disk::new(512) else { return };
-    let launch = disk.launch();
+    let launch = disk.launch().set("max_bucket_number_per_partition", 4000);
     let mut server = launch.start();
     let mut client = server.connect().await;
     client.run("CREATE DATABASE d").await;
