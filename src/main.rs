@@ -75,7 +75,11 @@ fn try_main(command: Command) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(holdfast::sql::STACK_SIZE).build();
     // On a thread of the runtime, for the sake of its stack.
-    let task = async { tokio::spawn(async { run(command, ended_by_signal()?).await }).await? };
+    let task = async {
+        #[cfg(feature = "failpoints")]
+        go_on_by_signal()?;
+        tokio::spawn(async { run(command, ended_by_signal()?).await }).await?
+    };
     runtime.context("start the runtime")?.block_on(task)
 }
 
@@ -93,6 +97,18 @@ fn ended_by_signal() -> anyhow::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+/// SIGUSR1 lets everything go on that stays at a place named by `FAILPOINTS`.
+#[cfg(feature = "failpoints")]
+fn go_on_by_signal() -> anyhow::Result<()> {
+    let mut go_on = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while go_on.recv().await.is_some() {
+            fail::list().into_iter().for_each(|(place, _)| fail::remove(place));
+        }
+    });
+    Ok(())
 }
 
 /// Does what the command says, until it is done or `shutdown` is cancelled.

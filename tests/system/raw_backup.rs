@@ -787,7 +787,12 @@ async fn expiry_is_honoured() {
 /// The backup that a real br made.
 #[tokio::test]
 async fn a_backup_of_br_is_restored() {
-    let Ok(directory) = std::env::var("HOLDFAST_BR_FIXTURE") else {
+    let directory = std::env::var("HOLDFAST_BR_FIXTURE");
+    // As `.ci/run` says where there is none.
+    if directory.as_deref() == Ok("none") {
+        return;
+    }
+    let Ok(directory) = directory else {
         super::harness::skip("a backup of br's", "HOLDFAST_BR_FIXTURE=<its directory>");
         return;
     };
