@@ -225,10 +225,13 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     let folder = Folder::open("raw backup", &storage.location, &storage.properties)?;
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
-    let sums =
-        stream::iter(&meta.files).map(|file| verify_one(fe, &folder, file, api_version)).buffered(VERIFY_AT_ONCE);
-    let mut results = sums.zip(stream::iter(&meta.files));
-    while let Some((sums, file)) = results.next().await {
+    let folder = &folder;
+    let verified = stream::iter(meta.files).map(|file| async move {
+        let sums = verify_one(fe, folder, &file, api_version).await;
+        (file, sums)
+    });
+    let mut verified = verified.buffered(VERIFY_AT_ONCE);
+    while let Some((file, sums)) = verified.next().await {
         let size = Some(file.size.to_string());
         listing.push(match sums {
             Ok(Checksum { crc64xor, total_kvs, total_bytes }) => {

@@ -7,7 +7,7 @@ use futures::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::fe::Variables;
 use crate::query::RowSet;
 

@@ -23,7 +23,7 @@ use self::limits::{Limits, bug, guarded, interrupted};
 use self::prepared::{PreparedStatements, bind};
 use super::listing::like;
 use super::reading::INFORMATION_SCHEMA;
-use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, ROOT, Variables};
+use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
