@@ -24,7 +24,11 @@ pub(super) async fn add_backends(fe: &Frontend, addresses: &[Address]) -> Result
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let mut backend = Backend { id, host, port: *port };
         // One that was dropped before, or whose adding was interrupted, has its id already, and keeps it.
-        backend.id = fe.fleet.ask(&backend).await?.backend;
+        let alive = fe.fleet.ask(&backend, true).await?;
+        if let Some(lacks) = fe.fleet.lacks(&backend, &alive) {
+            return Err(Error::Refused(lacks));
+        }
+        backend.id = alive.backend;
         fe.catalog
             .commit(|draft| {
                 check_new(draft.image(), &backend.host, backend.port)?;
@@ -71,6 +75,7 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
                          or add FORCE to lose those replicas"
                     )));
                 }
+                draft.although_held();
                 draft.drop_backend(id);
             }
             Ok(())

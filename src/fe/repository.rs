@@ -85,6 +85,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
     if create.location.is_empty() {
         return Err(Error::Refused("You must specify a location on the repository".into()));
     }
+    layout::check_root(&create.name).map_err(|err| Error::Analysis(err.to_string()))?;
     let location = create.location.trim_end_matches('/');
     let location = if location.ends_with(':') { create.location.as_str() } else { location };
     let properties = StoreProperties(create.properties.iter().cloned().collect());
