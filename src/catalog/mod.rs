@@ -25,8 +25,8 @@ pub use self::draft::Draft;
 pub use self::image::{
     Backend, Database, Distribution, Identity, Image, Partition, PasswordHash, Repository, Table, Tablet, User,
 };
-pub use self::lineage::Epoch;
 pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, RawJob, Selection};
+pub use self::lineage::Epoch;
 pub use self::record::Key;
 use crate::catalog::lineage::Line;
 use crate::catalog::record::{
@@ -36,7 +36,9 @@ use crate::catalog::store::{Batch, Store};
 use crate::catalog::vault::Vault;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::types::{ClusterId, DatabaseId, EpochId, JobId, Name, PartitionId, Region, RowsetFile, Schema, TableId, WriteId};
+use crate::types::{
+    ClusterId, DatabaseId, EpochId, JobId, Name, PartitionId, Region, RowsetFile, Schema, TableId, WriteId,
+};
 
 /// Ids of this catalog begin above it, as StarRocks' do.
 const FIRST_ID: u64 = 10_000;
@@ -64,7 +66,8 @@ impl Catalog {
             None => create(&store, clock)?,
         };
         let published = Arc::new(ArcSwap::from_pointee(image.clone()));
-        let catalog = Self { store, published, submitted: Mutex::new(image), vault, line: Line::new(EpochId(clock.uuid())) };
+        let catalog =
+            Self { store, published, submitted: Mutex::new(image), vault, line: Line::new(EpochId(clock.uuid())) };
         catalog.end_abandoned()?;
         Ok(catalog)
     }

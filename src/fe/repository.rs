@@ -15,7 +15,7 @@ use super::Outcome;
 use super::frontend::Frontend;
 use crate::error::{Error, Result};
 use crate::job::{known_snapshots_key, reference};
-use crate::repository::{Repository, store};
+use crate::repository::{Repository, layout, store};
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
 use crate::{catalog, sql};

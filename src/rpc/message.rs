@@ -19,8 +19,8 @@ use crate::rawkv::value::ApiVersion;
 use crate::rpc::proto;
 use crate::tablet::ScanSpec;
 use crate::types::{
-    Attempt, BackendId, ClusterId, ColumnFamily, EpochId, FileId, JobId, KeyRange, Name, RegionId, RowsetFile, Schema, Sha256,
-    StoreProperties, TableId, TabletId, Timestamp, WriteId,
+    Attempt, BackendId, ClusterId, ColumnFamily, EpochId, FileId, JobId, KeyRange, Name, RegionId, RowsetFile, Schema,
+    Sha256, StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
 /// `Heartbeat`, from an FE.

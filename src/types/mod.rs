@@ -16,7 +16,8 @@ mod value;
 pub use entity::{Entity, Kind};
 pub use file::{FileId, FileKind, KeyBounds, RowsetFile, Sha256};
 pub use id::{
-    Attempt, BackendId, ClusterId, DatabaseId, EpochId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId, WriteId,
+    Attempt, BackendId, ClusterId, DatabaseId, EpochId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId,
+    WriteId,
 };
 pub use name::{LABEL_PREFIX, Label, Name};
 pub use properties::StoreProperties;

@@ -29,9 +29,7 @@ async fn a_restore_brings_again_what_was_lost_before_its_commit() {
     let mut client = server.connect().await;
     sample::create(&mut client, "shop").await;
     let expected = client.contents("shop").await;
-    client
-        .run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository")))
-        .await;
+    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))).await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
     let before = rowset_files(launch.data());
     client.run("RESTORE SNAPSHOT copy.l FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
@@ -51,8 +49,12 @@ async fn an_emptied_backend_is_refused_by_name() {
     let scratch = Scratch::new();
     let mut cluster = Cluster::start(&scratch, 2).await;
     let mut client = cluster.fe.connect().await;
-    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4 \
-                PROPERTIES ('replication_num' = '1')").await;
+    client
+        .run(
+            "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4 \
+                PROPERTIES ('replication_num' = '1')",
+        )
+        .await;
     client.run("INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)").await;
     let port = cluster.bes[1].port("be");
     let (data, kept) = (cluster.bes[1].launch.data().to_owned(), scratch.path().join("kept"));
@@ -65,7 +67,8 @@ async fn an_emptied_backend_is_refused_by_name() {
     cluster.bes[1].kill();
     std::fs::rename(&data, &kept).unwrap();
     cluster.bes[1] = launch.start();
-    let refused = |answer: &Answer| of(answer, "ErrMsg").contains("Bring its files back") && of(answer, "Alive") == "false";
+    let refused =
+        |answer: &Answer| of(answer, "ErrMsg").contains("Bring its files back") && of(answer, "Alive") == "false";
     client.wait_until("SHOW BACKENDS", refused).await;
     assert!(client.try_run("SELECT SUM(k) FROM d.t").await.is_err());
 
@@ -100,7 +103,8 @@ async fn a_front_end_with_an_old_catalog_changes_nothing() {
     client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
     let storage = cluster.bes[0].launch.data().to_owned();
     let identity = files(&storage).into_iter().find(|path| path.ends_with("identity.json")).unwrap();
-    let (meta, old, newest) = (scratch.path().join("fe/meta"), scratch.path().join("old"), scratch.path().join("newest"));
+    let (meta, old, newest) =
+        (scratch.path().join("fe/meta"), scratch.path().join("old"), scratch.path().join("newest"));
     let launch = cluster.fe.launch.clone().set("compaction_interval_ms", 50);
     cluster.fe.kill();
     copy(&meta, &old);
@@ -190,9 +194,7 @@ async fn a_trash_folder_that_keeps_nothing_is_emptied_at_once() {
     let mut client = server.connect().await;
     client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1); DROP TABLE d.t FORCE").await;
     eventually("the file is thrown away", || trashed(server.launch.data()) == 1).await;
-    client
-        .run("UPDATE information_schema.be_configs SET value = '0' WHERE name = 'trash_file_expire_time_sec'")
-        .await;
+    client.run("UPDATE information_schema.be_configs SET value = '0' WHERE name = 'trash_file_expire_time_sec'").await;
     eventually("the trash is emptied", || trashed(server.launch.data()) == 0).await;
 }
 
@@ -219,9 +221,7 @@ async fn a_repository_that_a_restore_could_not_open_shows_why() {
     let scratch = Scratch::new();
     let server = Launch::standalone(scratch.path()).start();
     let mut client = server.connect().await;
-    client
-        .run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository")))
-        .await;
+    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))).await;
     std::fs::rename(scratch.sub("repository"), scratch.sub("gone")).unwrap();
     client.refused(format!("RESTORE SNAPSHOT l FROM r {LATEST}"), 5064, "__repo_info").await;
     let shown = client.run("SHOW REPOSITORIES").await;
