@@ -17,6 +17,9 @@ use crate::types::{
 /// The longest bound of a region, so that one fits into a catalog record.
 const MAX_BOUND: usize = 1024;
 
+/// More ids than a catalog's copy can be behind.
+const SKIPPED_IDS: u64 = 1 << 32;
+
 /// A commit in the making: a copy of the image and the records that make it so. It sees its own changes.
 #[derive(Debug)]
 pub struct Draft {
@@ -74,6 +77,11 @@ impl Draft {
     pub fn fresh_id(&mut self) -> u64 {
         self.image.next_id += 1;
         self.image.next_id
+    }
+
+    /// Passes over the ids that commits may have used which this catalog has lost.
+    pub fn skip_ids(&mut self) {
+        self.image.next_id += SKIPPED_IDS;
     }
 
     /// Creates an empty database.

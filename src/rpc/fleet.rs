@@ -155,7 +155,16 @@ impl Fleet {
             Some(end) if end >= alive.sequence => {
                 be.heartbeat(&Heartbeat { past: Some((alive.epoch, end)), ..beat }).await
             }
-            _ if self.config.get().accept_lost_commits => be.heartbeat(&Heartbeat { accept: true, ..beat }).await,
+            _ if self.config.get().accept_lost_commits => {
+                // The lost commits may have given ids to files and objects.
+                let skip = |draft: &mut catalog::Draft| {
+                    draft.although_held();
+                    draft.skip_ids();
+                    Ok(())
+                };
+                self.catalog.commit(skip).await?;
+                be.heartbeat(&Heartbeat { accept: true, ..beat }).await
+            }
             _ => Ok(alive),
         }
     }

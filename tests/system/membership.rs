@@ -108,12 +108,16 @@ async fn a_front_end_with_an_old_catalog_changes_nothing() {
     let launch = cluster.fe.launch.clone().set("compaction_interval_ms", 50);
     cluster.fe.kill();
     copy(&meta, &old);
-    let seen = std::fs::read(&identity).unwrap();
+    let epoch = || {
+        let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&identity).unwrap()).unwrap();
+        kept["epoch"].clone()
+    };
+    let seen = epoch();
 
     cluster.fe = launch.start();
     let mut client = cluster.fe.connect().await;
     client.run("INSERT INTO d.t VALUES (2)").await;
-    eventually("the BE has seen that", || std::fs::read(&identity).unwrap() != seen).await;
+    eventually("the BE has seen that", || epoch() != seen).await;
     cluster.fe.kill();
     copy(&meta, &newest);
     let there = rowset_files(&storage);
@@ -246,4 +250,27 @@ async fn names_that_no_folder_can_have_are_refused() {
     client.run(format!("BACKUP SNAPSHOT d.`{label}` TO `{longest}` PROPERTIES ('wait' = 'true')")).await;
     client.run(format!("RESTORE SNAPSHOT e.`{label}` FROM `{longest}` {LATEST}")).await;
     assert_eq!(client.value("SELECT k FROM e.t").await, "1");
+}
+
+/// A jump of the FE's time of day kills no BE.
+#[tokio::test]
+async fn a_clock_that_jumps_kills_no_backend() {
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::fe(scratch.path()).clock(&ahead) else { return };
+    // No heartbeat comes in between.
+    let fe = launch.set("heartbeat_interval_ms", 60_000).set("heartbeat_timeout_second", 600).start();
+    let be = Launch::be(scratch.path(), "be").start();
+    let mut client = fe.connect().await;
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+    let before: i64 = client.value("SELECT UNIX_TIMESTAMP()").await.parse().unwrap();
+    std::fs::write(&ahead, "+7200s").unwrap();
+    client
+        .wait_until("SELECT UNIX_TIMESTAMP()", |now| {
+            now.rows[0][0].as_ref().unwrap().parse::<i64>().unwrap() >= before + 7200
+        })
+        .await;
+    assert_eq!(client.run("SHOW BACKENDS").await.column("Alive"), ["true"]);
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
 }
