@@ -28,8 +28,17 @@ use crate::cli::{BackupRaw, RawOptions, RestoreRaw, no_effect};
 /// How often the job is looked at.
 const EACH_LOOK: Duration = Duration::from_millis(100);
 
-/// How long two lines of progress are apart.
+/// How long two lines of progress are apart at least, and at most.
 const EACH_LINE: Duration = Duration::from_secs(1);
+const MOST_SILENCE: Duration = Duration::from_secs(5);
+
+const MIB: u64 = 1 << 20;
+
+/// Tasks that a BE takes of a job at a time; br's own default for restores is more.
+const MOST_CONCURRENCY: u32 = 64;
+
+/// Those of zstd.
+const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = -7..=22;
 
 /// Backs up a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn backup(options: BackupRaw, interrupted: CancellationToken) -> Result<()> {
@@ -54,6 +63,11 @@ struct Request {
 impl Request {
     fn backup(options: &BackupRaw) -> Result<Self> {
         options.compression.parse::<Compression>().map_err(wrong)?;
+        if !COMPRESSION_LEVELS.contains(&options.compression_level) {
+            let (least, most) = COMPRESSION_LEVELS.into_inner();
+            let text = format!("--compression-level {} is not from {least} to {most}", options.compression_level);
+            return Err(Error::Config(text).into());
+        }
         let mut properties = vec![("compression", options.compression.clone())];
         if options.compression_level != 0 {
             properties.push(("compression_level", options.compression_level.to_string()));
@@ -80,10 +94,11 @@ impl Request {
 
         match speed(options.ratelimit, options.ratelimit_unit)? {
             0 => {}
-            speed => properties.push(("ratelimit", speed.to_string())),
+            bytes if bytes % MIB == 0 => properties.push(("ratelimit", (bytes / MIB).to_string())),
+            bytes => properties.push(("ratelimit_bytes", bytes.to_string())),
         }
         if options.concurrency != 0 {
-            properties.push(("concurrency", options.concurrency.to_string()));
+            properties.push(("concurrency", options.concurrency.min(MOST_CONCURRENCY).to_string()));
         }
         properties.extend(options.checksum.map(|checksum| ("checksum", checksum.to_string())));
         properties.extend(options.timeout.map(|seconds| ("timeout", seconds.to_string())));
@@ -120,16 +135,10 @@ fn quoted(text: &str) -> String {
     Value::from(text).as_sql(false)
 }
 
-/// MiB a second.
+/// Bytes a second.
 fn speed(number: u64, unit: u64) -> Result<u64, Error> {
-    const MIB: u64 = 1 << 20;
-    match number.checked_mul(unit) {
-        Some(bytes) if bytes % MIB == 0 => Ok(bytes / MIB),
-        _ => {
-            let message = format!("--ratelimit {number} times --ratelimit-unit {unit} is no number of whole MiB");
-            Err(Error::Config(message))
-        }
-    }
+    let too_many = || Error::Config(format!("--ratelimit {number} times --ratelimit-unit {unit} is too many bytes"));
+    number.checked_mul(unit).ok_or_else(too_many)
 }
 
 /// The storage for the servers: a directory absolute, and parameters from flags where the URI does not give them.
@@ -177,7 +186,9 @@ fn warnings(options: &RawOptions) -> Vec<String> {
     let prefix = options.br.storage.split_once("://").and_then(|(scheme, _)| flag_prefix(scheme));
     let is_of_another = |flag: &str| !prefix.is_some_and(|prefix| flag.starts_with(prefix));
     let of_others = options.parameters.0.iter().filter(|(flag, _)| is_of_another(flag));
-    options.br.warnings().chain(of_others.map(|(flag, _)| no_effect(flag))).collect()
+    let many = (options.concurrency > MOST_CONCURRENCY)
+        .then(|| format!("warning: --concurrency {} is taken as {MOST_CONCURRENCY}", options.concurrency));
+    options.br.warnings().chain(of_others.map(|(flag, _)| no_effect(flag))).chain(many).collect()
 }
 
 async fn run(request: Request, options: RawOptions, interrupted: CancellationToken) -> Result<()> {
@@ -293,7 +304,11 @@ async fn connect((host, port): (String, u16)) -> Result<Conn> {
 /// What the server said, or why it says nothing.
 fn failure(error: mysql_async::Error) -> anyhow::Error {
     match error {
-        mysql_async::Error::Server(error) => anyhow!("{}", error.message),
+        mysql_async::Error::Server(error) => {
+            // The server tells whoever wrote the statement, which nobody has.
+            let message = error.message.strip_prefix("Getting analyzing error. Detail message: ");
+            anyhow!("{}", message.unwrap_or(&error.message))
+        }
         other => anyhow!("the connection to the server was lost ({})", anyhow::Error::from(other).root_cause()),
     }
 }
@@ -369,7 +384,10 @@ impl Progress {
                 let percent =
                     (done * 100).checked_div(*all).map_or_else(String::new, |percent| format!(", {percent}%"));
                 let now = format!("{state}{percent}{troubles}");
-                if last.as_ref().is_none_or(|(before, at)| *before != now && at.elapsed() >= EACH_LINE) {
+                let due = |(before, at): &(String, Instant)| {
+                    at.elapsed() >= if *before == now { MOST_SILENCE } else { EACH_LINE }
+                };
+                if last.as_ref().is_none_or(due) {
                     say(format!("{job}: {state}{percent}, {moved} moved {troubles}").trim_end());
                     *last = Some((now, Instant::now()));
                 }
@@ -495,6 +513,14 @@ mod tests {
             "BACKUP RAW CF 'write' FORMAT hex TO '/b' PROPERTIES('compression'='lz4', 'compression_level'='-1', \
              'ratelimit'='2', 'concurrency'='8', 'checksum'='false', 'timeout'='60', 'wait'='false')"
         );
+        let line = "restore raw -s /b --concurrency 128 --ratelimit 3 --ratelimit-unit 1000 --crypter.method PlainText";
+        let (request, warnings) = asked(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
+        assert_eq!(
+            request.statement,
+            "RESTORE RAW CF 'default' FORMAT hex FROM '/b' PROPERTIES('replace'='false', 'ratelimit_bytes'='3000', \
+             'concurrency'='64', 'wait'='false')"
+        );
+        assert_eq!(warnings, ["warning: --concurrency 128 is taken as 64"]);
         let line = "restore raw -s /b --replace --online --api-version v1ttl --checksum --cf write --cf default";
         assert_eq!(
             statement(&line.split_whitespace().collect::<Vec<_>>()),
@@ -547,7 +573,10 @@ mod tests {
         assert!(warnings.is_empty());
         let storage = Storage::parse(&request.uri).unwrap();
         assert_eq!(storage.properties.get("azure.blob.shared_key").unwrap(), "k==");
-        assert!(error(&["backup", "raw", "-s", "s3://b", "--s3.sse", "AES256"]).contains("parameter 'sse'"));
+        let sse = asked(&["backup", "raw", "-s", "s3://b", "--s3.sse", "AES256"]).unwrap().0.uri;
+        assert_eq!(Storage::parse(&sse).unwrap().properties.get("aws.s3.sse").unwrap(), "AES256");
+        let tier = ["backup", "raw", "-s", "azure://c/x", "--azblob.access-tier", "Cool"];
+        assert!(error(&tier).contains("parameter 'access-tier'"));
         let (_, warnings) =
             asked(&["backup", "raw", "-s", "/b", "--s3.region", "r", "-c=false", "--gcttl", "5"]).unwrap();
         let flags = ["gcttl", "send-credentials-to-tikv", "s3.region"];
@@ -565,7 +594,8 @@ mod tests {
                 ["--compression", "gzip"],
                 "invalid compression type 'gzip': [BR:Common:ErrInvalidArgument]invalid argument",
             ),
-            (["--ratelimit-unit", "3"], "--ratelimit 1 times --ratelimit-unit 3 is no number of whole MiB"),
+            (["--ratelimit", "99999999999999"], "--ratelimit 99999999999999 times --ratelimit-unit 1048576 is too"),
+            (["--compression-level", "23"], "--compression-level 23 is not from -7 to 22"),
             (["--storage", "noop://x"], "storage noop not support yet: [BR:ExternalStorage:ErrStorageInvalidConfig]"),
             (["--storage", ""], "empty store is not allowed: [BR:ExternalStorage:ErrStorageInvalidConfig]"),
         ] {

@@ -1,11 +1,13 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use holdfast::rawkv::value::ApiVersion;
+use holdfast::sql::mask_uri;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +60,42 @@ impl Cli {
     }
 }
 
+/// A command line in the order that the parser wants: br takes flags before its commands, too.
+fn ordered(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    const COMMANDS: [&[&str]; 2] = [&["backup", "restore", "debug"], &["raw", "decode", "checksum"]];
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if line.get(1).is_none_or(|command| command != "br") {
+        return line;
+    }
+    for (n, commands) in COMMANDS.iter().enumerate() {
+        let at = 2 + n;
+        let found = line.iter().skip(at).position(|word| commands.iter().any(|command| word == command));
+        let Some(found) = found else { return line };
+        // Flags stay before those that follow: the last of a name counts.
+        line[at..=at + found].rotate_right(1);
+    }
+    line
+}
+
+/// Parses the command line. An error has no secrets in its text.
+pub fn command_of(line: impl IntoIterator<Item = OsString>) -> Result<Command, (clap::Error, String)> {
+    let line = ordered(line);
+    Cli::try_parse_from(&line).map(Cli::chosen).map_err(|error| {
+        let mut text = error.render().to_string();
+        for word in line.iter().filter_map(|word| word.to_str()) {
+            // A flag and its value may be one word.
+            let uri = word.split_once('=').filter(|_| word.starts_with('-')).map_or(word, |(_, value)| value);
+            let masked = mask_uri(uri);
+            text = text.replace(uri, &masked);
+            // A message may name what follows the scheme.
+            if let (Some((_, rest)), Some((_, shown))) = (uri.split_once(':'), masked.split_once(':')) {
+                text = if rest == shown { text } else { text.replace(rest, shown) };
+            }
+        }
+        (error, text)
+    })
+}
+
 /// What to run.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one in a process")]
@@ -75,6 +113,7 @@ pub enum Command {
         keep: Option<PathBuf>,
     },
     /// Work with backups of raw key ranges, with the flags of TiDB's br.
+    #[command(version, propagate_version = true)]
     Br {
         #[command(subcommand)]
         command: BrCommand,
@@ -225,7 +264,8 @@ pub struct BrOptions<const RAW: bool> {
     #[arg(long, short, value_name = "URI", default_value = "", hide_default_value = true)]
     pub storage: String,
     /// Only plaintext: encrypted backups are neither written nor read.
-    #[arg(long = "crypter.method", value_name = "METHOD", default_value = "plaintext", value_parser = ["plaintext"])]
+    #[arg(long = "crypter.method", value_name = "METHOD", default_value = "plaintext", value_parser = ["plaintext"],
+          ignore_case = true)]
     crypter_method: String,
     #[command(flatten)]
     unused: UnusedFlags<RAW>,
@@ -504,6 +544,43 @@ mod tests {
         assert!(parse("holdfast --mysql-port 65536").is_err());
         assert!(parse("holdfast be --mysql-port 1").is_err());
         assert!(parse("holdfast --set x").is_err());
+    }
+
+    #[test]
+    fn br_takes_flags_before_its_commands() {
+        let command = |line: &str| command_of(line.split(' ').map(OsString::from)).map_err(|(error, _)| error);
+        for line in [
+            "holdfast br --pd h:1 -s local:///b backup raw --cf write",
+            "holdfast br --pd=h:1 backup -s local:///b raw --cf write",
+            "holdfast br -s raw backup raw --cf write --pd h:1 -s local:///b",
+        ] {
+            let Command::Br { command: BrCommand::Backup { command: BrBackupCommand::Raw(options) } } =
+                command(line).unwrap()
+            else {
+                panic!("{line}")
+            };
+            let RawOptions { br, pd, cf, .. } = options.raw;
+            assert_eq!((br.storage.as_str(), pd, cf.as_str()), ("local:///b", ("h".into(), 1), "write"), "{line}");
+        }
+        for line in ["holdfast br -V", "holdfast br --version", "holdfast br backup raw -V"] {
+            assert_eq!(command(line).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion, "{line}");
+        }
+    }
+
+    /// Whoever forgets `-s`, or writes a URI in another flag's place, does not find its secrets in a log.
+    #[test]
+    fn a_wrong_command_line_shows_no_secret() {
+        let uri = "s3://b/x?access-key=AK&secret-access-key=hunter2";
+        for line in [
+            format!("holdfast br backup raw {uri}"),
+            format!("holdfast br backup raw --pd {uri}"),
+            format!("holdfast br backup raw --pd={uri}"),
+            format!("holdfast br backup raw --stort={uri}"),
+            format!("holdfast br {uri}"),
+        ] {
+            let (_, text) = command_of(line.split(' ').map(OsString::from)).unwrap_err();
+            assert!(!text.contains("hunter2") && !text.contains("AK"), "{line}: {text}");
+        }
     }
 
     #[test]

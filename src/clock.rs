@@ -1,5 +1,7 @@
 //! Time, sleep, back-off, fresh ids, speed limits and crashes: everything that a test wants to decide.
 
+#[cfg(feature = "failpoints")]
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,10 +74,17 @@ impl Clock {
 
 /// A place where a test may have the process die, as `kill -9` or a power cut would end it. Without the feature
 /// `failpoints` it is nothing; with it, `FAILPOINTS="<name>=return"` in the environment arms it, and
-/// `"<name>=2*off->return"` lets two pass first.
+/// `"<name>=2*off->return"` lets two pass first. With `"<name>=return(<path>)"` it stays there as long as that file exists.
 pub fn crash_point(name: &str) {
     let _ = name;
-    fail::fail_point!(name, |_| std::process::abort());
+    fail::fail_point!(name, |path| match path {
+        None => std::process::abort(),
+        Some(path) => {
+            while Path::new(&path).exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
 }
 
 /// A speed limit shared by all who move bytes. Changes act at once, on those who wait too.
@@ -101,7 +110,8 @@ impl Account {
         let owed = self.owed - now.saturating_sub(self.since).as_secs_f64() * limit;
         let (owed, outcome) = match owed <= 0.0 {
             true => (bytes as f64, Ok(())),
-            false => (owed, Err(Duration::from_secs_f64(owed / limit))),
+            // Never nothing, however little is owed.
+            false => (owed, Err(Duration::from_secs_f64(owed / limit) + Duration::from_nanos(1))),
         };
         *self = Self { since: now, owed };
         outcome
@@ -124,6 +134,7 @@ impl Throttle {
     pub async fn take(&self, bytes: usize) {
         // Long waits are cut into slices, so that a changed limit is seen.
         const SLICE: Duration = Duration::from_millis(100);
+        const LEAST: Duration = Duration::from_micros(1);
         loop {
             let limit = self.limit.load(Ordering::Relaxed) as f64;
             if limit == 0.0 {
@@ -134,7 +145,8 @@ impl Throttle {
                 account.take(self.clock.elapsed(), bytes, limit)
             };
             let Err(wait) = taken else { return };
-            self.clock.sleep(wait.min(SLICE)).await;
+            // What is owed may be less than the clock can count.
+            self.clock.sleep(wait.clamp(LEAST, SLICE)).await;
         }
     }
 }

@@ -96,8 +96,8 @@ config! {
         /// Whether to go on although a BE has seen commits that the catalog lacks, because an old copy of meta_dir was put
         /// in its place. Until then nothing is changed; from then on, what only those commits knew is thrown away.
         live accept_lost_commits: bool = "false";
-        /// The number of small files in a tablet from which they are merged into one.
-        live compaction_min_files: u32 = "8" in 2..=1000;
+        /// The number of small files in a tablet from which they are merged into one, 12 at a time.
+        live compaction_min_files: u32 = "8" in 2..=12;
         /// How often the FE looks for tablets to merge and for garbage to collect, in milliseconds.
         live compaction_interval_ms: u64 = "10000" in 10..=86_400_000;
         /// The size from which regions of raw keys are split, in bytes.
@@ -327,11 +327,21 @@ fn names<V: Values>() -> impl Iterator<Item = &'static str> {
     V::KEYS.iter().map(|key| key.name)
 }
 
-/// The known name most like this one, to end a message with; nothing if none is like it.
+/// Flags of the command line that are named otherwise than their keys.
+const FLAGS: [(&str, &str); 4] = [
+    ("mysql_port", "query_port"),
+    ("http_port", "be_http_port"),
+    ("data_dir", "meta_dir"),
+    ("data_dir", "storage_root_path"),
+];
+
+/// The known name that was meant, or is most like this one, to end a message with.
 fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> String {
-    let lower = name.to_lowercase();
+    let lower = name.to_lowercase().replace('-', "_");
+    let names: Vec<_> = names.collect();
+    let flag = FLAGS.iter().find(|(flag, key)| *flag == lower && names.contains(key)).map(|(_, key)| *key);
     let likeness = |known: &&str| strsim::jaro_winkler(&lower, known);
-    let nearest = names.filter(|known| likeness(known) > 0.8).max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let nearest = flag.or_else(|| names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))));
     nearest.map(|known| format!("; the nearest is '{known}'")).unwrap_or_default()
 }
 
@@ -468,7 +478,13 @@ mod tests {
         let refused = |text: &str| load(text).map(|_| ()).unwrap_err();
         assert_eq!(refused("\n# x\nquery_prot = 1"), ":3: unknown key 'query_prot'; the nearest is 'query_port'");
         assert_eq!(refused("QUERY_PORT = 1"), ":1: unknown key 'QUERY_PORT'; the nearest is 'query_port'");
-        assert_eq!(refused("nope = 1"), ":1: unknown key 'nope'");
+        assert!(refused("zzz = 1").starts_with(":1: unknown key 'zzz'; the nearest is '"));
+        assert_eq!(refused("mysql_port = 1"), ":1: unknown key 'mysql_port'; the nearest is 'query_port'");
+        assert_eq!(refused("data-dir = x"), ":1: unknown key 'data-dir'; the nearest is 'meta_dir'");
+        assert_eq!(
+            refused("compaction_min_files = 13"),
+            ":1: 'compaction_min_files' cannot be '13': expected a number in 2..=12"
+        );
         assert_eq!(refused("query_port = 70000"), ":1: 'query_port' cannot be '70000': expected a number in 0..=65535");
         assert_eq!(
             refused("default_replication_num = 0"),
@@ -508,6 +524,8 @@ mod tests {
         assert_eq!((fe.get().query_port, be.get().upload_worker_count), (1, 3));
         assert_eq!((be.get().be_port, be.get().be_http_port), (0, 0));
         assert!(fe.get().bind_address.is_unspecified() && be.get().bind_address.is_loopback());
+        let error = BeConfig::load(None, &flags(&[("http_port", "0")])).unwrap_err();
+        assert_eq!(error.report(), "command line: unknown key 'http_port'; the nearest is 'be_http_port'");
         let error = load_standalone(None, &flags(&[("bee_port", "0")])).unwrap_err();
         assert_eq!(error.report(), "command line: unknown key 'bee_port'; the nearest is 'be_port'");
     }

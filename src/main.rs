@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
 use holdfast::be;
 use holdfast::catalog::Catalog;
 use holdfast::clock::Clock;
@@ -31,7 +30,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, Cli, Command};
+use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, Command, command_of};
 
 /// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
 /// this one.
@@ -42,7 +41,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let Err(error) = try_main(Cli::parse().chosen()) else { return ExitCode::SUCCESS };
+    let command = match command_of(std::env::args_os()) {
+        Ok(command) => command,
+        // In colours, where nothing is masked.
+        Err((error, text)) if error.render().to_string() == text => error.exit(),
+        Err((error, text)) => {
+            eprint!("{text}");
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let Err(error) = try_main(command) else { return ExitCode::SUCCESS };
     eprintln!("holdfast: {error:#}");
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => ExitCode::from(2),
@@ -67,7 +75,11 @@ fn try_main(command: Command) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(holdfast::sql::STACK_SIZE).build();
     // On a thread of the runtime, for the sake of its stack.
-    let task = async { tokio::spawn(async { run(command, ended_by_signal()?).await }).await? };
+    let task = async {
+        #[cfg(feature = "failpoints")]
+        go_on_by_signal()?;
+        tokio::spawn(async { run(command, ended_by_signal()?).await }).await?
+    };
     runtime.context("start the runtime")?.block_on(task)
 }
 
@@ -85,6 +97,18 @@ fn ended_by_signal() -> anyhow::Result<CancellationToken> {
         cancelled.cancel();
     });
     Ok(token)
+}
+
+/// SIGUSR1 lets everything go on that stays at a place named by `FAILPOINTS`.
+#[cfg(feature = "failpoints")]
+fn go_on_by_signal() -> anyhow::Result<()> {
+    let mut go_on = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while go_on.recv().await.is_some() {
+            fail::list().into_iter().for_each(|(place, _)| fail::remove(place));
+        }
+    });
+    Ok(())
 }
 
 /// Does what the command says, until it is done or `shutdown` is cancelled.

@@ -11,6 +11,18 @@ use crate::rpc::message::{Heartbeat, Membership};
 use crate::rpc::{CLUSTER, EPOCH, SEQUENCE, TOKEN};
 use crate::types::{ClusterId, EpochId};
 
+/// Reads a membership: JSON in one line, and its CRC-32 in hex in the next. Files of before that have the first only.
+fn unseal(text: &[u8]) -> Result<Membership, String> {
+    let (json, sum) = match text.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    if sum.is_some_and(|sum| sum != format!("{:08x}\n", crc32fast::hash(json)).as_bytes()) {
+        return Err("its checksum does not match".into());
+    }
+    serde_json::from_slice(json).map_err(|err| err.to_string())
+}
+
 /// Which cluster this BE belongs to, kept in `identity.json` beside its files.
 pub struct Members {
     path: PathBuf,
@@ -32,10 +44,10 @@ impl Members {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("identity.json");
         let member = match std::fs::read(&path) {
-            Ok(text) => Some(serde_json::from_slice(&text).map_err(|err| Error::Corrupt {
+            Ok(text) => Some(unseal(&text).map_err(|message| Error::Corrupt {
                 what: "BE identity",
                 path: path.display().to_string(),
-                message: err.to_string(),
+                message,
             })?),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
             Err(err) => return Err(Error::io("read", &path)(err)),
@@ -127,8 +139,9 @@ impl Members {
 
     /// Writes the file, then lets others see it.
     fn keep(&self, member: Membership) -> Result<()> {
-        let text =
+        let mut text =
             serde_json::to_vec(&member).map_err(|err| Error::internal(format_args!("encode identity: {err}")))?;
+        text.extend(format!("\n{:08x}\n", crc32fast::hash(&text)).into_bytes());
         let new = self.path.with_extension("new");
         let write = || {
             // It holds the cluster's token.

@@ -28,7 +28,7 @@ use self::workers::Workers;
 use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
 use crate::error::{Error, Result};
-use crate::rawkv::store::RawStore;
+use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::message::Heartbeat;
@@ -67,6 +67,8 @@ pub struct Shared {
     store: Arc<Store>,
     raw: tokio::sync::OnceCell<Arc<RawStore>>,
     raw_sessions: raw::Sessions,
+    /// KiB that raw tasks may have in memory.
+    raw_memory: Arc<tokio::sync::Semaphore>,
     /// Held by each write of raw keys until it has ended, though its caller may have gone.
     raw_writes: Arc<tokio::sync::RwLock<()>>,
     members: Members,
@@ -114,6 +116,7 @@ impl Backend {
             store: Arc::new(store),
             raw: tokio::sync::OnceCell::new_with(raw),
             raw_sessions: raw::Sessions::default(),
+            raw_memory: Arc::new(tokio::sync::Semaphore::new(raw::MEMORY_KIB)),
             raw_writes: Arc::default(),
             members,
             started: clock.now(),
@@ -231,10 +234,29 @@ impl Shared {
         Ok(caller)
     }
 
-    /// The raw keys of this BE, which are there from their first use on.
-    async fn raw(&self) -> Result<Arc<RawStore>> {
+    /// The raw keys of this BE, which are there once it was given some.
+    fn raw(&self) -> Result<Arc<RawStore>> {
+        let none = || not_held(&self.dir.join(RAW), "raw keys");
+        self.raw.get().cloned().ok_or_else(none)
+    }
+
+    /// The same, for one that is given its first.
+    async fn raw_or_new(&self) -> Result<Arc<RawStore>> {
         let path = self.dir.join(RAW);
         self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()
+    }
+
+    /// Refuses a location that is a directory inside of this BE's own, be it there or not.
+    async fn refuse_own(&self, location: Option<PathBuf>, shown: &str) -> Result<()> {
+        let (Some(path), own) = (location, self.dir.clone()) else { return Ok(()) };
+        let inside = move || {
+            let existing = path.ancestors().find_map(|path| path.canonicalize().ok());
+            Ok(existing.zip(own.canonicalize().ok()).is_some_and(|(path, own)| path.starts_with(own)))
+        };
+        match blocking(inside).await? {
+            true => Err(Error::Refused(format!("location '{shown}' is in the backend's own directory"))),
+            false => Ok(()),
+        }
     }
 
     fn raw_staging(&self) -> PathBuf {

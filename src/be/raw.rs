@@ -22,9 +22,9 @@ use super::{Shared, blocking};
 use crate::clock::{Throttle, crash_point};
 use crate::error::{Error, Result};
 use crate::rawkv::backupmeta::BackupFile;
-use crate::rawkv::layout::SstName;
+use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another};
 use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
-use crate::rawkv::store::{Change, RawStore, Snapshot};
+use crate::rawkv::store::{Change, ENTRY_BYTES, RawStore, Snapshot};
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::{decode_value, verify_file};
 use crate::repository::Folder;
@@ -36,6 +36,15 @@ const FILE_BYTES: u64 = 16 << 20;
 
 /// Bytes of entries that are stored together.
 const INGEST_BYTES: usize = 8 << 20;
+
+/// What all tasks together have in memory, in KiB: files of backups, and entries on their way into the store.
+pub(super) const MEMORY_KIB: usize = 128 << 10;
+
+/// Of that, a file of a backup, from its first byte until it is stored.
+const FILE_KIB: u32 = (FILE_BYTES >> 10) as u32;
+
+/// And a batch of entries, with what the store makes of it.
+const INGEST_KIB: u32 = 3 * (INGEST_BYTES >> 10) as u32;
 
 /// What messages call the place of a backup.
 const PLACE: &str = "raw backup";
@@ -53,6 +62,8 @@ pub(super) struct Sessions {
 pub(super) struct Session {
     snapshot: Option<Snapshot>,
     throttle: Throttle,
+    /// Whether the directory of a backup is the one that the FE has locked.
+    locked: tokio::sync::OnceCell<()>,
     staging: tempfile::TempDir,
     ended: AtomicBool,
     /// Of the last try of each task that stores something.
@@ -212,24 +223,43 @@ pub(super) fn clean(staging: &Path) -> Result<()> {
     }
 }
 
+/// What a session is for.
+pub(super) struct About {
+    pub(super) cut: bool,
+    pub(super) of: Vec<RawRange>,
+    pub(super) target: Option<Arc<RawStorage>>,
+    pub(super) speed: u64,
+}
+
 /// Opens a session and keeps it until the task is ended.
 pub(super) async fn session(
     be: &Arc<Shared>,
     owner: TaskOwner,
-    cut: bool,
-    speed: u64,
+    about: About,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
+    let About { cut, of, target, speed } = about;
     be.raw_sessions.end_earlier(owner).await;
     // Writes whose caller has gone end too.
     drop(be.raw_writes.write().await);
-    let (store, parent) = (be.raw().await?, be.raw_staging());
+    let (store, parent) = (be.raw()?, be.raw_staging());
+    of.iter().try_for_each(|RawRange { cf, range }| store.check_held(*cf, range))?;
+    if let Some(target) = target {
+        be.refuse_own(folder(&target)?.local_path(), &target.location).await?;
+    }
     let throttle = Throttle::new(speed, be.clock.clone());
     let opened = blocking(move || {
         std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
         let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
         let snapshot = cut.then(|| store.snapshot());
-        Ok(Session { snapshot, throttle, staging, ended: AtomicBool::new(false), leashes: Mutex::default() })
+        Ok(Session {
+            snapshot,
+            throttle,
+            locked: tokio::sync::OnceCell::new(),
+            staging,
+            ended: AtomicBool::new(false),
+            leashes: Mutex::default(),
+        })
     });
     let session = Arc::new(opened.await?);
     be.raw_sessions.lock().insert(owner, session);
@@ -241,6 +271,30 @@ pub(super) async fn session(
 
 fn folder(storage: &RawStorage) -> Result<Folder> {
     Folder::open(PLACE, &storage.location, &storage.properties)
+}
+
+/// Sees that the directory of a backup is that in which the FE has put its lock.
+async fn check_locked(folder: &Folder, storage: &RawStorage) -> Result<()> {
+    match folder.read(LOCK).await? {
+        Some(content) if content == storage.lock => Ok(()),
+        Some(_) => Err(locked_by_another(&storage.location)),
+        None if storage.seen && folder.local_path().is_some() => Err(not_mounted(LOCK, storage)),
+        None => Err(Error::Refused(format!(
+            "there is no {LOCK} in {} as this backend sees it: every node must see the same directory",
+            storage.location
+        ))),
+    }
+}
+
+/// The error of a directory that had something and has not: where it lies may not be mounted.
+fn not_mounted(path: &str, storage: &RawStorage) -> Error {
+    Error::Repository {
+        place: PLACE.into(),
+        operation: "find".into(),
+        path: format!("{path} in {}", storage.location),
+        source: "it is not there; is the storage mounted?".into(),
+        retryable: true,
+    }
 }
 
 /// What a backup writes.
@@ -262,9 +316,10 @@ pub(super) async fn backup(
     let Some(snapshot) = session.snapshot.clone() else { return Err(Error::internal("a backup without a cut")) };
     let member = be.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
     let folder = folder(&storage)?;
+    session.locked.get_or_try_init(|| check_locked(&folder, &storage)).await?;
     // One file is stored while the next is made.
     let (made, mut files) = mpsc::channel(1);
-    let clock = be.clock.clone();
+    let (clock, memory, runtime) = (be.clock.clone(), be.raw_memory.clone(), tokio::runtime::Handle::current());
     let make = move || {
         let name = |start: &[u8]| {
             let Part { of, region, version } = &part;
@@ -273,18 +328,23 @@ pub(super) async fn backup(
             let name = SstName { store, region: region.0, epoch_version: *version, start, millis, cf: of.cf };
             name.path(storage.layout)
         };
-        write_files(&snapshot, &part.of, options, FILE_BYTES, name, |file| {
+        let memory = || {
+            let some = runtime.block_on(memory.clone().acquire_many_owned(FILE_KIB));
+            some.map_err(|_| Error::internal("the memory for raw work is closed"))
+        };
+        write_files(&snapshot, &part.of, options, FILE_BYTES, name, memory, |file| {
             made.blocking_send(file).map_err(|_| Error::Cancelled("the caller has gone".into()))
         })
     };
     let making = tokio::task::spawn_blocking(make);
-    while let Some((file, content)) = files.recv().await {
+    while let Some((file, content, memory)) = files.recv().await {
         pace(&session.throttle, file.size).await;
         pace(&be.upload_speed, file.size).await;
         let _worker = be.uploads.take().await;
         let (folder, name) = (folder.clone(), file.name.clone());
         let write = async move {
             crash_point("be.raw-backup");
+            let _memory = memory;
             folder.write(&name, content).await
         };
         session.put(task, write).await?;
@@ -296,43 +356,48 @@ pub(super) async fn backup(
 }
 
 /// Writes the entries of a range to files whose ranges together are that range, but for its ends where it has no
-/// entries. A file ends when it has `bytes`; `name` is asked for its name by its first possible key.
-fn write_files(
+/// entries. A file ends when it has `bytes`; `name` is asked for its name by its first possible key, and `memory` for
+/// leave to begin it.
+fn write_files<M>(
     snapshot: &Snapshot,
     of: &RawRange,
     options: SstOptions,
     bytes: u64,
     name: impl Fn(&[u8]) -> String,
-    mut done: impl FnMut((BackupFile, Vec<u8>)) -> Result<()>,
+    memory: impl Fn() -> Result<M>,
+    mut done: impl FnMut((BackupFile, Vec<u8>, M)) -> Result<()>,
 ) -> Result<()> {
-    let mut finish = |writer: SstWriter<Vec<u8>>, name: String, start: Vec<u8>, end: Vec<u8>| {
+    type Begun<M> = (SstWriter<Vec<u8>>, String, M);
+    let mut finish = |(writer, name, memory): Begun<M>, start: Vec<u8>, end: Vec<u8>| {
         let (content, summary) = writer.finish()?;
         let range = KeyRange::new(start, end).map_err(Error::internal)?;
         done((
             BackupFile { name, size: summary.size, sha256: summary.sha256, range, checksum: summary.checksum },
             content,
+            memory,
         ))
     };
     let mut start = of.range.start().to_vec();
-    let mut writing: Option<(SstWriter<Vec<u8>>, String)> = None;
+    let mut writing: Option<Begun<M>> = None;
     let mut last = Vec::new();
-    for entry in snapshot.scan(of.cf, &of.range) {
+    for entry in snapshot.scan(of.cf, &of.range)? {
         let (key, value) = entry?;
-        if let Some((writer, name)) = writing.take_if(|(writer, _)| writer.size() >= bytes) {
+        if let Some(begun) = writing.take_if(|(writer, ..)| writer.size() >= bytes) {
             let end = separator(&last, &key);
-            finish(writer, name, std::mem::replace(&mut start, end.clone()), end)?;
+            finish(begun, std::mem::replace(&mut start, end.clone()), end)?;
         }
         if writing.is_none() {
             let name = name(&start);
-            writing = Some((SstWriter::new(Vec::new(), name.clone(), options)?, name));
+            let memory = memory()?;
+            writing = Some((SstWriter::new(Vec::new(), name.clone(), options)?, name, memory));
         }
-        if let Some((writer, _)) = &mut writing {
+        if let Some((writer, ..)) = &mut writing {
             writer.put(&key, &value)?;
         }
         last = key;
     }
     match writing {
-        Some((writer, name)) => finish(writer, name, start, of.range.end().to_vec()),
+        Some(begun) => finish(begun, start, of.range.end().to_vec()),
         None => Ok(()),
     }
 }
@@ -369,7 +434,10 @@ pub(super) async fn fetch(
     };
     let BackupFile { name, size, sha256, .. } = BackupFile::clone(&fetched.file);
     let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
-    folder.download(&name, target, size, sha256, &Throttle::default(), moved).await?;
+    if let Err(err) = folder.download(&name, target, size, sha256, &Throttle::default(), moved).await {
+        let gone = storage.seen && folder.local_path().is_some() && folder.size(META).await?.is_none();
+        return Err(if gone { not_mounted(META, &storage) } else { err });
+    }
     blocking(move || {
         let source = File::open(&path).map_err(Error::io("open", &path))?;
         verify_file(&source, &fetched.file, fetched.api_version).map(drop)
@@ -393,10 +461,12 @@ pub(super) async fn ingest(
     target: Target,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
-    let store = be.raw().await?;
+    let store = be.raw()?;
     let _worker = be.downloads.take().await;
+    let memory = be.raw_memory.clone().acquire_many_owned(INGEST_KIB).await.map_err(Error::internal)?;
     let path = session.staged(fetched.number);
     let work = move |go_on: &dyn Fn() -> Result<()>| {
+        let _memory = memory;
         let source = File::open(&path).map_err(Error::io("open", &path))?;
         store_entries(&store, &source, &fetched, &target, go_on)
     };
@@ -420,7 +490,7 @@ fn store_entries(
             if value.is_expired(target.now) {
                 continue;
             }
-            bytes += key.len() + value.bytes.len();
+            bytes += key.len() + value.bytes.len() + ENTRY_BYTES;
             changes.push(Change { key: key.to_vec(), value: Some(value.bytes.to_vec()) });
             if bytes >= INGEST_BYTES {
                 crash_point("be.raw-ingest");
@@ -443,8 +513,14 @@ pub(super) async fn clear(
     ranges: Vec<KeyRange>,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
-    let store = be.raw().await?;
-    let work = move |go_on: &dyn Fn() -> Result<()>| ranges.iter().try_for_each(|range| store.clear(cf, range, go_on));
+    let store = be.raw()?;
+    let work = move |go_on: &dyn Fn() -> Result<()>| {
+        let go_on = || {
+            crash_point("be.raw-clear");
+            go_on()
+        };
+        ranges.iter().try_for_each(|range| store.clear(cf, range, &go_on))
+    };
     session.store(task, work).await?;
     report(events, Event::Done(0)).await
 }
@@ -478,7 +554,7 @@ mod tests {
     #[test]
     fn files_cover_the_range_without_gaps() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         let cf = ColumnFamily::Default;
         let entry = |n: u32| (format!("key-{n:05}").into_bytes(), vec![n as u8; 100]);
         let put = |(key, value)| Change { key, value: Some(value) };
@@ -492,7 +568,7 @@ mod tests {
             files.push(file);
             Ok(())
         };
-        write_files(&store.snapshot(), &of, options, 200, name, |file| keep(&mut files, file)).unwrap();
+        write_files(&store.snapshot(), &of, options, 200, name, || Ok(()), |file| keep(&mut files, file)).unwrap();
         assert!(files.len() > 10, "{}", files.len());
         assert_eq!(files[0].0.range.start(), range.start());
         assert_eq!(files.last().unwrap().0.range.end(), range.end());
@@ -500,7 +576,7 @@ mod tests {
             assert_eq!(pair[0].0.range.end(), pair[1].0.range.start());
         }
         let mut read = Vec::new();
-        for (file, content) in &files {
+        for (file, content, ()) in &files {
             verify_file(&content.as_slice(), file, ApiVersion::V1).unwrap();
             let sst = SstReader::open(content.as_slice(), &file.name).unwrap();
             let all = KeyRange::default();
@@ -512,7 +588,7 @@ mod tests {
         assert_eq!(read, (100..1000).map(entry).collect::<Vec<_>>());
         let empty = RawRange { cf: ColumnFamily::Write, range };
         let mut none = Vec::new();
-        write_files(&store.snapshot(), &empty, options, 200, name, |file| keep(&mut none, file)).unwrap();
+        write_files(&store.snapshot(), &empty, options, 200, name, || Ok(()), |file| keep(&mut none, file)).unwrap();
         assert!(none.is_empty(), "a range without entries has no file");
     }
 }

@@ -17,8 +17,8 @@ use crate::be::membership::Credentials;
 use crate::clock::crash_point;
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawRange, RawSplit,
-    RawWrite, Setting, Task, body, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange,
+    RawSplit, RawWrite, Setting, Task, body, unpack,
 };
 use crate::rpc::proto::backend_server::Backend;
 use crate::rpc::proto::{Body, Chunk};
@@ -169,7 +169,7 @@ impl Backend for Service {
         let write = async {
             self.0.check(request.metadata())?;
             let RawWrite { cf, changes } = unpack(&request.get_ref().content)?;
-            let store = self.0.raw().await?;
+            let store = self.0.raw()?;
             let writing = self.0.raw_writes.clone().read_owned().await;
             blocking(move || {
                 let _writing = writing;
@@ -183,17 +183,26 @@ impl Backend for Service {
         answer(write.await)
     }
 
+    async fn raw_give(&self, request: Request<Body>) -> Answer<Body> {
+        let give = async {
+            self.0.check(request.metadata())?;
+            let RawGive { number, cf, ranges } = unpack(&request.get_ref().content)?;
+            let store = self.0.raw_or_new().await?;
+            blocking(move || store.give(number, cf, ranges)).await
+        };
+        answer(give.await)
+    }
+
     async fn raw_scan(&self, request: Request<Body>) -> Answer<Self::RawScanStream> {
         let open = async {
             self.0.check(request.metadata())?;
             let range: RawRange = unpack(&request.get_ref().content)?;
-            Ok((self.0.raw().await?, range))
+            self.0.raw()?.scan(range.cf, &range.range)
         };
-        let (store, RawRange { cf, range }) = open.await.map_err(|err| of_error(&err))?;
+        let mut entries = open.await.map_err(|err| of_error(&err))?;
         let (parts, received) = mpsc::channel(2);
         // On a thread of its own: a reader that is slow must not keep writers from the shared ones.
         let read = move || {
-            let mut entries = store.scan(cf, &range);
             let mut next_part = || {
                 let (mut part, mut bytes) = (RawEntries::default(), 0);
                 while bytes < RAW_PART {
@@ -220,7 +229,7 @@ impl Backend for Service {
         let split = async {
             self.0.check(request.metadata())?;
             let RawSplit { of: RawRange { cf, range }, bytes } = unpack(&request.get_ref().content)?;
-            let store = self.0.raw().await?;
+            let store = self.0.raw()?;
             let keys = blocking(move || store.split_keys(cf, &range, bytes)).await?;
             Ok(keys.into_iter().map(serde_bytes::ByteBuf::from).collect::<Vec<_>>())
         };

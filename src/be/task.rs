@@ -101,7 +101,10 @@ async fn perform(
         Work::Compact { table, tablet, schema, write, files } => {
             compact_files(be, (table, tablet, write), schema, files, events).await
         }
-        Work::RawSession { cut, speed } => raw::session(be, owner, cut, speed, events).await,
+        Work::RawSession { cut, of, target, speed } => {
+            let about = raw::About { cut, of, target, speed };
+            raw::session(be, owner, about, events).await
+        }
         Work::RawBackup { storage, of, region, version, options } => {
             let part = raw::Part { of, region, version };
             raw::backup(be, be.raw_sessions.of(owner)?, number_of_task, storage, part, options, events).await
@@ -177,17 +180,7 @@ async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> 
     // A statement waits for it.
     let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?.hasty();
     opened.check(&repository.id).await?;
-    if let Some(path) = opened.local_path() {
-        let own = be.dir.clone();
-        let inside =
-            move || Ok(path.canonicalize().ok().zip(own.canonicalize().ok()).is_some_and(|(a, b)| a.starts_with(b)));
-        if blocking(inside).await? {
-            return Err(Error::Refused(format!(
-                "location '{}' is in the backend's own directory",
-                repository.location
-            )));
-        }
-    }
+    be.refuse_own(opened.local_path(), &repository.location).await?;
     if writable {
         opened.probe(&be.clock).await?;
     }

@@ -62,6 +62,7 @@ impl Draft {
         self.image.sequence += 1;
         let state = StateRow { next_id: self.image.next_id, sequence: self.image.sequence };
         self.put(Key::new("st"), &state)?;
+        self.batch.sequence = self.image.sequence;
         Ok((self.image, self.batch))
     }
 
@@ -240,19 +241,21 @@ impl Draft {
         self.image.backends.remove(&id);
     }
 
-    /// Divides the keys of a family among BEs, by their first byte, if they are not divided yet.
+    /// Divides the keys of a family among BEs as [`Region::divide`] does, if they are not divided yet.
     pub fn create_regions(&mut self, cf: ColumnFamily, owners: &[BackendId]) -> Result<()> {
         if self.image.regions_in(cf, &KeyRange::default()).next().is_some() {
             return Ok(());
         }
-        let count = owners.len().min(256);
-        let bound = |n: usize| if n == 0 || n == count { Vec::new() } else { vec![(256 * n / count) as u8] };
-        for (n, owner) in owners.iter().take(count).enumerate() {
-            let range = KeyRange::new(bound(n), bound(n + 1)).map_err(Error::internal)?;
-            let region = Region { id: RegionId(self.fresh_id()), cf, range, version: 1, owner: *owner };
+        for (owner, range) in Region::divide(owners).map_err(Error::internal)? {
+            let region = Region { id: RegionId(self.fresh_id()), cf, range, version: 1, owner };
             self.put_region(region)?;
         }
         Ok(())
+    }
+
+    /// Makes a region another BE's, which has nothing of it.
+    pub fn move_region(&mut self, region: &Region, owner: BackendId) -> Result<()> {
+        self.put_region(Region { version: region.version + 1, owner, ..region.clone() })
     }
 
     /// Splits a region before each of these keys, which are shortened where they are long: a region's size matters

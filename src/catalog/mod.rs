@@ -32,7 +32,7 @@ use crate::catalog::lineage::Line;
 use crate::catalog::record::{
     DatabaseRow, PartitionRow, SECRET, StateRow, TableRow, TabletRow, decode, encode, number_at,
 };
-use crate::catalog::store::{Batch, Store};
+use crate::catalog::store::{Batch, OnDurable, Store};
 use crate::catalog::vault::Vault;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -65,6 +65,7 @@ impl Catalog {
             Some(identity) => load(&store, &vault, decode(b"id", &identity)?)?,
             None => create(&store, clock)?,
         };
+        store.check_acknowledged(image.sequence)?;
         let published = Arc::new(ArcSwap::from_pointee(image.clone()));
         let catalog =
             Self { store, published, submitted: Mutex::new(image), vault, line: Line::new(EpochId(clock.uuid())) };
@@ -91,31 +92,43 @@ impl Catalog {
     /// Makes one change. `change` sees the newest image, checks what it assumes, and changes the draft; if it fails,
     /// nothing happens. On return the change is durable and visible. A caller that stops waiting has not undone it.
     pub async fn commit<T>(&self, change: impl FnOnce(&mut Draft) -> Result<T>) -> Result<T> {
-        let (value, durable) = self.submit(change)?;
+        let (value, durable) = self.submit(change);
         if let Some(durable) = durable {
             durable.await.map_err(|_| Error::Cancelled("the catalog is closed".into()))?;
         }
-        Ok(value)
+        value
     }
 
+    /// Queues a change. What comes of it, even that nothing is to be done, or why it cannot be, may be told once the
+    /// receiver answers: it may rest on what others have only submitted.
     fn submit<T>(
         &self,
         change: impl FnOnce(&mut Draft) -> Result<T>,
-    ) -> Result<(T, Option<tokio::sync::oneshot::Receiver<()>>)> {
+    ) -> (Result<T>, Option<tokio::sync::oneshot::Receiver<()>>) {
         // A draft that panicked has changed nothing.
         let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut draft = Draft::new(submitted.clone(), self.vault.clone());
-        let value = change(&mut draft)?;
-        // An id that was drawn is used up, even if nothing bears it.
-        if draft.batch.is_empty() && draft.image.next_id == submitted.next_id {
-            return Ok((value, None));
-        }
-        let (image, batch) = draft.seal(&self.line)?;
-        self.store.check_space(&batch)?;
-        *submitted = image.clone();
-        let published = self.published.clone();
-        let durable = self.store.submit(batch, Box::new(move || published.store(Arc::new(image))));
-        Ok((value, Some(durable)))
+        let sealed = change(&mut draft).and_then(|value| {
+            // An id that was drawn is used up, even if nothing bears it.
+            if draft.batch.is_empty() && draft.image.next_id == submitted.next_id {
+                return Ok((value, None));
+            }
+            let (image, batch) = draft.seal(&self.line)?;
+            self.store.check_space(&batch)?;
+            Ok((value, Some((image, batch))))
+        });
+        let (value, batch, on_durable): (_, _, OnDurable) = match sealed {
+            Ok((value, Some((image, batch)))) => {
+                *submitted = image.clone();
+                let published = self.published.clone();
+                (Ok(value), batch, Box::new(move || published.store(Arc::new(image))))
+            }
+            unchanged if submitted.sequence == self.published.load().sequence => {
+                return (unchanged.map(|(value, _)| value), None);
+            }
+            unchanged => (unchanged.map(|(value, _)| value), Batch::default(), Box::new(|| ())),
+        };
+        (value, Some(self.store.submit(batch, on_durable)))
     }
 
     /// Records under a key prefix that the image does not show, in key order. Blocks. Only for rows that do not change
@@ -177,11 +190,11 @@ impl Catalog {
 
     /// [`Catalog::commit`] for threads that may block.
     pub fn commit_blocking<T>(&self, change: impl FnOnce(&mut Draft) -> Result<T>) -> Result<T> {
-        let (value, durable) = self.submit(change)?;
+        let (value, durable) = self.submit(change);
         if let Some(durable) = durable {
             durable.blocking_recv().map_err(|_| Error::Cancelled("the catalog is closed".into()))?;
         }
-        Ok(value)
+        value
     }
 
     /// Ends what no process works on any more. Blocks.

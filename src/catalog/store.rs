@@ -3,7 +3,7 @@
 //! A commit is a [`Batch`] of puts and deletes that becomes durable as a whole. One thread commits for all who wait:
 //! it takes every batch that is there, applies them in order, flushes, syncs, and only then answers. sled's own flush
 //! does not reach the disk (it uses `sync_file_range`, <https://github.com/spacejam/sled/issues/1351>), so the store
-//! syncs sled's file itself. The first error of the store ends the process: a sync that failed must not be retried,
+//! syncs sled's files itself. The first error of the store ends the process: a sync that failed must not be retried,
 //! since the kernel may have dropped the pages, and what memory knows may then be more than the disk does.
 //!
 //! A batch of many records is first written aside under a commit id, with one small record that decides it and says how
@@ -11,8 +11,14 @@
 //! [`Store::open`] applies the decided ones of which everything is there, and drops the others: those were never
 //! acknowledged, or they were applied and about to be taken away. So no crash leaves half of it.
 //!
+//! **Damage.** sled takes a damaged record of its log for the end that a crash has left, and drops all that follows. So
+//! the sequence of the last commit that was acknowledged is kept beside sled, and [`Store::check_acknowledged`] refuses a
+//! store that has lost it. That file is not synced, because it would double what a commit costs: after a power cut it may
+//! be older than sled, never newer.
+//!
 //! ```text
 //! <dir>/                  sled's files
+//! <dir>/acknowledged      sequence of the last commit (8 bytes, big-endian), CRC-32 of that (4)
 //! key                     2 letters of its table, then big-endian numbers and texts (see catalog::record)
 //! value                   format version (1 byte), CRC-32 of key and payload (4, little-endian), payload
 //! ~s <commit> <n>         the nth record of a large batch: key length (4), key, then the value unless it is a delete
@@ -22,6 +28,7 @@
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -32,8 +39,9 @@ use tokio::sync::oneshot;
 use crate::clock::crash_point;
 use crate::error::{Cause, Error, Result};
 
-/// sled syncs large values badly (they go to files that it never syncs): nothing near that size gets in.
-pub const MAX_RECORD: usize = 8 * 1024;
+/// sled writes a page of 128 KiB to a file of its own, which it never syncs. A page has up to 19 records: these never
+/// make one so large.
+pub const MAX_RECORD: usize = 6 * 1024;
 
 /// The format of records. A reader knows this one and all before it.
 const FORMAT: u8 = 1;
@@ -45,6 +53,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A batch of more operations than this is written aside first.
 const LARGE: usize = 512;
+
+const ACKNOWLEDGED: &str = "acknowledged";
 
 const STAGED: &[u8] = b"~s";
 const DECIDED: &[u8] = b"~d";
@@ -63,6 +73,8 @@ const LAST_BYTES: u64 = 2 << 20;
 pub struct Batch {
     /// Whether it may use the reserve.
     pub urgent: bool,
+    /// Of the commit.
+    pub sequence: u64,
     operations: Vec<Operation>,
 }
 
@@ -158,6 +170,30 @@ impl Store {
         Ok(Self { db, dir: dir.to_owned(), commits: Some(commits), committer: Some(committer) })
     }
 
+    /// Refuses a store whose last commit is an earlier one than was acknowledged. Blocks.
+    pub fn check_acknowledged(&self, sequence: u64) -> Result<()> {
+        let path = self.dir.join(ACKNOWLEDGED);
+        let acknowledged = match std::fs::read(&path) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            read => read.map_err(Error::io("read", &path))?,
+        };
+        // A power cut may have torn it.
+        let known = acknowledged.first_chunk().map(|known| u64::from_be_bytes(*known));
+        match known.filter(|known| *known > sequence && acknowledged == acknowledgement(*known)) {
+            None => Ok(()),
+            Some(known) => Err(Error::Corrupt {
+                what: "catalog",
+                path: self.dir.display().to_string(),
+                message: format!(
+                    "it ends at commit {sequence}, and commit {known} was acknowledged: its file was damaged, or an \
+                     older one was put in its place. Bring a copy of the directory back; or, to go on without what \
+                     came after commit {sequence}, remove {}",
+                    path.display()
+                ),
+            }),
+        }
+    }
+
     /// Refuses a batch that the disk may not hold. A statement can be answered so; a commit that fails cannot.
     pub fn check_space(&self, batch: &Batch) -> Result<()> {
         let disk =
@@ -213,9 +249,12 @@ impl Drop for Store {
 /// The writing side, owned by the committing thread.
 struct Disk {
     db: sled::Db,
-    /// sled's one data file, open for syncing.
+    /// sled's data file, open for syncing.
     file: File,
     path: PathBuf,
+    /// sled's files of large pages.
+    blobs: PathBuf,
+    acknowledged: File,
 }
 
 /// What a large batch has staged.
@@ -228,7 +267,14 @@ impl Disk {
     fn open(db: sled::Db, dir: &Path) -> Result<Self> {
         let path = dir.join("db");
         let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let disk = Self { db, file, path };
+        let acknowledged = dir.join(ACKNOWLEDGED);
+        let acknowledged = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&acknowledged)
+            .map_err(Error::io("open", &acknowledged))?;
+        let disk = Self { db, file, path, blobs: dir.join("blobs"), acknowledged };
         disk.sync()?;
         // The file names of a new store must survive as well.
         let conf = dir.join("conf");
@@ -245,7 +291,30 @@ impl Disk {
             path: self.path.display().to_string(),
             source: std::io::Error::other(err),
         })?;
+        self.sync_blobs().map_err(Error::io("sync catalog", &self.blobs))?;
         self.file.sync_data().map_err(Error::io("sync catalog", &self.path))
+    }
+
+    fn sync_blobs(&self) -> std::io::Result<()> {
+        let mut blobs = std::fs::read_dir(&self.blobs)?.peekable();
+        if blobs.peek().is_none() {
+            return Ok(());
+        }
+        for blob in blobs {
+            match File::open(blob?.path()).and_then(|blob| blob.sync_all()) {
+                // sled has dropped it.
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced?,
+            }
+        }
+        File::open(&self.blobs)?.sync_all()
+    }
+
+    /// Notes that commits are durable, before anybody is told.
+    fn acknowledge(&self, sequence: u64) -> Result<()> {
+        self.acknowledged
+            .write_all_at(&acknowledgement(sequence), 0)
+            .map_err(Error::io("write", self.path.with_file_name(ACKNOWLEDGED)))
     }
 
     fn apply(&self, operations: impl Iterator<Item = impl Borrow<Operation>>) -> Result<()> {
@@ -345,11 +414,16 @@ fn commit_loop(disk: &Disk, waiting: &mpsc::Receiver<Commit>) {
             let part: Vec<Commit> = group.drain(..count).collect();
             let staged = or_exit(match &part[..] {
                 [one] if large(one) => disk.apply_large(&one.batch).map(Some),
+                // Who only waits for those before.
+                none if none.iter().all(|commit| commit.batch.is_empty()) => Ok(None),
                 small => {
                     let operations = small.iter().flat_map(|commit| &commit.batch.operations);
                     disk.apply(operations).and_then(|()| disk.sync()).map(|()| None)
                 }
             });
+            if let Some(last) = part.iter().map(|commit| commit.batch.sequence).max().filter(|last| *last > 0) {
+                or_exit(disk.acknowledge(last));
+            }
             for commit in part {
                 (commit.on_durable)();
                 // Whoever no longer waits has lost nothing.
@@ -394,6 +468,12 @@ fn damaged(key: &[u8], message: &str) -> Error {
 
 fn unreadable(key: &[u8], err: &sled::Error) -> Error {
     damaged(key, &err.to_string())
+}
+
+/// What the file says of the last commit.
+fn acknowledgement(sequence: u64) -> Vec<u8> {
+    let sequence = sequence.to_be_bytes();
+    [&sequence[..], &crc32fast::hash(&sequence).to_be_bytes()].concat()
 }
 
 fn staged_key(id: u64, n: u64) -> Vec<u8> {
@@ -470,6 +550,25 @@ mod tests {
         assert_eq!(all(&store, "d"), [("d1".to_owned(), "v".to_owned())]);
         assert_eq!(all(&store, "e"), []);
         assert_eq!(store.db.scan_prefix("~").count(), 0);
+    }
+
+    #[test]
+    fn commits_that_were_acknowledged_must_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut batch = Batch { sequence: 7, ..Batch::default() };
+        batch.put(b"a".to_vec(), b"v").unwrap();
+        store.submit(batch, Box::new(|| ())).blocking_recv().unwrap();
+        // An answer that only waited does not take it back.
+        store.submit(Batch::default(), Box::new(|| ())).blocking_recv().unwrap();
+        drop(store);
+        let store = Store::open(dir.path()).unwrap();
+        store.check_acknowledged(7).unwrap();
+        let lost = store.check_acknowledged(6).unwrap_err().report();
+        assert!(lost.contains("ends at commit 6") && lost.contains("commit 7 was acknowledged"), "{lost}");
+        // As a power cut may leave it.
+        std::fs::write(dir.path().join(ACKNOWLEDGED), [0; 12]).unwrap();
+        store.check_acknowledged(6).unwrap();
     }
 
     #[test]

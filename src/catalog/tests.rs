@@ -214,6 +214,23 @@ async fn an_id_is_drawn_once_even_by_a_commit_without_records() {
     assert_ne!(second, third);
 }
 
+/// Clients were told that a database exists before it was there: another's commit of it was still on its way.
+#[tokio::test]
+async fn an_answer_waits_for_the_commits_that_it_rests_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = reopened(dir.path()).await;
+    for n in 0..50 {
+        let database = name(&format!("d{n}"));
+        let mut first = Box::pin(catalog.commit(|draft| draft.create_database(&database, Timestamp(1))));
+        assert!(futures::poll!(&mut first).is_pending());
+        let again = catalog.commit(|draft| draft.create_database(&database, Timestamp(1))).await;
+        assert!(matches!(again, Err(Error::AlreadyExists(_))), "{again:?}");
+        catalog.image().database(&database).unwrap();
+        first.await.unwrap();
+        catalog.commit(|draft| draft.image().database(&database).map(drop)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn regions_divide_a_family_and_are_split() {
     let dir = tempfile::tempdir().unwrap();

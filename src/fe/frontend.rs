@@ -114,6 +114,21 @@ impl Frontend {
     }
 }
 
+/// Refuses files below the data directory of any holdfast process, such as a BE of its own on this machine: the
+/// cluster's token is there. The path must have no links in it.
+pub(super) fn check_no_data(path: &Path) -> Result<()> {
+    let holds = |dir: &&Path| ["LOCK", "identity.json"].iter().any(|name| dir.join(name).is_file());
+    match path.ancestors().skip(1).find(holds) {
+        Some(dir) => {
+            let (path, dir) = (path.display(), dir.display());
+            Err(Error::Refused(format!(
+                "'{path}' is in a data directory of holdfast: '{dir}' has LOCK or identity.json"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
 impl std::fmt::Debug for Frontend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Frontend").finish_non_exhaustive()
@@ -221,4 +236,26 @@ pub(super) fn writable<'a>(context: &'a StatementContext, table: &'a TableName) 
         return Err(Error::AccessDenied(format!("database '{database}' is part of the server and holds views only")));
     }
     Ok((database, table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_of_other_processes_is_not_for_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for (holder, name) in [("fe", "LOCK"), ("be", "identity.json")] {
+            let deep = dir.join(holder).join("files/1");
+            std::fs::create_dir_all(&deep).unwrap();
+            assert!(check_no_data(&deep.join("a.parquet")).is_ok());
+            std::fs::write(dir.join(holder).join(name), "").unwrap();
+            for path in [deep.join("a.parquet"), dir.join(holder).join(name)] {
+                let err = check_no_data(&path).unwrap_err();
+                assert!(matches!(&err, Error::Refused(text) if text.contains("a data directory of holdfast")), "{err}");
+            }
+            assert!(check_no_data(&dir.join("a.csv")).is_ok());
+        }
+    }
 }

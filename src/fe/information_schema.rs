@@ -301,6 +301,12 @@ fn engines(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
     Ok(vec![row![ENGINE, "DEFAULT", "Parquet tablets on backends", "NO", "NO", "NO"]])
 }
 
+fn keywords(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
+    use sqlparser::keywords::{ALL_KEYWORDS, ALL_KEYWORDS_INDEX, RESERVED_FOR_IDENTIFIER};
+    let words = ALL_KEYWORDS.iter().zip(ALL_KEYWORDS_INDEX);
+    Ok(words.map(|(word, keyword)| row![*word, u64::from(RESERVED_FOR_IDENTIFIER.contains(keyword))]).collect())
+}
+
 fn character_sets(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
     Ok(vec![row![CHARSET, COLLATION, "UTF-8 Unicode", 4]])
 }
@@ -630,6 +636,7 @@ static VIEWS: &[View] = &[
         ],
         rows: none,
     },
+    View { name: "keywords", columns: &[("WORD", TEXT), ("RESERVED", INT)], rows: keywords },
     View {
         name: "partitions",
         columns: &[

@@ -484,6 +484,18 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
         Datum::to_array(&values, column.ty).map_err(Error::internal)?
     } else if from.is_temporal() && !target.is_temporal() && target != DataType::Utf8 {
         new_null_array(&target, array.len())
+    } else if target == DataType::Utf8 {
+        // The text that a client would see.
+        let ty = match from {
+            DataType::Decimal128(precision, scale) => ColumnType::Decimal { precision: *precision, scale: *scale },
+            _ => column.ty,
+        };
+        let text = |row| match Datum::at(array, row) {
+            Some(value) => value.text(ty).map_or(Datum::Null, Datum::Text),
+            None => Datum::Null,
+        };
+        let texts: Vec<Datum> = (0..array.len()).map(text).collect();
+        Datum::to_array(&texts, column.ty).map_err(Error::internal)?
     } else if from.is_decimal() && target == DataType::Boolean {
         cast(&cast(array, &DataType::Float64)?, &target)?
     } else {
@@ -491,6 +503,7 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     };
     let fits = |row: usize| match column.ty {
         ColumnType::Double => converted.as_primitive::<Float64Type>().value(row).is_finite(),
+        ColumnType::Date | ColumnType::DateTime => Datum::at(&converted, row).is_some_and(|value| value.is_in_range()),
         ColumnType::Decimal { precision, .. } => {
             converted.as_primitive::<Decimal128Type>().value(row).unsigned_abs() < 10_u128.pow(precision.into())
         }

@@ -26,5 +26,5 @@ pub use self::maintenance::run as maintain;
 pub use self::outcome::Outcome;
 pub use self::processlist::{Process, ProcessEntry, ProcessList, ProcessState};
 pub use self::repository::watch as watch_repositories;
-pub use self::session::{Executor, Session, Sessions, StatementContext};
+pub use self::session::{Executor, Session, Sessions, StatementContext, interrupted};
 pub use self::variables::{SERVER_VERSION, Variables};

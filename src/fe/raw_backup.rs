@@ -81,40 +81,66 @@ async fn submitted(
 /// What a statement asks for, and whether it waits.
 async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> Result<(RawRequest, Option<bool>)> {
     let of_text = |Invalid(message)| Error::Analysis(message);
-    let cf: ColumnFamily = statement.cf.as_deref().unwrap_or_default().parse().map_err(of_text)?;
+    let cf = statement.cf.as_deref().unwrap_or_default();
+    let cf: ColumnFamily = masked(cf, cf.parse().map_err(of_text))?;
     let format: KeyFormat = statement.format.as_deref().unwrap_or("hex").parse()?;
     let (start, end) = (format.decode(&statement.start)?, format.decode(&statement.end)?);
     KeyRange::new(start.clone(), end.clone()).map_err(of_text)?;
     let mut options = RawOptions::default();
     let (mut wait, mut timeout) = (None, None);
     for (key, value) in statement.properties.iter() {
-        match (key.to_ascii_lowercase().as_str(), kind) {
-            ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
-            ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=64)? as u32),
-            // Files are always checked: nothing is stored before.
-            ("checksum", _) => drop(boolean(key, value)?),
-            ("timeout", _) => timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
-            ("wait", _) => wait = Some(boolean(key, value)?),
-            ("compression", JobKind::Backup) => options.sst.compression = value.to_lowercase().parse()?,
-            ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
-            ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
-            ("api_version", JobKind::Restore) => options.api_version = Some(value.to_uppercase().parse()?),
-            // TiKV stays up in any case.
-            ("online", JobKind::Restore) => drop(boolean(key, value)?),
-            _ => {
-                let known = match kind {
-                    JobKind::Backup => {
-                        "ratelimit, concurrency, checksum, compression, compression_level, timeout, wait"
-                    }
-                    JobKind::Restore => "ratelimit, concurrency, checksum, online, replace, api_version, timeout, wait",
-                };
-                return Err(Error::Analysis(format!("unknown property '{key}' of {kind} RAW; there are {known}")));
-            }
-        }
+        masked(value, property(&mut options, (&mut wait, &mut timeout), kind, key, value))?;
     }
     let storage = resolve(fe, &statement.uri).await?;
     let timeout_ms = backup::timeout_ms(fe, timeout);
     Ok((RawRequest { kind, storage, cf, start, end, options, timeout_ms }, wait))
+}
+
+/// A URI in the place of another text, as an error shows it.
+fn masked<T>(text: &str, result: Result<T>) -> Result<T> {
+    result.map_err(|err| match err {
+        Error::Analysis(message) if sql::mask_uri(text) != text => Error::Analysis(
+            message
+                .replace(text, &sql::mask_uri(text))
+                .replace(&text.to_lowercase(), "***")
+                .replace(&text.to_uppercase(), "***"),
+        ),
+        other => other,
+    })
+}
+
+/// What a property asks for.
+fn property(
+    options: &mut RawOptions,
+    (wait, timeout): (&mut Option<bool>, &mut Option<u64>),
+    kind: JobKind,
+    key: &str,
+    value: &str,
+) -> Result<()> {
+    match (key.to_ascii_lowercase().as_str(), kind) {
+        ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
+        ("ratelimit_bytes", _) => options.speed = number(key, value, 0..=MOST_SPEED << 20)?,
+        ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=64)? as u32),
+        // Files are always checked: nothing is stored before.
+        ("checksum", _) => drop(boolean(key, value)?),
+        ("timeout", _) => *timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
+        ("wait", _) => *wait = Some(boolean(key, value)?),
+        ("compression", JobKind::Backup) => options.sst.compression = value.to_lowercase().parse()?,
+        ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
+        ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
+        ("api_version", JobKind::Restore) => options.api_version = Some(value.to_uppercase().parse()?),
+        // TiKV stays up in any case.
+        ("online", JobKind::Restore) => drop(boolean(key, value)?),
+        _ => {
+            let known = match kind {
+                JobKind::Backup => "ratelimit, concurrency, checksum, compression, compression_level, timeout, wait",
+                JobKind::Restore => "ratelimit, concurrency, checksum, online, replace, api_version, timeout, wait",
+            };
+            let key = sql::mask_uri(key);
+            return Err(Error::Analysis(format!("unknown property '{key}' of {kind} RAW; there are {known}")));
+        }
+    }
+    Ok(())
 }
 
 fn number<N: std::str::FromStr + PartialOrd + std::fmt::Display>(
@@ -170,22 +196,27 @@ fn open(storage: &Storage) -> Result<Folder> {
     Folder::open("raw backup", &storage.location, &storage.properties).map(Folder::hasty)
 }
 
+/// The columns of SHOW BACKUP RAW.
+const FILES: &[&str] =
+    &["File", "CF", "StartKey", "EndKey", "TotalKVs", "TotalBytes", "Crc64Xor", "Size", "SHA256", "ApiVersion"];
+
+/// Those of VERIFY BACKUP RAW.
+const VERIFIED: &[&str] = &["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"];
+
+/// The columns of a statement that looks into a backup, if it is one: to know them nobody has to read the backup.
+pub(super) fn columns(show: &sql::Show) -> Option<Listing> {
+    match show {
+        sql::Show::BackupRaw(_) => Some(Listing::new(FILES)),
+        sql::Show::VerifyBackupRaw { .. } => Some(Listing::new(VERIFIED)),
+        _ => None,
+    }
+}
+
 /// SHOW BACKUP RAW: a row for each file.
 pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listing> {
     let storage = resolve(fe, uri).await?;
     let (meta, _) = read_backup(&open(&storage)?, &storage.shown).await?;
-    let mut listing = Listing::new(&[
-        "File",
-        "CF",
-        "StartKey",
-        "EndKey",
-        "TotalKVs",
-        "TotalBytes",
-        "Crc64Xor",
-        "Size",
-        "SHA256",
-        "ApiVersion",
-    ]);
+    let mut listing = Listing::new(FILES);
     for file in &meta.files {
         let Checksum { crc64xor, total_kvs, total_bytes } = file.checksum;
         let [start, end] = [file.range.start(), file.range.end()].map(hex::encode_upper);
@@ -212,8 +243,9 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     let mut api_version = None;
     for (key, value) in properties.iter() {
         match key.as_str() {
-            "api_version" => api_version = Some(value.parse()?),
+            "api_version" => api_version = Some(masked(value, value.parse())?),
             _ => {
+                let key = sql::mask_uri(key);
                 let text = format!("unknown property '{key}' of VERIFY BACKUP RAW; there is api_version");
                 return Err(Error::Analysis(text));
             }
@@ -224,7 +256,7 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     // Reading all takes its time, whatever the store does.
     let folder = Folder::open("raw backup", &storage.location, &storage.properties)?;
     let api_version = api_version.unwrap_or(meta.api_version);
-    let mut listing = Listing::new(&["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
+    let mut listing = Listing::new(VERIFIED);
     let folder = &folder;
     let verified = stream::iter(meta.files).map(|file| async move {
         let sums = verify_one(fe, folder, &file, api_version).await;

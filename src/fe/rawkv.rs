@@ -4,7 +4,7 @@
 //! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV. A
 //! query reads each region as it is when the query comes to it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
@@ -14,13 +14,16 @@ use futures::{StreamExt, TryStreamExt};
 use super::frontend::{Frontend, writable};
 use super::load::convert;
 use super::{Outcome, StatementContext, reading};
-use crate::catalog::{Distribution, Job, JobKind, Table};
+use crate::catalog::{Distribution, Draft, Job, JobKind, Table};
 use crate::error::{Error, Misfit, Result};
 use crate::query::RowSet;
-use crate::rawkv::store::Change;
-use crate::rpc::message::{RawEntries, RawRange, RawSplit, RawWrite};
+use crate::rawkv::store::{Change, ENTRY_BYTES};
+use crate::rpc::message::{RawEntries, RawGive, RawRange, RawSplit, RawWrite};
 use crate::sql::Delete;
-use crate::types::{Column, ColumnFamily, ColumnType, DatabaseId, KeyRange, Name, Region, Schema, TableId, Timestamp};
+use crate::types::{
+    BackendId, Column, ColumnFamily, ColumnType, DatabaseId, Entity, KeyRange, Kind, Name, Region, RegionId, Schema,
+    TableId, Timestamp,
+};
 
 /// The database of the column families.
 pub(super) const RAWKV: &str = "rawkv";
@@ -150,14 +153,78 @@ async fn change(
 
 /// Divides the keys of a family among the BEs that live, if that has not been done.
 pub(super) async fn create_regions(fe: &Frontend, cf: ColumnFamily) -> Result<()> {
-    if fe.catalog.image().regions_in(cf, &KeyRange::default()).next().is_some() {
+    let divided = || fe.catalog.image().regions_in(cf, &KeyRange::default()).next().is_some();
+    if divided() {
+        return Ok(());
+    }
+    let _one = fe.jobs.raw_writes().giving.lock().await;
+    if divided() {
         return Ok(());
     }
     let owners = fe.fleet.alive();
     if owners.is_empty() {
         return Err(Error::Refused("there is no available BE node to keep raw keys".into()));
     }
+    let parts = Region::divide(&owners).map_err(Error::internal)?;
+    give(fe, parts.into_iter().map(|(owner, range)| (owner, cf, vec![range])).collect()).await?;
     fe.catalog.commit(|draft| draft.create_regions(cf, &owners)).await
+}
+
+/// Makes BEs hold keys, before the catalog says that they do: whoever is asked for others later has lost them.
+async fn give(fe: &Frontend, parts: Vec<(BackendId, ColumnFamily, Vec<KeyRange>)>) -> Result<()> {
+    let count = parts.len();
+    let numbers: Vec<u64> = fe.catalog.commit(|draft| Ok((0..count).map(|_| draft.fresh_id()).collect())).await?;
+    // In the order of the numbers.
+    for (number, (owner, cf, ranges)) in numbers.into_iter().zip(parts) {
+        fe.fleet.backend(owner)?.raw_give(&RawGive { number, cf, ranges }).await?;
+    }
+    Ok(())
+}
+
+/// Regions that were given to other BEs, whose contents are lost.
+#[derive(Default)]
+pub(super) struct Moved(HashMap<RegionId, (Region, BackendId)>);
+
+/// Gives the regions of BEs that are lost to others, which hold them empty. They are theirs with [`Moved::record`].
+pub(super) async fn move_regions(fe: &Frontend, lost: &[BackendId]) -> Result<Moved> {
+    let image = fe.catalog.image();
+    let heirs: Vec<BackendId> = fe.fleet.alive().into_iter().filter(|backend| !lost.contains(backend)).collect();
+    let regions = image.regions.values().filter(|region| lost.contains(&region.owner));
+    let mut moved = HashMap::new();
+    let mut parts: BTreeMap<(BackendId, ColumnFamily), Vec<KeyRange>> = BTreeMap::new();
+    for (n, region) in regions.enumerate() {
+        let Some(heir) = heirs.get(n % heirs.len().max(1)) else {
+            return Err(Error::Refused("there is no other available BE node to keep raw keys".into()));
+        };
+        parts.entry((*heir, region.cf)).or_default().push(region.range.clone());
+        moved.insert(region.id, (Region::clone(region), *heir));
+    }
+    give(fe, parts.into_iter().map(|((heir, cf), ranges)| (heir, cf, ranges)).collect()).await?;
+    Ok(Moved(moved))
+}
+
+impl Moved {
+    /// Makes the regions their new owners'. Fails if one has changed meanwhile.
+    pub(super) fn record(&self, draft: &mut Draft, lost: &[BackendId]) -> Result<()> {
+        let regions = draft.image().regions.clone();
+        for region in regions.values().filter(|region| lost.contains(&region.owner)) {
+            match self.0.get(&region.id) {
+                Some((known, heir)) if **region == *known => draft.move_region(region, *heir)?,
+                _ => return Err(Error::Conflict(Entity::new(Kind::Region, region.id))),
+            }
+        }
+        Ok(())
+    }
+
+    /// What to tell about the keys.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut counts: BTreeMap<ColumnFamily, usize> = BTreeMap::new();
+        self.0.values().for_each(|(region, _)| *counts.entry(region.cf).or_default() += 1);
+        let warning = |(cf, count)| {
+            format!("the keys of {count} regions of {RAWKV}.{cf} are lost; RESTORE RAW brings back what a backup has")
+        };
+        counts.into_iter().map(warning).collect()
+    }
 }
 
 /// Makes changes, those of one key in their order. On return they are durable.
@@ -182,7 +249,7 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
             .ok_or_else(|| Error::internal("a raw key is in no region"))?;
         touched.insert(region.id);
         let parts = of_owner.entry(region.owner).or_default();
-        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
         match parts.last_mut() {
             Some((bytes, part)) if *bytes < WRITE_BYTES => {
                 *bytes += length;

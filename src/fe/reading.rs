@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use sqlparser::ast::Query;
 
-use super::frontend::Frontend;
+use super::frontend::{Frontend, check_no_data};
 use super::variables::SERVER_VERSION;
 use super::{Outcome, StatementContext, information_schema, rawkv};
 use crate::catalog::{self, Image};
@@ -124,6 +124,7 @@ impl Tables for Reading {
     }
 
     fn may_read(&self, path: &Path) -> Result<()> {
+        check_no_data(path)?;
         self.fe.check_path(path, &self.fe.config.get().files_allowed_paths, "files_allowed_paths")
     }
 }

@@ -259,7 +259,10 @@ impl Variables {
                     Datum::Double(number) if number.fract() == 0.0 => *number as i128,
                     _ => text.trim().parse().map_err(|_| refused())?,
                 };
-                number.clamp(low.into(), high.into()).to_string()
+                if number < low.into() {
+                    return Err(wrong(format!("can't be less than {low}")));
+                }
+                number.min(high.into()).to_string()
             }
             Kind::Text => text,
             Kind::Choice(choices) => {

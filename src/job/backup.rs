@@ -262,7 +262,7 @@ async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pinned_files(cx, job).await?;
     let items = items(&pins, |_| true);
     run.progress.start(job.total, Amount::default());
-    let work = |_, numbers: &[u64]| {
+    let work = |_, numbers: &mut [u64]| {
         let file = |n: &u64| (pins[*n as usize].id, pins[*n as usize].size);
         Ok(Work::Confirm { files: numbers.iter().map(file).collect() })
     };
@@ -289,9 +289,13 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     let mut next = Job { state: JobState::Uploading, moved: Amount::default(), ..job.clone() };
     wanted.values().for_each(|(_, size)| next.moved.add(*size));
     let repository = cx.repository(job).await?;
-    let id = job.repository;
-    let known: BTreeSet<KnownSnapshot> =
-        rows::blocking(&cx.catalog, move |catalog| catalog.rows(known_snapshots_key(id)).collect()).await?;
+    let (id, of) = (job.id, known_snapshots_key(job.repository).text(&job.database).end());
+    let read = move |catalog: &Catalog| {
+        let meta: Meta = rows::document(catalog, id)?;
+        let known = meta.tables.iter().map(|table| catalog.row(of.clone().text(&table.name)).transpose());
+        known.flatten().collect::<Result<BTreeSet<KnownSnapshot>>>()
+    };
+    let known = rows::blocking(&cx.catalog, read).await?;
     let mut found = Vec::new();
     for snapshot in known {
         if wanted.is_empty() {
@@ -361,9 +365,12 @@ async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let cluster = cx.catalog.image().identity.cluster;
     // By task and file: a file that a task has failed goes into another object.
     let packed: Mutex<HashMap<(u64, u64), (Sha256, u64)>> = Mutex::default();
-    let work = |task, numbers: &[u64]| {
+    let work = |task, numbers: &mut [u64]| {
         let mut objects = Vec::new();
-        for part in pack(numbers, &pins) {
+        let parts = pack(numbers, &pins);
+        // The task counts the files of all objects through.
+        numbers.copy_from_slice(&parts.concat());
+        for part in parts {
             let files: Vec<&PinnedFile> = part.iter().map(|n| &pins[*n as usize]).collect();
             let hash = match files[..] {
                 [file] => file.sha256,
@@ -534,11 +541,13 @@ async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     };
     // An attempt before this one may have written it. Then it is what it is: the snapshot has been seen.
     let written = match repository.read_info(&job.label, &job.timestamp).await {
-        Ok(written) => written.is_some_and(|written| written.cluster_id == info.cluster_id && written.job == job.id),
-        Err(Error::Corrupt { .. }) => false,
+        Ok(written) => written.filter(|written| written.cluster_id == info.cluster_id && written.job == job.id),
+        Err(Error::Corrupt { .. }) => None,
         Err(err) => return Err(err),
     };
-    if !written {
+    if let Some(written) = written {
+        repository.commit_seen(&written).await?;
+    } else {
         // The last request may land late; the lock is respected a while longer.
         if info.finish_time.plus_ms(LOCK_GRACE_MS / 2) > info.deadline {
             // So may one whose answer did not come, be it of an earlier attempt: until then there may be a snapshot.

@@ -121,7 +121,9 @@ impl Jobs {
     /// Submits a BACKUP. On return its lock, its label and its files are kept durably, and it runs. An error that the
     /// statement can be blamed for leaves nothing behind.
     pub async fn backup(&self, request: BackupRequest) -> Result<Arc<Job>> {
+        crash_point("backup.pending.before");
         let job = backup::submit(&self.cx, request).await?;
+        crash_point("backup.pending.after");
         let prepared = backup::prepare(&self.cx, &job).await;
         self.begin(job, prepared).await
     }
@@ -129,7 +131,9 @@ impl Jobs {
     /// Submits a RESTORE. On return its lock is kept and its tables are reserved durably, and it runs. An error that
     /// the statement can be blamed for leaves nothing behind.
     pub async fn restore(&self, request: RestoreRequest) -> Result<Arc<Job>> {
+        crash_point("restore.pending.before");
         let job = restore::submit(&self.cx, request).await?;
+        crash_point("restore.pending.after");
         let prepared = restore::prepare(&self.cx, &job).await;
         self.begin(job, prepared).await
     }
@@ -137,7 +141,10 @@ impl Jobs {
     /// Submits a BACKUP RAW or RESTORE RAW. On return the lock on raw keys is kept, a backup has its directory and a
     /// restore knows its files, durably, and it runs. An error that the statement can be blamed for leaves nothing behind.
     pub async fn raw(&self, request: RawRequest) -> Result<Arc<Job>> {
+        let name = format!("{}-raw.pending", request.kind).to_lowercase();
+        crash_point(&format!("{name}.before"));
         let job = raw::submit(&self.cx, request).await?;
+        crash_point(&format!("{name}.after"));
         let prepared = raw::prepare(&self.cx, &job).await;
         self.begin(job, prepared).await
     }
@@ -191,6 +198,8 @@ impl Jobs {
             JobKind::Restore => Error::Refused("No restore is currently running".into()),
         };
         let now = self.cx.clock.now();
+        let name = format!("{kind}.cancelled").to_lowercase();
+        crash_point(&format!("{name}.before"));
         let id = self
             .cx
             .catalog
@@ -216,6 +225,7 @@ impl Jobs {
                 Ok(id)
             })
             .await?;
+        crash_point(&format!("{name}.after"));
         let run = self.lock().get(&id).cloned();
         if let Some(run) = run {
             run.cancel.cancel();
@@ -494,13 +504,7 @@ impl Context {
     /// The job as all that was submitted before has left it; that is durable on return. `None` if it has ended and
     /// another of its kind has too.
     async fn stored(&self, job: &Job) -> Result<Option<Job>> {
-        self.catalog
-            .commit(|draft| {
-                // Something to commit: an answer that only others' commits will make true is none.
-                draft.fresh_id();
-                Ok(draft.image().jobs.get(&job.id).map(|job| Job::clone(job)))
-            })
-            .await
+        self.catalog.commit(|draft| Ok(draft.image().jobs.get(&job.id).map(|job| Job::clone(job)))).await
     }
 
     async fn delete_rows(&self, job: &Job) -> Result<()> {

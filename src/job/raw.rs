@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -26,7 +27,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Amount, Job, JobKind, JobState, RawJob};
+use crate::catalog::{Amount, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
@@ -47,13 +48,16 @@ const RAWKV: &str = "rawkv";
 /// Bytes of a text for people in the job's record.
 const MOST_SHOWN: usize = 512;
 
+/// Files that are looked at together.
+const LOOKS_AT_ONCE: usize = 32;
+
 /// Tasks of a BE at a time where the statement does not say.
 const CONCURRENCY: usize = 4;
 
 /// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the BEs are asked whether a cancelled backup still stores files.
+/// How often a BE is asked whether something is still stored for a job that has ended.
 const QUIET_TRIES: u32 = 5;
 
 /// What writers of raw keys and jobs agree on.
@@ -61,6 +65,8 @@ const QUIET_TRIES: u32 = 5;
 pub struct RawWrites {
     /// Held by each write while it is on its way, and by a backup while it cuts.
     pub barrier: RwLock<()>,
+    /// Held while BEs are given keys to hold.
+    pub giving: tokio::sync::Mutex<()>,
     /// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
     pub grown: Mutex<std::collections::HashSet<RegionId>>,
 }
@@ -117,9 +123,10 @@ impl Kept {
         Folder::open("raw backup", &self.location, &self.properties)
     }
 
-    fn storage(&self) -> Arc<RawStorage> {
+    fn storage(&self, cx: &Context, job: &Job) -> Arc<RawStorage> {
         let Self { location, properties, layout, .. } = self.clone();
-        Arc::new(RawStorage { location, properties, layout })
+        let seen = job.attempt.0 > 1 || job.state == JobState::Committing;
+        Arc::new(RawStorage { location, properties, layout, lock: lock_content(cx, job), seen })
     }
 }
 
@@ -177,6 +184,7 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let now = cx.clock.now();
     match job.kind {
         JobKind::Backup => {
+            check_backends(cx, job, &kept).await?;
             claim(cx, job, &kept).await?;
             let next = Job { state: JobState::Snapshoting, meta_prepared: Some(now), ..job.clone() };
             cx.advance(job, next, |_| Ok(())).await
@@ -193,6 +201,24 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     }
 }
 
+/// Asks the BEs that live whether they hold what is to be backed up, and may write there. Writes nothing.
+async fn check_backends(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
+    let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
+    let image = cx.catalog.image();
+    let storage = kept.storage(cx, job);
+    let one = async |(owner, of)| {
+        let about = SessionOf { cut: false, of, target: Some(storage.clone()), speed: 0 };
+        match Session::open(cx, job, owner, about).await {
+            // The statement need not wait until it is back.
+            Err(err) if err.is_retryable() => Ok(()),
+            Err(err) => Err(Error::Refused(err.report())),
+            Ok(_) => Ok(()),
+        }
+    };
+    let owned = owned(image.regions_in(about(job)?.cf, &range), &range);
+    futures::future::try_join_all(owned.into_iter().map(one)).await.map(drop)
+}
+
 /// Does the work of the job's state and takes it further. A crash repeats the work.
 /// Transitions that it makes on the way are put into `current`.
 pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Result<Job> {
@@ -206,7 +232,7 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
             let done = restore(cx, job, run, current).await;
             if done.as_ref().is_err_and(|err| !err.is_retryable()) {
                 // Others may write again: threads that store keys, of earlier tries as well, must have ended.
-                let _ = quiet(cx, job).await;
+                quiet(cx, job).await;
             }
             done
         }
@@ -214,12 +240,23 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
     }
 }
 
-/// Returns when nothing is stored for a job any more, be it of an earlier attempt or try.
-async fn quiet(cx: &Context, job: &Job) -> Result<()> {
-    let cf = about(job)?.cf;
-    let image = cx.catalog.image();
-    let owners = image.regions_in(cf, &KeyRange::default()).map(|region| region.owner).collect();
-    Sessions::open(cx, job, owners, false, 0).await.map(drop)
+/// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try. One that is
+/// dead stores nothing, or ends with its connection.
+async fn quiet(cx: &Context, job: &Job) {
+    // Also of BEs that have lost their regions meanwhile.
+    let one = async |owner: BackendId| {
+        for failures in 0..QUIET_TRIES {
+            match Session::open(cx, job, owner, SessionOf::default()).await {
+                Err(err) if err.is_retryable() && cx.fleet.is_alive(owner) => {
+                    tracing::warn!(job = %job.id, "work of it may still go on: {}", err.report());
+                    cx.clock.sleep(cx.clock.back_off(failures)).await;
+                }
+                // One without raw keys has nothing to store them in.
+                _ => return,
+            }
+        }
+    };
+    futures::future::join_all(cx.fleet.alive().into_iter().map(one)).await;
 }
 
 /// Takes a job to its next state in the midst of a step.
@@ -237,6 +274,24 @@ fn lock_content(cx: &Context, job: &Job) -> Vec<u8> {
 
 async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
     Ok(folder.read(LOCK).await?.is_some_and(|content| content == lock_content(cx, job)))
+}
+
+/// [`holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
+async fn still_holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+    match folder.read(LOCK).await? {
+        None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
+        found => Ok(found.is_some_and(|content| content == lock_content(cx, job))),
+    }
+}
+
+fn not_mounted(name: &str, uri: &str) -> Error {
+    Error::Repository {
+        place: "raw backup".into(),
+        operation: "find".into(),
+        path: format!("{name} in {uri}"),
+        source: "it was there and is not; is the storage mounted?".into(),
+        retryable: true,
+    }
 }
 
 /// Takes the directory, which must be unused. May run twice.
@@ -295,13 +350,13 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
         let _no_writes = no_writes(cx).await?;
         let image = cx.catalog.image();
         let regions: Vec<_> = image.regions_in(cf, &range).cloned().collect();
-        let owners = regions.iter().map(|region| region.owner).collect();
-        (Sessions::open(cx, job, owners, true, kept.options.speed).await?, regions)
+        let owned = owned(&regions, &range);
+        (Sessions::open(cx, job, owned, true, Some(kept.storage(cx, job)), kept.options.speed).await?, regions)
     };
     let next = Job { state: JobState::Uploading, snapshot_finished: Some(cx.clock.now()), ..job.clone() };
     let job = &advance(cx, job, next, current).await?;
 
-    let storage = kept.storage();
+    let storage = kept.storage(cx, job);
     let part = |region: &Arc<Region>| {
         let range = region.range.intersection(&range)?;
         let of = RawRange { cf, range };
@@ -382,15 +437,21 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
     for (backend, of_part) in saved {
         files.extend(of_part.iter().map(|file| (*backend, file)));
     }
-    for (backend, file) in &files {
-        let found = folder.size(&file.name).await?;
+    let look = |(backend, file): &(BackendId, &BackupFile)| {
+        let (folder, backend, file) = (folder.clone(), *backend, BackupFile::clone(file));
+        async move { folder.size(&file.name).await.map(|found| (backend, file, found)) }
+    };
+    // Collected for the sake of the compiler.
+    let looks: Vec<_> = files.iter().map(look).collect();
+    let mut found = futures::stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE);
+    while let Some((backend, file, found)) = found.try_next().await? {
         if found != Some(file.size) {
             let found = found.map_or_else(|| "is not there".to_owned(), |size| format!("has {size} bytes"));
             return Err(Error::Refused(format!(
                 "{} {found}, seen from this frontend, and backend {} has written {} bytes to {uri}: every node must \
                  see the same directory",
                 file.name,
-                cx.fleet.address(*backend),
+                cx.fleet.address(backend),
                 file.size
             )));
         }
@@ -411,7 +472,7 @@ async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
         Some(content) => raw.meta != Some(hash(&content)),
         None => false,
     };
-    match other || !holds_lock(cx, job, folder).await? {
+    match other || !still_holds_lock(cx, job, folder).await? {
         true => Err(locked_by_another(&raw.storage)),
         false => Ok(()),
     }
@@ -424,10 +485,10 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
     // What stands there may be this job's own, cut short.
-    if !holds_lock(cx, job, &folder).await? {
+    if !still_holds_lock(cx, job, &folder).await? {
         return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
     }
-    folder.write(META, content).await?;
+    folder.write_whole(META, content).await?;
     let written = folder.read(META).await?;
     if written.as_deref().map(hash) != raw.meta {
         return Err(Error::Refused(format!("{META} in {} is not what was written", raw.storage)));
@@ -438,8 +499,12 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
 
 /// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
 pub(super) async fn clean_up(cx: &Context, job: &Job) {
-    let decided = job.raw.as_ref().is_none_or(|raw| raw.meta.is_some());
-    if job.kind != JobKind::Backup || decided {
+    if job.kind != JobKind::Backup || job.state == JobState::Finished {
+        return;
+    }
+    let decided = job.raw.as_ref().is_some_and(|raw| raw.meta.is_some());
+    if decided && job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Timeout) {
+        tracing::warn!(job = %job.id, "files of the backup stay, because {META} may yet come to be there");
         return;
     }
     let work = async {
@@ -447,17 +512,15 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         let began = job.meta_prepared.is_some();
         // A statement may be waiting.
         let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
-        if !holds_lock(cx, job, &folder).await? {
+        let held = if began { still_holds_lock(cx, job, &folder).await? } else { holds_lock(cx, job, &folder).await? };
+        // With what it has decided to write, it is a backup.
+        if !held || decided && folder.size(META).await?.is_some() {
             return Ok(());
         }
         // Where it has written nothing, or another has finished, files that look like its own are not.
         if began && folder.size(META).await?.is_none() {
-            // A file that is still on its way would come back. A BE that is gone sends no more.
-            for failures in 0..QUIET_TRIES {
-                let Err(err) = quiet(cx, job).await else { break };
-                tracing::warn!(job = %job.id, "a file of it may still be on its way: {}", err.report());
-                cx.clock.sleep(cx.clock.back_off(failures)).await;
-            }
+            // A file that is still on its way would come back.
+            quiet(cx, job).await;
             for name in own_files(cx, job, &kept, &folder).await? {
                 folder.remove(&name).await?;
             }
@@ -492,6 +555,9 @@ impl Plan {
         let folder = kept.folder()?;
         // The statement waits for it.
         let folder = if job.state == JobState::Pending { folder.hasty() } else { folder };
+        if raw.meta.is_some() && folder.local_path().is_some() && folder.size(META).await?.is_none() {
+            return Err(not_mounted(META, &raw.storage));
+        }
         let (meta, sha256) = read_backup(&folder, &raw.storage).await?;
         if raw.meta.is_some_and(|known| known != sha256) {
             return Err(Error::Refused(format!("{META} in {} was changed since the restore began", raw.storage)));
@@ -508,13 +574,10 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let cf = about(job)?.cf;
     let plan = Plan::read(job, &kept).await?;
     let image = cx.catalog.image();
-    let mut owned: BTreeMap<BackendId, Vec<KeyRange>> = BTreeMap::new();
-    for region in image.regions_in(cf, &plan.range) {
-        owned.entry(region.owner).or_default().extend(region.range.intersection(&plan.range));
-    }
+    let owned = owned(image.regions_in(cf, &plan.range), &plan.range);
     let mut fetch = Vec::new();
     let mut ingest = Vec::new();
-    let (storage, api_version) = (kept.storage(), plan.api_version);
+    let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
     let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
         let Some(wanted) = file.range.intersection(&plan.range) else { continue };
@@ -528,7 +591,8 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
             ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
         }
     }
-    let clear = |(owner, ranges): (&BackendId, &Vec<KeyRange>)| (*owner, Work::RawClear { cf, ranges: ranges.clone() });
+    let ranges = |of: &[RawRange]| of.iter().map(|of| of.range.clone()).collect();
+    let clear = |(owner, of): (&BackendId, &Vec<RawRange>)| (*owner, Work::RawClear { cf, ranges: ranges(of) });
     let clear: Vec<_> = if kept.options.replace { owned.iter().map(clear).collect() } else { Vec::new() };
 
     let progress = &run.progress;
@@ -536,7 +600,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     progress.files_done.store(0, Ordering::Relaxed);
     progress.bytes.store(plan.files.iter().map(|file| file.size).sum(), Ordering::Relaxed);
     progress.bytes_moved.store(0, Ordering::Relaxed);
-    let sessions = Sessions::open(cx, job, owned.keys().copied().collect(), false, kept.options.speed).await?;
+    let sessions = Sessions::open(cx, job, owned, false, None, kept.options.speed).await?;
     let options = &kept.options;
     let work = async {
         all(cx, job, run, options, "bring a file of a raw backup", fetch, |_, _, _| {}).await?;
@@ -557,6 +621,65 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
 }
 
+/// What BEs own of what a job is about.
+type Owned = BTreeMap<BackendId, Vec<RawRange>>;
+
+fn owned<'a>(regions: impl IntoIterator<Item = &'a Arc<Region>>, range: &KeyRange) -> Owned {
+    let mut owned = Owned::new();
+    for region in regions {
+        let range = region.range.intersection(range).map(|range| RawRange { cf: region.cf, range });
+        owned.entry(region.owner).or_default().extend(range);
+    }
+    owned
+}
+
+/// What a session is for.
+#[derive(Default)]
+struct SessionOf {
+    cut: bool,
+    of: Vec<RawRange>,
+    target: Option<Arc<RawStorage>>,
+    speed: u64,
+}
+
+/// The session that a BE keeps for an attempt; dropping it ends it.
+struct Session {
+    backend: crate::rpc::client::Backend,
+    events: BoxStream<'static, Result<Event>>,
+}
+
+impl Session {
+    async fn open(cx: &Context, job: &Job, owner: BackendId, about: SessionOf) -> Result<Self> {
+        // Beside all numbers that tasks draw.
+        let number = u64::MAX;
+        let SessionOf { cut, of, target, speed } = about;
+        let work = Work::RawSession { cut, of, target, speed };
+        let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
+        let backend = reach(cx, owner)?;
+        let opening = async {
+            let mut events = backend.run("begin raw work", &task).await?;
+            match events.next().await {
+                Some(Ok(Event::Done(_))) => Ok(events),
+                Some(Err(err)) => Err(err),
+                _ => Err(Error::internal("a session that has not begun")),
+            }
+        };
+        // Writes may be waiting for it.
+        let opened = tokio::time::timeout(PATIENCE, opening).await;
+        let events = opened.unwrap_or_else(|_| Err(gone(backend.address())))?;
+        Ok(Self { backend, events })
+    }
+}
+
+/// A BE that owned regions when the work was planned. If it was dropped since, another owns them: the work is to be
+/// planned anew.
+fn reach(cx: &Context, owner: BackendId) -> Result<crate::rpc::client::Backend> {
+    cx.fleet.backend(owner).map_err(|err| match err {
+        Error::NotFound(entity) => Error::Conflict(entity),
+        other => other,
+    })
+}
+
 /// The sessions that BEs keep for an attempt; dropping them ends them.
 struct Sessions {
     lost: CancellationToken,
@@ -573,29 +696,21 @@ enum Lost {
 }
 
 impl Sessions {
-    /// Opens a session on each BE; returns when all are open.
-    async fn open(cx: &Context, job: &Job, mut owners: Vec<BackendId>, cut: bool, speed: u64) -> Result<Self> {
-        owners.sort();
-        owners.dedup();
-        let open = async |owner: BackendId| {
-            // Beside all numbers that tasks draw.
-            let number = u64::MAX;
-            let work = Work::RawSession { cut, speed };
-            let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
-            let backend = cx.fleet.backend(owner)?;
-            let mut events = backend.run("begin raw work", &task).await?;
-            match events.next().await {
-                Some(Ok(Event::Done(_))) => Ok((backend, events)),
-                Some(Err(err)) => Err(err),
-                _ => Err(Error::internal("a session that has not begun")),
-            }
-        };
-        // Writes may be waiting for it.
-        let opening = tokio::time::timeout(PATIENCE, futures::future::try_join_all(owners.into_iter().map(open)));
-        let opened: Vec<_> = opening.await.unwrap_or_else(|_| Err(gone("that is slow to begin")))?;
+    /// Opens a session on each BE, about what it owns; returns when all are open.
+    async fn open(
+        cx: &Context,
+        job: &Job,
+        owned: Owned,
+        cut: bool,
+        target: Option<Arc<RawStorage>>,
+        speed: u64,
+    ) -> Result<Self> {
+        let open = |(owner, of)| Session::open(cx, job, owner, SessionOf { cut, of, target: target.clone(), speed });
+        let opening = owned.into_iter().map(open);
+        let opened = futures::future::try_join_all(opening).await?;
         let (lost, cause) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
         let mut kept = JoinSet::new();
-        for (backend, mut events) in opened {
+        for Session { backend, mut events } in opened {
             let (lost, cause) = (lost.clone(), cause.clone());
             kept.spawn(async move {
                 let err = loop {
@@ -661,6 +776,7 @@ async fn all(
                     progress.files_done.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
+                Err(err @ Error::Conflict(_)) => return Err(err),
                 Err(err)
                     if err.is_retryable() && (cx.clock.now() < job.deadline() || job.state == JobState::Committing) =>
                 {
@@ -700,7 +816,7 @@ async fn once(
     work: &Work,
 ) -> Result<Vec<BackupFile>> {
     let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work: work.clone() };
-    let mut events = cx.fleet.backend(backend)?.run(operation, &task).await?;
+    let mut events = reach(cx, backend)?.run(operation, &task).await?;
     let mut files = Vec::new();
     while let Some(event) = events.next().await {
         match event? {

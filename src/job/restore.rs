@@ -609,7 +609,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         progress.files_done.fetch_add(there.len() as u64, Ordering::Relaxed);
         progress.bytes_moved.fetch_add(there.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
         let Some(first) = files.first().map(|file| file.number) else { continue };
-        let work = |_, numbers: &[u64]| {
+        let work = |_, numbers: &mut [u64]| {
             let file = |n: &u64| {
                 let file = &files[(n / MAX_COPIES - first) as usize];
                 DownloadFile {

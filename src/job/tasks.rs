@@ -103,15 +103,16 @@ impl Progress {
 
 /// Does `work` on all items: each on a BE that can, the load spread evenly. A BE that fails an item loses it to
 /// another one; when all have failed it, they are tried again with back-off until the deadline, unless the error says
-/// that trying again is no use. `work` hears the task's number, unique in the job's attempt; `done` is called for items that
-/// have been done, with their task, and is awaited before they count.
+/// that trying again is no use. `work` hears the task's number, unique in the job's attempt, and puts the items into the
+/// order in which the task will count them; `done` is called for items that have been done, with their task, and is awaited
+/// before they count.
 pub(super) async fn spread<F: Future<Output = Result<()>>>(
     cx: &Context,
     job: &Job,
     progress: &Arc<Progress>,
     operation: &str,
     items: Vec<Item>,
-    work: impl Fn(u64, &[u64]) -> Result<Work>,
+    work: impl Fn(u64, &mut [u64]) -> Result<Work>,
     done: impl Fn(Vec<u64>, u64) -> F,
 ) -> Result<()> {
     let mut pending: HashMap<u64, Item> = items.into_iter().map(|item| (item.number, item)).collect();
@@ -126,13 +127,13 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
         let finished = std::sync::Mutex::new(Vec::new());
         let tasks = assign(cx, &pending, &failed);
         let unreachable = tasks.is_empty();
-        let one = |(backend, numbers): (BackendId, Vec<u64>)| {
+        let one = |(backend, mut numbers): (BackendId, Vec<u64>)| {
             let (finished, work, done) = (&finished, &work, &done);
             async move {
                 let number = progress.begin(backend);
                 let owner = TaskOwner::Job(job.id, job.attempt);
                 let outcome = async {
-                    let task = Task { owner, number, work: work(number, &numbers)? };
+                    let task = Task { owner, number, work: work(number, &mut numbers)? };
                     let confirms = matches!(task.work, Work::Confirm { .. });
                     let events = cx.fleet.backend(backend)?.run(operation, &task).await?;
                     // Those that have come meanwhile are recorded together.

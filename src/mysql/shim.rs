@@ -17,7 +17,7 @@ use super::encode;
 use super::error::Fault;
 use super::wrap::{AUTOCOMMIT, Command, Desk, Shown};
 use crate::error::{Error, Result};
-use crate::fe::{Outcome, Session};
+use crate::fe::{Outcome, Session, interrupted};
 use crate::query::RowSet;
 use crate::sql;
 
@@ -92,7 +92,11 @@ impl Shim<'_> {
     }
 
     async fn query<W: AsyncWrite + Send + Unpin>(&mut self, text: &str, mut results: Results<'_, W>) -> io::Result<()> {
+        let killed = self.session.process().begin("(reading the statement)".into(), "");
         let statements = sql::aside(text.len(), || sql::parse_each(text));
+        if killed.is_cancelled() {
+            return self.fail(results, &Fault::from(&interrupted(""))).await;
+        }
         if statements.len() > 1 && !self.multi_statements {
             let error = Error::Syntax {
                 line: 0,

@@ -1,7 +1,7 @@
 //! `FILES(…)` in FROM: local Parquet and CSV files as a table.
 //!
 //! Parquet columns are found by name in each file; the first file decides names and types. CSV columns are `$1`, `$2`,
-//! …; their types are guessed from the first rows of the first file, unless `"auto_detect_types" = "false"` makes all
+//! …; their types are guessed from the first rows of the first file that has any, unless `"auto_detect_types" = "false"` makes all
 //! of them STRING. A field that is not of its column's type is an error that names the line, and so is a row with more
 //! or fewer fields, unless `"fill_mismatch_column_with" = "null"` makes NULLs of those that are absent. `\N` is NULL,
 //! and so is an empty field of a column that is not text.
@@ -12,7 +12,6 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -116,14 +115,26 @@ impl FilesCall {
     /// Finds the files and looks at the first one. Blocks.
     pub(super) fn open(self, tables: &dyn Tables) -> Result<FilesTable> {
         let found = glob::glob(&self.path).map_err(|err| Error::Analysis(format!("path '{}': {err}", self.path)))?;
-        let mut files = Vec::new();
+        let (mut files, mut unlisted) = (Vec::new(), None);
         for path in found {
-            let path = path.map_err(|err| Error::io("list", err.path().to_owned())(err.into()))?;
-            if path.is_file() {
-                let path = path.canonicalize().map_err(Error::io("look at", &path))?;
-                tables.may_read(&path)?;
-                files.push(path);
+            match path {
+                Ok(path) if path.is_file() => {
+                    let gone = |err| Error::Refused(format!("FILES cannot look at '{}': {err}", path.display()));
+                    let path = path.canonicalize().map_err(gone)?;
+                    tables.may_read(&path)?;
+                    files.push(path);
+                }
+                Ok(_) => {}
+                // As a shell does: it is no reason not to read the others.
+                Err(err) => unlisted = unlisted.or(Some(err)),
             }
+        }
+        if let Some(err) = unlisted.filter(|_| files.is_empty()) {
+            let (path, at) = (&self.path, err.path().display());
+            return Err(Error::Refused(format!(
+                "no file matches the path '{path}' of FILES, and '{at}' cannot be listed: {}",
+                err.error()
+            )));
         }
         let Some(first) = files.first() else {
             let path = &self.path;
@@ -134,7 +145,7 @@ impl FilesCall {
         };
         let (names, types): (Vec<_>, Vec<_>) = match &self.format {
             Format::Parquet => parquet_columns(first)?,
-            Format::Csv { .. } => csv_columns(first, &self.format)?,
+            Format::Csv { .. } => csv_columns(&files, &self.format)?,
         }
         .into_iter()
         .unzip();
@@ -149,6 +160,11 @@ impl FilesCall {
 }
 
 impl FilesTable {
+    /// The first file, if no file has a row to tell how many columns there are.
+    pub(super) fn without_columns(&self) -> Option<&Path> {
+        self.files.first().filter(|_| self.names.is_empty()).map(PathBuf::as_path)
+    }
+
     /// Name and type of a column, if it has a type here.
     pub(super) fn column(&self, at: usize) -> Option<(&str, ColumnType)> {
         Some((&self.names[at], *self.types[at].as_ref().ok()?))
@@ -205,145 +221,215 @@ fn parquet_columns(path: &Path) -> Result<Columns> {
     Ok(reader.schema().fields().iter().map(column).collect())
 }
 
-/// The rows of a CSV file.
+/// The rows of a CSV file: lines that end with `\n` or `\r\n`, empty ones left out. A field in quotes holds what is
+/// between them. The escape character stands for the one behind it, be that a separator, a quote or the end of a line.
 struct Records {
-    rows: csv::ByteRecordsIntoIter<Bounded>,
-    /// Bytes read since the last row.
-    since: Arc<AtomicUsize>,
-}
-
-/// Reads until a row gets too long, as in a file without lines, or a quote is in a wrong place. The parser below takes
-/// everything behind a quote that nobody closes for one field, and would lose rows in it.
-struct Bounded {
     file: BufReader<File>,
-    since: Arc<AtomicUsize>,
-    quotes: Option<Quotes>,
-}
-
-impl Read for Bounded {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        if let Some(quotes) = &mut self.quotes {
-            quotes.check(&buffer[..read]).map_err(std::io::Error::other)?;
-        }
-        match self.since.fetch_add(read, Ordering::Relaxed) {
-            0..=MAX_ROW => Ok(read),
-            _ => Err(std::io::Error::other(format!("a row is longer than {} MiB", MAX_ROW >> 20))),
-        }
-    }
-}
-
-/// Follows quotes through a CSV file.
-struct Quotes {
     separator: u8,
-    enclose: u8,
+    enclose: Option<u8>,
     escape: Option<u8>,
-    /// Whether blanks may follow a closing quote.
+    /// Whether blanks around fields are left out; those in quotes stay.
     trim: bool,
-    place: Place,
-    /// Counts from 1.
+    /// The line that was read last; counts from 1.
     line: usize,
-    /// Where the last quote was opened.
-    opened: usize,
+    /// Its bytes.
+    text: Vec<u8>,
+}
+
+/// The fields of a row.
+#[derive(Default)]
+struct Row {
+    /// The line it begins in; counts from 1.
+    line: usize,
+    bytes: Vec<u8>,
+    /// Where each field ends.
+    ends: Vec<usize>,
+    /// Of the last field, bytes that are kept even if they are blanks.
+    kept: usize,
+    /// Whether the last field began with `\N` where `\` escapes.
+    null: bool,
+}
+
+impl Row {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Where the field after the last one begins.
+    fn start(&self) -> usize {
+        self.ends.last().copied().unwrap_or_default()
+    }
+
+    fn get(&self, at: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(at)?;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        Some(&self.bytes[start..end])
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
+
+    fn end_field(&mut self, trim: bool) {
+        let kept = self.kept.max(self.start());
+        while trim && self.bytes.len() > kept && self.bytes.last() == Some(&b' ') {
+            self.bytes.pop();
+        }
+        if self.null && self.bytes[self.start()..] == *b"N" {
+            self.bytes.insert(self.start(), b'\\');
+        }
+        self.ends.push(self.bytes.len());
+        (self.kept, self.null) = (0, false);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     FieldStart,
     Plain,
+    /// Behind an escape character outside quotes.
+    PlainEscaped,
     Quoted,
-    Escaped,
+    QuotedEscaped,
     /// Behind a quote that closes the field, unless another one follows.
     Closed,
 }
 
-impl Quotes {
-    /// Looks at the next bytes of the file; at its end if there are none.
-    fn check(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if bytes.is_empty() && matches!(self.place, Place::Quoted | Place::Escaped) {
-            return Err(format!("the quote opened in line {} is never closed", self.opened));
+impl Records {
+    /// The next row; `None` at the end.
+    fn read(&mut self) -> Result<Option<Row>, String> {
+        let (mut row, mut place, mut opened, mut length) = (Row::default(), Place::FieldStart, 0, 0);
+        loop {
+            self.text.clear();
+            let most = (MAX_ROW + 1 - length) as u64;
+            let read = (&mut self.file).take(most).read_until(b'\n', &mut self.text).map_err(|err| err.to_string())?;
+            length += read;
+            if length > MAX_ROW {
+                return Err(format!("a row is longer than {} MiB", MAX_ROW >> 20));
+            }
+            match place {
+                Place::Quoted | Place::QuotedEscaped if read == 0 => {
+                    return Err(format!("the quote opened in line {opened} is never closed"));
+                }
+                _ if read == 0 && row.line == 0 => return Ok(None),
+                _ if read == 0 => {
+                    // Nothing is behind the escape character.
+                    row.bytes.extend(self.escape.filter(|_| place == Place::PlainEscaped));
+                    row.end_field(false);
+                    return Ok(Some(row));
+                }
+                _ => self.line += 1,
+            }
+            if row.line == 0 {
+                row.line = self.line;
+                if matches!(&self.text[..], b"\n" | b"\r\n") {
+                    (row.line, length) = (0, 0);
+                    continue;
+                }
+            }
+            if self.fields(&mut row, &mut place, &mut opened)? {
+                row.end_field(self.trim && matches!(place, Place::FieldStart | Place::Plain));
+                return Ok(Some(row));
+            }
         }
-        for byte in bytes {
-            self.place = match (self.place, *byte) {
-                (Place::Escaped, _) => Place::Quoted,
-                (Place::Quoted, byte) if byte == self.enclose => Place::Closed,
-                (Place::Quoted, byte) if Some(byte) == self.escape => Place::Escaped,
-                (Place::Quoted, _) => Place::Quoted,
-                (Place::FieldStart, byte) if byte == self.enclose => {
-                    self.opened = self.line;
+    }
+
+    /// Takes the fields of a line. Whether the row ends with it.
+    fn fields(&self, row: &mut Row, place: &mut Place, opened: &mut usize) -> Result<bool, String> {
+        let mut at = 0;
+        while let Some(&byte) = self.text.get(at) {
+            let rest = &self.text[at..];
+            at += 1;
+            let is_quote = Some(byte) == self.enclose;
+            *place = match *place {
+                Place::QuotedEscaped => {
+                    row.bytes.push(byte);
                     Place::Quoted
                 }
-                (Place::Closed, byte) if byte == self.enclose => Place::Quoted,
-                (_, b'\n' | b'\r') => Place::FieldStart,
-                (_, byte) if byte == self.separator => Place::FieldStart,
-                (Place::Closed, b' ') if self.trim => Place::Closed,
-                (Place::Closed, _) => {
-                    let (opened, line) = (self.opened, self.line);
+                Place::PlainEscaped => {
+                    row.null = self.escape == Some(b'\\') && byte == b'N' && row.bytes.len() == row.start();
+                    row.bytes.push(byte);
+                    row.kept = row.bytes.len();
+                    Place::Plain
+                }
+                // A quote may be its own escape: two of them are one.
+                Place::Quoted if is_quote => Place::Closed,
+                Place::Quoted if Some(byte) == self.escape => Place::QuotedEscaped,
+                Place::Quoted => {
+                    row.bytes.push(byte);
+                    Place::Quoted
+                }
+                Place::FieldStart if is_quote => {
+                    *opened = self.line;
+                    Place::Quoted
+                }
+                Place::Closed if is_quote => {
+                    row.bytes.push(byte);
+                    Place::Quoted
+                }
+                _ if matches!(rest, b"\n" | b"\r\n") => return Ok(true),
+                before if byte == self.separator => {
+                    row.end_field(self.trim && before != Place::Closed);
+                    Place::FieldStart
+                }
+                before @ (Place::FieldStart | Place::Closed) if self.trim && byte == b' ' => before,
+                Place::Closed => {
+                    let line = self.line;
                     return Err(format!(
                         "the field quoted in line {opened} goes on behind its closing quote in line {line}"
                     ));
                 }
-                (Place::FieldStart | Place::Plain, _) => Place::Plain,
+                Place::FieldStart | Place::Plain if Some(byte) == self.escape => Place::PlainEscaped,
+                Place::FieldStart | Place::Plain => {
+                    row.bytes.push(byte);
+                    Place::Plain
+                }
             };
-            self.line += usize::from(*byte == b'\n');
         }
-        Ok(())
+        // Else the file ends without the end of a line.
+        let goes_on = matches!(place, Place::Quoted | Place::QuotedEscaped | Place::PlainEscaped);
+        Ok(!goes_on && self.text.last() != Some(&b'\n'))
     }
 }
 
 impl Iterator for Records {
-    type Item = csv::Result<csv::ByteRecord>;
+    type Item = Result<Row, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.since.store(0, Ordering::Relaxed);
-        self.rows.next()
+        self.read().transpose()
     }
 }
 
 fn open_csv(path: &Path, format: &Format) -> Result<Records> {
-    let Format::Csv { separator, enclose, escape, skip, trim, .. } = format else {
+    let Format::Csv { separator, enclose, escape, skip, trim, .. } = *format else {
         return Err(Error::internal("not a CSV file"));
     };
     let mut file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
-    for _ in 0..*skip {
+    for _ in 0..skip {
         file.skip_until(b'\n').map_err(Error::io("read", path))?;
     }
-    let since = Arc::new(AtomicUsize::new(0));
-    let quotes = enclose.map(|enclose| Quotes {
-        separator: *separator,
-        enclose,
-        escape: *escape,
-        trim: *trim,
-        place: Place::FieldStart,
-        line: skip + 1,
-        opened: 0,
-    });
-    let rows = csv::ReaderBuilder::new()
-        .delimiter(*separator)
-        .quoting(enclose.is_some())
-        .quote(enclose.unwrap_or(b'"'))
-        .escape(*escape)
-        .trim(if *trim { csv::Trim::All } else { csv::Trim::None })
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(Bounded { file, since: since.clone(), quotes })
-        .into_byte_records();
-    Ok(Records { rows, since })
+    Ok(Records { file, separator, enclose, escape, trim, line: skip, text: Vec::new() })
 }
 
-fn csv_columns(path: &Path, format: &Format) -> Result<Columns> {
+/// The columns of the first file that has a row; none if no file has one.
+fn csv_columns(files: &[PathBuf], format: &Format) -> Result<Columns> {
     let Format::Csv { guess, .. } = format else { return Err(Error::internal("not a CSV file")) };
     let mut candidates: Vec<Option<ColumnType>> = Vec::new();
-    for record in open_csv(path, format)?.take(SAMPLE) {
-        let record = record.map_err(|err| unreadable("CSV", path, err))?;
-        candidates.resize(candidates.len().max(record.len()), None);
-        for (field, candidate) in record.iter().zip(&mut candidates) {
-            match std::str::from_utf8(field) {
-                Ok("" | "\\N") => {}
-                Ok(field) => *candidate = Some(guessed(field, *candidate)),
-                // An error for whoever reads the column.
-                Err(_) => *candidate = Some(ColumnType::String),
+    for path in files {
+        for record in open_csv(path, format)?.take(SAMPLE) {
+            let record = record.map_err(|err| unreadable("CSV", path, err))?;
+            candidates.resize(candidates.len().max(record.len()), None);
+            for (field, candidate) in record.iter().zip(&mut candidates) {
+                match std::str::from_utf8(field) {
+                    Ok("" | "\\N") => {}
+                    Ok(field) => *candidate = Some(guessed(field, *candidate)),
+                    // An error for whoever reads the column.
+                    Err(_) => *candidate = Some(ColumnType::String),
+                }
             }
+        }
+        if !candidates.is_empty() {
+            break;
         }
     }
     let column = |(at, ty): (usize, Option<ColumnType>)| {
@@ -550,11 +636,11 @@ impl OneFile {
     fn csv_batch(&self, records: &mut Records, line: &mut usize) -> Result<Option<(Vec<ArrayRef>, usize)>> {
         let mut values: Vec<Vec<Datum>> = vec![Vec::new(); self.columns.len()];
         let (mut rows, mut bytes) = (0, 0);
-        let Format::Csv { skip, fill, .. } = &self.format else { return Err(Error::internal("not a CSV file")) };
+        let Format::Csv { fill, .. } = &self.format else { return Err(Error::internal("not a CSV file")) };
         for record in records.by_ref() {
             let record = record.map_err(|err| unreadable("CSV", &self.path, err))?;
             if record.len() > self.width || (record.len() < self.width && !fill) {
-                let line = record.position().map_or(0, csv::Position::line) + *skip as u64;
+                let line = record.line;
                 let hint = match record.len() < self.width {
                     true => "; \"fill_mismatch_column_with\" = \"null\" makes NULLs of those that are absent",
                     false => "",
@@ -580,7 +666,7 @@ impl OneFile {
             }
             *line += 1;
             rows += 1;
-            bytes += record.as_slice().len();
+            bytes += record.bytes.len();
             if rows == BATCH || bytes > 8 * MAX_FIELD {
                 break;
             }

@@ -162,6 +162,11 @@ functions! {
     ["__whole_divide"] (Double Double) 2..2, INT, false, |a| whole(quotient(a, |x, y| (x / y).trunc()));
 }
 
+/// What BIGINTs are added up as, and DECIMALs without a fraction, so that a sum tells which it is of. A sum of sums has
+/// the same type, as DataFusion wants it.
+const BIGINTS: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+const DECIMALS: DataType = DataType::Decimal256(76, 0);
+
 /// Operators on whole columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Operation {
@@ -177,8 +182,10 @@ pub(super) enum Operation {
     Average,
     /// A condition: numbers and text are true if they are not zero.
     Truth,
-    /// What can be added up: BOOLEAN as 0 and 1, text as DOUBLE.
+    /// What can be added up: numbers as DECIMAL of all digits, text as DOUBLE.
     Number,
+    /// What SUM makes of the sum of such: of BIGINTs a BIGINT, an error where it overflows.
+    Total,
     /// What can be averaged: DECIMAL, and all else as DOUBLE, so that no sum overflows.
     Measure,
 }
@@ -190,7 +197,7 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Arc<ScalarUDF>)> {
         function.names.iter().map(move |name| (*name, udf.clone()))
     });
     use Operation::*;
-    let operations = [Add, Subtract, Multiply, Divide, Average, Truth, Number, Measure];
+    let operations = [Add, Subtract, Multiply, Divide, Average, Truth, Number, Total, Measure];
     let operations = operations.map(|operation| (operation.name(), operation.udf()));
     rows.chain(operations)
 }
@@ -218,6 +225,7 @@ impl Operation {
             Self::Average => "__average",
             Self::Truth => "__truth",
             Self::Number => "__number",
+            Self::Total => "__total",
             Self::Measure => "__measure",
         }
     }
@@ -386,7 +394,7 @@ impl ScalarUDFImpl for OperationFunction {
         match self.operation {
             Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; given.len()]),
             Operation::Divide | Operation::Average => Ok(given.iter().map(operand).collect()),
-            Operation::Truth | Operation::Number | Operation::Measure => Ok(given.to_vec()),
+            Operation::Truth | Operation::Number | Operation::Total | Operation::Measure => Ok(given.to_vec()),
         }
     }
 
@@ -399,9 +407,15 @@ impl ScalarUDFImpl for OperationFunction {
                 }
                 _ => DataType::Float64,
             },
-            (Operation::Number, DataType::Boolean) => DataType::Int64,
+            (Operation::Number, ty) if ty.is_integer() || *ty == DataType::Boolean => BIGINTS,
+            (Operation::Number, DataType::Decimal128(_, 0)) => DECIMALS,
+            (Operation::Number, DataType::Decimal128(_, scale)) => {
+                DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale)
+            }
             (Operation::Number, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => DataType::Float64,
             (Operation::Number, other) => other.clone(),
+            (Operation::Total, ty) if *ty == DECIMALS => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+            (Operation::Total, ty) if *ty != BIGINTS => ty.clone(),
             (Operation::Measure, decimal @ DataType::Decimal128(..)) => decimal.clone(),
             (Operation::Measure, _) => DataType::Float64,
             _ => DataType::Int64,
@@ -410,7 +424,7 @@ impl ScalarUDFImpl for OperationFunction {
 
     /// Where nothing is to be done, the call goes away.
     fn simplify(&self, mut args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        if matches!(self.operation, Operation::Truth | Operation::Number | Operation::Measure) {
+        if matches!(self.operation, Operation::Truth | Operation::Number | Operation::Total | Operation::Measure) {
             let ty = info.get_data_type(&args[0])?;
             if self.return_type(std::slice::from_ref(&ty))? == ty {
                 return Ok(ExprSimplifyResult::Simplified(args.remove(0)));
@@ -437,15 +451,25 @@ impl ScalarUDFImpl for OperationFunction {
             Operation::Truth => {
                 let numbers = match arrays[0].data_type() {
                     DataType::Boolean => return Ok(args.args[0].clone()),
-                    DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => {
+                    DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::Decimal128(..) => {
                         cast_with_options(&arrays[0], &DataType::Float64, &lenient)?
                     }
                     _ => arrays[0].clone(),
                 };
                 cast_with_options(&numbers, &DataType::Boolean, &lenient)?
             }
+            Operation::Number if *arrays[0].data_type() == DataType::Boolean => {
+                let numbers = cast_with_options(&arrays[0], &DataType::Int64, &lenient)?;
+                cast_with_options(&numbers, args.return_field.data_type(), &lenient)?
+            }
             Operation::Number | Operation::Measure => {
                 cast_with_options(&arrays[0], args.return_field.data_type(), &lenient)?
+            }
+            Operation::Total => {
+                let strict = CastOptions { safe: false, ..Default::default() };
+                let total = cast_with_options(&arrays[0], args.return_field.data_type(), &strict);
+                let ty = if *arrays[0].data_type() == DECIMALS { "DECIMAL" } else { "BIGINT" };
+                total.or_else(|_| exec_err!("{ty} value is out of range in 'sum'"))?
             }
         };
         Ok(match scalar {

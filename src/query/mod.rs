@@ -240,7 +240,11 @@ impl Planner {
         let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
         if columns.is_empty() {
             // The protocol has no such result.
-            return Err(Error::Analysis("the query has no columns; is the file it reads empty?".into()));
+            let text = match files.iter().find_map(|files| files.without_columns()) {
+                Some(path) => format!("no row in '{}' of FILES tells which columns there are", path.display()),
+                None => "the query has no columns; name some".into(),
+            };
+            return Err(Error::Analysis(text));
         }
         Ok(Planned { plan, columns, types })
     }

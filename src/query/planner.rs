@@ -52,7 +52,7 @@ const SCALAR: &[&str] = &[
     "trunc",
 ];
 
-const AGGREGATE: &[&str] = &[
+pub(super) const AGGREGATE: &[&str] = &[
     "approx_distinct",
     "avg",
     "bit_and",

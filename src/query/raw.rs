@@ -133,7 +133,7 @@ pub(super) fn is_read_by(plan: &LogicalPlan) -> Result<bool> {
 fn ranges_of(filter: &Expr) -> Option<Vec<KeyRange>> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
-            Some(union([ranges_of(left)?, ranges_of(right)?].concat()))
+            Some(KeyRange::union([ranges_of(left)?, ranges_of(right)?].concat()))
         }
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
             Some(intersection(&ranges_of(left)?, &ranges_of(right)?))
@@ -150,7 +150,7 @@ fn ranges_of(filter: &Expr) -> Option<Vec<KeyRange>> {
         }
         Expr::InList(list) if !list.negated && is_key(&list.expr) => {
             let points = list.list.iter().map(|value| compared(Operator::Eq, literal(value)?));
-            Some(union(points.collect::<Option<Vec<_>>>()?.concat()))
+            Some(KeyRange::union(points.collect::<Option<Vec<_>>>()?.concat()))
         }
         Expr::Like(Like { negated: false, expr, pattern, escape_char: None, case_insensitive: false })
             if is_key(expr) =>
@@ -225,20 +225,7 @@ fn next_behind(prefix: &[u8]) -> Vec<u8> {
 }
 
 fn intersection(these: &[KeyRange], those: &[KeyRange]) -> Vec<KeyRange> {
-    union(these.iter().flat_map(|this| those.iter().filter_map(|that| this.intersection(that))).collect())
-}
-
-/// The same keys in ranges that ascend and do not overlap.
-fn union(mut ranges: Vec<KeyRange>) -> Vec<KeyRange> {
-    ranges.sort_by(|a, b| a.start().cmp(b.start()));
-    let mut merged: Vec<KeyRange> = Vec::new();
-    for next in ranges {
-        match merged.last_mut() {
-            Some(last) if !last.ends_before(next.start()) => *last = last.joined(&next),
-            _ => merged.push(next),
-        }
-    }
-    merged
+    KeyRange::union(these.iter().flat_map(|this| those.iter().filter_map(|that| this.intersection(that))).collect())
 }
 
 #[cfg(test)]

@@ -190,6 +190,9 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         }),
         DataFusionError::SQL(inner, _) => Error::Analysis(inner.to_string()),
         DataFusionError::NotImplemented(message) => Error::Unsupported(first_line(&message)),
+        DataFusionError::Execution(message) if message.starts_with("BIGINT value is out of range") => {
+            Misfit::OutOfRange.error(first_line(&message))
+        }
         DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
         DataFusionError::ExecutionJoin(inner) => Error::internal(inner),
         DataFusionError::ResourcesExhausted(message) => exhausted(&message, memory),
@@ -212,6 +215,12 @@ fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
         DataFusionError::Shared(inner) => translate_shared(inner, memory),
         DataFusionError::ResourcesExhausted(message) => exhausted(message, memory),
         DataFusionError::External(cause) => match cause.downcast_ref::<Error>() {
+            Some(Error::Backend { backend, operation, source, retryable }) => Error::Backend {
+                backend: backend.clone(),
+                operation: operation.clone(),
+                source: source.to_string().into(),
+                retryable: *retryable,
+            },
             Some(own) => Error::Refused(own.report()),
             None => match cause.downcast_ref::<DataFusionError>() {
                 Some(inner) => translate_shared(inner, memory),

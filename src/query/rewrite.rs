@@ -5,14 +5,16 @@ use std::ops::ControlFlow;
 
 use chrono::NaiveDateTime;
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, Interval, JoinConstraint,
-    JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias,
-    TableFactor, TimezoneInfo, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, Interval, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind,
+    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TimezoneInfo, UnaryOperator, Value, Visit, VisitMut,
+    Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
 use super::functions::Operation;
+use super::planner::AGGREGATE;
 use super::{QueryContext, VariableScope};
 use crate::error::{Error, Misfit, Result};
 use crate::sql::{files_call, projection_names};
@@ -153,6 +155,74 @@ fn make_unique(select: &mut Select) {
     }
 }
 
+/// Makes the HAVING of a select that neither groups nor aggregates a part of its WHERE: it may name items of the list.
+fn filter_by_names(select: &mut Select) {
+    let grouped = match &select.group_by {
+        GroupByExpr::Expressions(by, _) => !by.is_empty(),
+        GroupByExpr::All(_) => true,
+    };
+    let aggregates =
+        select.projection.visit(&mut Aggregates).is_break() || select.having.visit(&mut Aggregates).is_break();
+    if grouped || aggregates {
+        return;
+    }
+    let Some(mut having) = select.having.take() else { return };
+    let named = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { expr, alias } => Some((alias.value.to_lowercase(), expr.clone())),
+        _ => None,
+    };
+    let mut names = Items(select.projection.iter().filter_map(named).collect());
+    let ControlFlow::Continue(()) = VisitMut::visit(&mut having, &mut names);
+    select.selection = Some(match select.selection.take() {
+        Some(filter) => binary(nested(filter), BinaryOperator::And, nested(having)),
+        None => having,
+    });
+}
+
+/// Puts items of a select list in the place of their names.
+struct Items(HashMap<String, Expr>);
+
+impl VisitorMut for Items {
+    type Break = std::convert::Infallible;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        if let Expr::Identifier(name) = expr
+            && let Some(item) = self.0.get(&name.value.to_lowercase())
+        {
+            *expr = nested(item.clone());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Stops at an aggregate function.
+struct Aggregates;
+
+impl Visitor for Aggregates {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Function(function)
+                if function.over.is_none() && is_aggregate(&function.name.to_string().to_lowercase()) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn is_aggregate(name: &str) -> bool {
+    const OURS: [&str; 7] = ["group_concat", "std", "stddev", "variance", "any_value", "ndv", "approx_count_distinct"];
+    AGGREGATE.contains(&name) || OURS.contains(&name)
+}
+
+/// Whether a collation is one that a column is said to have, or compares bytes.
+fn is_usual(collation: &str) -> bool {
+    collation.ends_with("_bin") || ["utf8mb4_general_ci", "utf8mb3_general_ci", "utf8_general_ci"].contains(&collation)
+}
+
 /// What DISTINCT has left can only be ordered by the names of the list's items.
 fn order_by_names(select: &Select, order: &mut OrderBy) {
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -185,6 +255,7 @@ impl VisitorMut for Pass<'_> {
         {
             select.from.clear();
         }
+        filter_by_names(select);
         name_items(select);
         for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
             truth(condition);
@@ -332,7 +403,8 @@ impl Pass<'_> {
                 other => Expr::Value(other.into()),
             },
             Expr::Prefixed { prefix, value } if prefix.value.to_lowercase().starts_with("_utf8") => *value,
-            Expr::Collate { expr, collation } if collation.to_string().to_lowercase().ends_with("_bin") => *expr,
+            // All texts compare byte by byte, those of the collation that columns are said to have too.
+            Expr::Collate { expr, collation } if is_usual(&collation.to_string().to_lowercase()) => *expr,
             Expr::Collate { collation, .. } => {
                 return Err(Error::Unsupported(format!("collation {collation}; text compares byte by byte")));
             }
@@ -456,6 +528,9 @@ impl Pass<'_> {
             _ => name.as_str(),
         };
         let Some(args) = args else {
+            if is_distinct(&function.args) {
+                return Err(Error::Analysis(format!("DISTINCT * in {name}; name the columns")));
+            }
             return self.known_function(renamed, function);
         };
         let [first, second, third] = [0, 1, 2].map(|at| args.get(at).cloned());
@@ -506,8 +581,12 @@ impl Pass<'_> {
                 let [sum, count] = parts;
                 call(Operation::Average.name(), vec![sum?, count?])
             }
-            ("sum" | "avg", Some(_), None, _) => {
+            ("sum", Some(_), None, _) => {
                 map_args(&mut function.args, |arg| call(Operation::Number.name(), vec![arg]));
+                call(Operation::Total.name(), vec![self.known_function(renamed, function)?])
+            }
+            ("avg", Some(_), None, _) => {
+                map_args(&mut function.args, |arg| call(Operation::Measure.name(), vec![arg]));
                 self.known_function(renamed, function)?
             }
             _ => self.known_function(renamed, function)?,
@@ -583,6 +662,11 @@ fn plain_args(args: &FunctionArguments) -> Option<Vec<Expr>> {
         _ => None,
     };
     list.args.iter().map(plain).collect()
+}
+
+fn is_distinct(args: &FunctionArguments) -> bool {
+    let FunctionArguments::List(list) = args else { return false };
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
 }
 
 fn map_args(args: &mut FunctionArguments, change: impl Fn(Expr) -> Expr) {

@@ -336,6 +336,19 @@ const ANSWERS: &[(&str, &str)] = &[
     ("SELECT ~5, ~-1, LAST_INSERT_ID()", "-6|0|0"),
     ("SELECT n > 1e299, n FROM (SELECT 1e300 AS n UNION ALL SELECT 0.25) AS u WHERE n < 1 OR n > 1e301", "0|0.25"),
     ("SELECT n > 1e299 FROM (SELECT 0.5 AS n UNION SELECT 1e300 UNION SELECT 2) AS u ORDER BY n", "0;0;1"),
+    (
+        "SELECT SUM(n), SUM(DISTINCT n), SUM(n > 1) FROM (SELECT 3 AS n UNION ALL SELECT 3 UNION ALL SELECT 1) AS u",
+        "7|4|2",
+    ),
+    ("SELECT SUM(n), SUM(DISTINCT n) FROM (SELECT CAST(3 AS DECIMAL(19, 0)) AS n UNION ALL SELECT 4) AS u", "7|7"),
+    ("SELECT SUM(n), SUM(DISTINCT n) FROM (SELECT 1.25 AS n UNION ALL SELECT 1.25) AS u", "2.50|1.25"),
+    ("SELECT n, SUM(n) OVER (ORDER BY n) FROM (SELECT 1 AS n UNION ALL SELECT 2) AS u ORDER BY n", "1|1;2|3"),
+    ("SELECT n FROM (SELECT 1 AS n UNION ALL SELECT 2) AS u GROUP BY n HAVING SUM(n) > 1 ORDER BY SUM(n)", "2"),
+    ("SELECT IF(1.5, 'y', 'n'), IF(CAST(0 AS DECIMAL(5, 2)), 'y', 'n'), NOT 0.5", "y|n|0"),
+    // HAVING without aggregates is about the rows.
+    ("SELECT id AS n FROM sales HAVING n = 2", "2"),
+    ("SELECT id + 1 AS n FROM sales WHERE id < 3 HAVING N > 2 AND id > 1", "3"),
+    ("SELECT name COLLATE utf8mb4_general_ci FROM sales WHERE id = 2", "Banana"),
     ("SELECT MD5('abc'), MD5(NULL)", "900150983cd24fb0d6963f7d28e17f72|NULL"),
     (
         "SELECT SHA2('abc', 224), LEFT(SHA2('abc', 0), 16), LENGTH(SHA2('abc', 512)), SHA2('abc', 1)",
@@ -475,12 +488,17 @@ async fn what_cannot_be_planned_is_named() {
         ("SELECT @@nope", "Unknown variable 'nope'"),
         ("SELECT id, COUNT(*) FROM sales", "id"),
         ("SELECT id FROM sales WHERE day > 'yesterday'", "Incorrect DATETIME value: 'yesterday'"),
-        ("SELECT 'a' COLLATE utf8mb4_general_ci", "collation utf8mb4_general_ci"),
+        ("SELECT 'a' COLLATE utf8mb4_0900_ai_ci", "collation utf8mb4_0900_ai_ci"),
         ("SELECT DATE_FORMAT('2024-01-01', '%U')", "%U is not supported"),
         ("SELECT * FROM (SELECT id, id FROM sales) x", "same name"),
         ("SELECT day + 1 FROM sales", "dates are not numbers"),
         ("SELECT COUNT(DISTINCT id, name) FROM sales", "unsupported"),
         ("SELECT INTERVAL 1 DAY", "unsupported"),
+        (
+            "SELECT SUM(n) FROM (SELECT 9223372036854775807 AS n UNION ALL SELECT 1) AS u",
+            "BIGINT value is out of range",
+        ),
+        ("SELECT COUNT(DISTINCT *) FROM sales", "DISTINCT * in count"),
         ("SELECT 9223372036854775807 + 1", "BIGINT value is out of range"),
         ("SELECT id + 9223372036854775807 FROM sales", "BIGINT value is out of range"),
     ] {
@@ -634,6 +652,65 @@ async fn files_are_tables() {
         let report = fixture.rows(&format!("SELECT * FROM {call}")).await.unwrap_err().report();
         assert!(report.contains(expected), "{call}: {report}");
     }
+}
+
+#[tokio::test]
+async fn files_of_csv_are_read_as_starrocks_reads_them() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("files");
+    let call = |name: &str, more: &str| {
+        format!("FILES('path'='{}/{name}', 'format'='csv', 'csv.column_separator'='|'{more})", dir.display())
+    };
+    let show = |columns: &str| format!("SELECT CONCAT('<', CONCAT_WS('>,<', {columns}), '>') FROM ");
+    let two = show("`$1`, `$2`");
+
+    // Blanks in quotes stay, and so do escaped ones.
+    std::fs::write(dir.join("trim"), "a |\" Love \"\n b| \"Love\" \n c d |\\ e\\ \n\n\r\n f |  ").unwrap();
+    let trim = call("trim", ", 'csv.enclose'='\"', 'csv.trim_space'='true', 'csv.escape'='\\\\'");
+    assert_eq!(
+        fixture.rows(&format!("{two}{trim}")).await.unwrap(),
+        ["<a>,< Love >", "<b>,<Love>", "<c d>,< e >", "<f>,<>"]
+    );
+    let kept = call("trim", ", 'csv.enclose'='\"'");
+    assert_eq!(fixture.rows(&format!("{two}{kept} LIMIT 1")).await.unwrap(), ["<a >,< Love >"]);
+
+    // An escape needs no quotes.
+    std::fs::write(dir.join("escape"), "a\\|b|\\N\n\\\\N|c\\\nd\ne|f\\").unwrap();
+    let escape = call("escape", ", 'csv.escape'='\\\\'");
+    assert_eq!(
+        fixture.rows(&format!("SELECT `$1`, `$2` FROM {escape}")).await.unwrap(),
+        ["a|b|NULL", "NULL|c\nd", "e|f\\"]
+    );
+
+    // A lone carriage return is text.
+    std::fs::write(dir.join("returns"), "a\rb|1\r\nc|2\r\n").unwrap();
+    assert_eq!(fixture.rows(&format!("SELECT * FROM {}", call("returns", ""))).await.unwrap(), ["a\rb|1", "c|2"]);
+}
+
+#[tokio::test]
+async fn files_without_rows_are_files() {
+    let fixture = Fixture::new();
+    let dir = fixture.dir.path().join("files");
+    for (name, text) in [("1.csv", ""), ("2.csv", "id\n"), ("3.csv", "id\n7\n"), ("4.csv", ""), ("5.csv", "id\n8\n")] {
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+    let call = |name: &str| format!("FILES('path'='{}/{name}', 'format'='csv', 'csv.skip_header'='1')", dir.display());
+    let all = call("*.csv");
+    assert_eq!(fixture.rows(&format!("SELECT * FROM {all} ORDER BY `$1`")).await.unwrap(), ["7", "8"]);
+    assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {all}")).await.unwrap(), ["2"]);
+    assert_eq!(fixture.rows(&format!("SELECT COUNT(*) FROM {}", call("[12].csv"))).await.unwrap(), ["0"]);
+    let report = fixture.rows(&format!("SELECT * FROM {}", call("[12].csv"))).await.unwrap_err().report();
+    assert!(report.contains("no row in '") && report.contains("/1.csv' of FILES"), "{report}");
+}
+
+/// What a pattern meets on its way and cannot list, it passes by.
+#[tokio::test]
+async fn files_that_cannot_be_listed_are_passed_by() {
+    let fixture = Fixture::new();
+    // The directory's own handle, which is closed when it is looked at.
+    let call = "SELECT * FROM FILES('path'='/dev/fd/*/*.nothing', 'format'='csv')";
+    let err = fixture.rows(call).await.unwrap_err();
+    assert!(matches!(&err, Error::Refused(text) if text.contains("'/dev/fd/*/*.nothing'")), "{err:?}");
 }
 
 /// A query beyond the memory limit writes to disk or says what the limit is, and others go on.

@@ -1,13 +1,17 @@
 //! `backupmeta`: what a backup holds.
+//!
+//! Nothing in BR's format protects it. Holdfast's has the SHA-256 of itself, as it is without that, in a line of
+//! `br_version`, which is text for people.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use super::checksum::Checksum;
-use super::layout::META;
+use super::layout::{META, key_hash};
 use super::value::ApiVersion;
 use crate::error::{Error, Result};
 use crate::types::{ColumnFamily, Invalid, KeyRange, Sha256};
@@ -20,6 +24,9 @@ pub mod proto {
 
 /// As PD would say it, with quotes and newline. BR restores a backup of the same or a lower major version.
 pub const CLUSTER_VERSION: &str = "\"8.5.0\"\n";
+
+/// What stands in `br_version` before the hash of the rest.
+const SELF_SHA256: &str = "\nSHA-256 of the rest: ";
 
 /// A raw backup of one column family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +68,16 @@ impl BackupMeta {
     pub fn decode(bytes: &[u8], uri: &str) -> Result<Self> {
         let meta = decode_proto(bytes, uri)?;
         refuse_other_kinds(&meta)?;
-        check(meta).map_err(|message| corrupt(uri, message))
+        let rest = check_self(&meta);
+        let sizes = meta.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
+        let possible = sizes..=sizes.saturating_add(bytes.len() as u64);
+        // Old BR gives none.
+        let sized = meta.backup_size == 0 || possible.contains(&meta.backup_size);
+        let checked = check(meta).and_then(|checked| match sized {
+            true => Ok(Self { br_version: rest?, ..checked }),
+            false => Err("its backup_size is not that of its files".into()),
+        });
+        checked.map_err(|message| corrupt(uri, message))
     }
 
     /// As BR writes it, for `br` and [`Self::decode`].
@@ -85,7 +101,11 @@ impl BackupMeta {
             ApiVersion::V1 => proto::ApiVersion::V1,
             ApiVersion::V1Ttl => proto::ApiVersion::V1ttl,
         });
+        let with = |sha256: Sha256| format!("{}{SELF_SHA256}{sha256}", self.br_version);
+        meta.br_version = with(Sha256([0; 32]));
         meta.backup_size = self.files.iter().map(|file| file.size).sum::<u64>() + meta.encoded_len() as u64;
+        meta.br_version.clone_from(&self.br_version);
+        meta.br_version = with(sha256(&meta));
         meta.encode_to_vec()
     }
 
@@ -167,6 +187,20 @@ fn corrupt(uri: &str, message: String) -> Error {
     Error::Corrupt { what: META, path: format!("in {uri}"), message }
 }
 
+fn sha256(meta: &proto::BackupMeta) -> Sha256 {
+    Sha256(sha2::Sha256::digest(meta.encode_to_vec()).into())
+}
+
+/// Checks the hash that it has of itself, if it has one; `br_version` without it.
+fn check_self(meta: &proto::BackupMeta) -> Result<String, String> {
+    let Some((rest, hash)) = meta.br_version.rsplit_once(SELF_SHA256) else { return Ok(meta.br_version.clone()) };
+    let without = proto::BackupMeta { br_version: rest.to_owned(), ..meta.clone() };
+    match sha256(&without).to_string() == hash {
+        true => Ok(without.br_version),
+        false => Err("it is not what was written: its SHA-256 is another".into()),
+    }
+}
+
 fn refuse_other_kinds(meta: &proto::BackupMeta) -> Result<()> {
     if !meta.is_raw_kv {
         let message = "cannot do raw restore from transactional data: [BR:Restore:ErrRestoreModeMismatch]restore mode \
@@ -233,6 +267,11 @@ fn check_file(file: proto::File, cf: ColumnFamily, whole: &KeyRange) -> Result<B
         KeyRange::new(file.start_key, file.end_key).map_err(|_| format!("the range of file {name} is empty"))?;
     if !whole.covers(&range) {
         return Err(format!("file {name} covers {range}, which is not all in {whole}"));
+    }
+    let base = name.rsplit('/').next().unwrap_or_default();
+    let is_hash = |part: &&str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if base.split('_').find(is_hash).is_some_and(|hash| hash != key_hash(range.start()).to_string()) {
+        return Err(format!("file {name} is named after another first key than that of its range {range}"));
     }
     let checksum = Checksum { crc64xor: file.crc64xor, total_kvs: file.total_kvs, total_bytes: file.total_bytes };
     Ok(BackupFile { name, size: file.size, sha256, range, checksum })

@@ -88,6 +88,17 @@ fn invalid<T>(message: &str) -> Result<T> {
     Err(Error::Analysis(format!("{message}: {code}")))
 }
 
+/// Whether what stands before an `@` is a user and perhaps a password, and not a host and the beginning of a path.
+fn is_user(text: &str) -> bool {
+    let (authority, rest) = text.split_once('/').unwrap_or((text, ""));
+    let port = |after: &str| !after.is_empty() && after.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.split_once(':') {
+        // A password may have a slash in it.
+        Some((_, after)) => !port(after) || rest.is_empty() && !text.contains('/'),
+        None => !text.contains('/'),
+    }
+}
+
 fn unescaped(text: &str) -> Result<String> {
     match percent_encoding::percent_decode_str(text).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
@@ -116,6 +127,11 @@ impl Storage {
         let mut parameters = Parameters { scheme: scheme.to_owned(), values };
         let (authority, path) = place.split_once('/').unwrap_or((place, ""));
         let path = unescaped(path)?;
+        if let Some((_, host)) = place.rsplit_once('@').filter(|(user, _)| is_user(user)) {
+            return invalid(&format!(
+                "{scheme}://***@{host} has a user in it; credentials are parameters, as in ?access-key=…"
+            ));
+        }
         let shown = format!("{scheme}://{authority}/{path}");
         let folder = path.trim_matches('/');
         if folder.split('/').any(|part| part == "..") {
@@ -159,6 +175,7 @@ impl Storage {
         if !path.starts_with('/') {
             // It may be a URI with a typo in it, and secrets.
             let path = path.split('?').next().unwrap_or_default();
+            let path = path.rsplit_once('@').map_or_else(|| path.to_owned(), |(_, host)| format!("***@{host}"));
             return invalid(&format!("'{path}' is not an absolute path; a server has no directory of its clients"));
         }
         if path.split('/').any(|part| part == "..") {
@@ -194,7 +211,7 @@ impl Storage {
 type Properties = BTreeMap<String, String>;
 
 fn s3(parameters: &mut Parameters) -> Result<Properties> {
-    parameters.refuse(&["sse", "sse-kms-key-id", "acl", "storage-class", "profile"])?;
+    parameters.refuse(&["profile"])?;
     let mut properties = Properties::new();
     let mut set = |key: &str, value: Option<String>| value.map(|value| properties.insert(key.into(), value));
     let (access, secret) = (parameters.take("access-key"), parameters.take("secret-access-key"));
@@ -211,6 +228,10 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
     set("aws.s3.region", parameters.take("region"));
     set("aws.s3.iam_role_arn", parameters.take("role-arn"));
     set("aws.s3.external_id", parameters.take("external-id"));
+    set("aws.s3.storage_class", parameters.take("storage-class"));
+    set("aws.s3.sse", parameters.take("sse"));
+    set("aws.s3.sse_kms_key_id", parameters.take("sse-kms-key-id"));
+    set("aws.s3.acl", parameters.take("acl"));
     let provider = parameters.take("provider").unwrap_or_default();
     let virtual_host = matches!(provider.as_str(), "alibaba" | "netease")
         || parameters.flag("use-accelerate-endpoint") == Some(true)
@@ -220,8 +241,10 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
 }
 
 fn gcs(parameters: &mut Parameters) -> Result<(Properties, Option<String>)> {
-    parameters.refuse(&["storage-class", "predefined-acl"])?;
     let mut properties = Properties::new();
+    for (key, parameter) in [("gcp.gcs.storage_class", "storage-class"), ("gcp.gcs.predefined_acl", "predefined-acl")] {
+        properties.extend(parameters.take(parameter).map(|value| (key.to_owned(), value)));
+    }
     let endpoint = parameters.endpoint()?;
     let file = parameters.take("credentials-file");
     if file.is_none() && endpoint.is_none() {
@@ -272,6 +295,8 @@ mod tests {
             ("gcs://b/x", "gs://b/x", Layout::Flat),
             ("azblob://c/x?account-name=a&account-key=aGk%3D", "abfss://c@a.dfs.core.windows.net/x", Layout::Flat),
             ("hdfs://n:9000/x", "hdfs://n:9000/x", Layout::Flat),
+            ("hdfs://n:9000/a@b", "hdfs://n:9000/a@b", Layout::Flat),
+            ("local:///a:b@c", "file:///a:b@c", Layout::Folders),
         ] {
             let storage = Storage::parse(uri).unwrap();
             assert_eq!((storage.location.as_str(), storage.layout), (location, layout), "{uri}");
@@ -299,6 +324,19 @@ mod tests {
         assert!(properties("s3://b").contains(&pair("aws.s3.use_aws_sdk_default_behavior", "true")));
         assert_eq!(properties("gs://b?endpoint=http://h"), [pair("gcp.gcs.endpoint", "http://h")]);
 
+        let kept = "s3://b?sse=aws:kms&sse-kms-key-id=k&storage-class=STANDARD_IA&acl=private";
+        for (key, value) in [
+            ("aws.s3.sse", "aws:kms"),
+            ("aws.s3.sse_kms_key_id", "k"),
+            ("aws.s3.storage_class", "STANDARD_IA"),
+            ("aws.s3.acl", "private"),
+        ] {
+            assert!(properties(kept).contains(&pair(key, value)), "{key}");
+        }
+        let gcs = properties("gs://b?endpoint=http://h&storage-class=NEARLINE&predefined-acl=private");
+        assert!(gcs.contains(&pair("gcp.gcs.storage_class", "NEARLINE")), "{gcs:?}");
+        assert!(gcs.contains(&pair("gcp.gcs.predefined_acl", "private")), "{gcs:?}");
+
         let mut account = Storage::parse("gcs://b?credentials-file=/k.json").unwrap();
         assert_eq!(account.credentials_file.as_deref(), Some("/k.json"));
         account.add_credentials(br#"{"client_email": "e", "private_key": "k", "type": "service_account"}"#).unwrap();
@@ -323,6 +361,11 @@ mod tests {
             ("local:///%ff", "is not UTF-8"),
             ("noop://", "storage noop not support yet"),
             ("s3:/b/x?secret-access-key=hunter2", "'s3:/b/x' is not an absolute path"),
+            ("s3:/AK:hunter2@b/x", "'***@b/x' is not an absolute path"),
+            ("s3://AK:hunter2@b/../x", "s3://***@b/../x has a user in it"),
+            ("s3://AK:hunter2/hunter2@b/x", "s3://***@b/x has a user in it"),
+            ("local://u:hunter2@h/x", "local://***@h/x has a user in it"),
+            ("hdfs://hunter2@h:9000/x", "hdfs://***@h:9000/x has a user in it"),
         ] {
             let error = error(uri);
             assert!(
@@ -331,6 +374,7 @@ mod tests {
             );
             assert!(!error.contains("hunter2"), "{error}");
         }
-        assert!(error("s3://b?sse=aws:kms").contains("parameter 'sse'"));
+        assert!(error("s3://b?profile=p").contains("parameter 'profile'"));
+        assert!(error("azure://c?access-tier=Cool").contains("parameter 'access-tier'"));
     }
 }

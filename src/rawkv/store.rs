@@ -3,17 +3,21 @@
 //! What [`RawStore::write`] has returned from is on disk, and nothing can be read before it is. One thread commits: it
 //! takes all writes that wait, makes one batch of them, and syncs once. A scan sees the store as it was when it began.
 //!
+//! It holds the keys that it was given, and refuses all others: an empty store in the place of one that is lost has no
+//! answer to give.
+//!
 //! Stored keys begin with TiKV's prefix, because fjall takes no empty key.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use serde::{Deserialize, Serialize};
 
+use super::key::escape;
 use crate::error::{Error, Result};
-use crate::types::{ColumnFamily, KeyRange};
+use crate::types::{ColumnFamily, Entity, KeyRange, Kind};
 
 /// The longest key: fjall's limit, less the prefix.
 pub const MAX_KEY: usize = 65_534;
@@ -22,10 +26,18 @@ pub const MAX_VALUE: usize = 64 << 20;
 
 const PREFIX: u8 = b'z';
 
+/// The keyspace of what was given: family and ranges, in JSON, by the number of the gift.
+const GIVEN: &str = "given";
+
+/// What an entry takes in memory beside its key and value.
+pub const ENTRY_BYTES: usize = 64;
+
 /// Writes that are committed together have at most so many bytes, but for one that has more by itself.
 const GROUP_BYTES: usize = 16 << 20;
 /// Keys that are deleted together.
 const CLEAR_KEYS: usize = 100_000;
+/// What a disk must have free for a write: fjall makes tables of what it has taken at any time, and merges them.
+const RESERVE_BYTES: u64 = 64 << 20;
 /// Writes that wait for the committing thread.
 const WAITING: usize = 1024;
 
@@ -44,8 +56,53 @@ pub struct Change {
 pub struct RawStore {
     database: Database,
     families: [Keyspace; 2],
+    given: Keyspace,
+    /// Locked while something is given.
+    giving: Mutex<()>,
+    held: RwLock<Arc<Held>>,
     path: PathBuf,
     committer: Committer,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Default)]
+struct Held {
+    /// Of each family, in order; they do not overlap.
+    ranges: [Vec<KeyRange>; 2],
+    /// The number of the last gift.
+    last: u64,
+}
+
+impl Held {
+    fn add(&mut self, number: u64, cf: ColumnFamily, ranges: Vec<KeyRange>) {
+        let known = std::mem::take(&mut self.ranges[cf as usize]);
+        self.ranges[cf as usize] = KeyRange::union([known, ranges].concat());
+        self.last = self.last.max(number);
+    }
+
+    /// The range that has the key, if one does.
+    fn around(&self, cf: ColumnFamily, key: &[u8]) -> Option<&KeyRange> {
+        let ranges = &self.ranges[cf as usize];
+        let behind = ranges.partition_point(|range| range.start() <= key);
+        ranges[..behind].last().filter(|range| range.contains(key))
+    }
+
+    fn check(&self, cf: ColumnFamily, range: &KeyRange, path: &Path) -> Result<()> {
+        match self.around(cf, range.start()).is_some_and(|held| held.covers(range)) {
+            true => Ok(()),
+            false => Err(not_held(path, format_args!("keys {range} of column family {cf}"))),
+        }
+    }
+}
+
+/// The error of a BE that is asked for what it should have and has not.
+pub fn not_held(path: &Path, what: impl std::fmt::Display) -> Error {
+    Error::Refused(format!(
+        "{} does not hold {what}, which were given to this BE: was its directory emptied, or is a disk not mounted? Put \
+         it back and start the BE again; if it is lost, ALTER SYSTEM DROP BACKEND … FORCE gives its keys up, and RESTORE \
+         RAW brings them back",
+        path.display()
+    ))
 }
 
 /// The thread that commits. It ends before the store is closed, which another may open then.
@@ -65,7 +122,7 @@ impl Drop for Committer {
 struct Write {
     cf: ColumnFamily,
     changes: Vec<Change>,
-    done: mpsc::SyncSender<Result<(), String>>,
+    done: mpsc::SyncSender<Result<(), (std::io::ErrorKind, String)>>,
 }
 
 impl RawStore {
@@ -76,7 +133,11 @@ impl RawStore {
             let family = database.keyspace(&cf.to_string(), KeyspaceCreateOptions::default);
             family.map_err(failed("open", path))
         };
+        // Of a store that is older than gifts nobody knows what it was given.
+        let older = database.keyspace_exists(&ColumnFamily::Default.to_string()) && !database.keyspace_exists(GIVEN);
+        let given = database.keyspace(GIVEN, KeyspaceCreateOptions::default).map_err(failed("open", path))?;
         let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
+        let held = if older { adopt(&database, &given, path)? } else { read_given(&given, path)? };
         let (writes, waiting) = mpsc::sync_channel(WAITING);
         let (committed, to) = (database.clone(), families.clone());
         let thread = std::thread::Builder::new()
@@ -84,7 +145,39 @@ impl RawStore {
             .spawn(move || commit(&committed, &to, &waiting))
             .map_err(Error::io("start the thread that commits to", path))?;
         let committer = Committer { writes: Some(writes), thread: Some(thread) };
-        Ok(Self { database, families, path: path.to_owned(), committer })
+        let (giving, held) = (Mutex::default(), RwLock::new(Arc::new(held)));
+        Ok(Self { database, families, given, giving, held, path: path.to_owned(), committer })
+    }
+
+    /// From now on the store holds these keys, durably, and has none of them. May run twice. A gift that was overtaken by
+    /// a later one is refused: it must not take away what was written since.
+    pub fn give(&self, number: u64, cf: ColumnFamily, ranges: Vec<KeyRange>) -> Result<()> {
+        let _one = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = number.to_be_bytes();
+        if self.given.contains_key(key).map_err(failed("read", &self.path))? {
+            return Ok(());
+        }
+        let mut held = Held::clone(&self.held());
+        if number <= held.last {
+            return Err(Error::Conflict(Entity::new(Kind::Region, number)));
+        }
+        for range in &ranges {
+            self.clear_any(cf, range, &|| Ok(()))?;
+        }
+        self.check_space(0, RESERVE_BYTES)?;
+        record_given(&self.database, &self.given, (number, cf, &ranges)).map_err(failed("write", &self.path))?;
+        held.add(number, cf, ranges);
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
+        Ok(())
+    }
+
+    /// Refuses keys that were not given to this store.
+    pub fn check_held(&self, cf: ColumnFamily, range: &KeyRange) -> Result<()> {
+        self.held().check(cf, range, &self.path)
+    }
+
+    fn held(&self) -> Arc<Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes changes, all or none, the later of two of one key being the one that counts. On return they are durable;
@@ -99,46 +192,83 @@ impl RawStore {
                 )));
             }
         }
+        let held = self.held();
+        if let Some(Change { key, .. }) = changes.iter().find(|change| held.around(cf, &change.key).is_none()) {
+            return Err(not_held(&self.path, format_args!("key '{}' of column family {cf}", escape(key))));
+        }
+        self.commit(cf, changes)
+    }
+
+    fn commit(&self, cf: ColumnFamily, changes: Vec<Change>) -> Result<()> {
+        let length = |change: &Change| change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        // What deletes makes room, in the end.
+        let deletes = changes.iter().all(|change| change.value.is_none());
+        self.check_space(changes.iter().map(length).sum(), RESERVE_BYTES / if deletes { 2 } else { 1 })?;
         let ended = || Error::Cancelled("the raw store is closed".into());
         let (done, outcome) = mpsc::sync_channel(1);
         let writes = self.committer.writes.as_ref().ok_or_else(ended)?;
         writes.send(Write { cf, changes, done }).map_err(|_| ended())?;
         let outcome = outcome.recv().map_err(|_| ended())?;
-        outcome.map_err(|message| Error::io("write", &self.path)(std::io::Error::other(message)))
+        outcome.map_err(|(kind, message)| Error::io("write", &self.path)(std::io::Error::new(kind, message)))
+    }
+
+    /// Refuses what the disk may not hold: a write that fails in fjall's midst is the end of the process.
+    fn check_space(&self, bytes: usize, reserve: u64) -> Result<()> {
+        let disk = rustix::fs::statvfs(&self.path);
+        let disk = disk.map_err(|err| Error::io("look at the disk of", &self.path)(err.into()))?;
+        // The journal has it, and then a table.
+        if disk.f_bavail * disk.f_frsize >= reserve + 2 * bytes as u64 {
+            return Ok(());
+        }
+        Err(Error::io("write", &self.path)(std::io::ErrorKind::StorageFull.into()))
     }
 
     /// The entries of a range in key order, as they are now. Ends with the first error.
-    pub fn scan(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
+    pub fn scan(
+        &self,
+        cf: ColumnFamily,
+        range: &KeyRange,
+    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<>> {
         self.snapshot().scan(cf, range)
     }
 
     /// Everything as it is now. While it lives, the space of what is overwritten or deleted is not given back.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { snapshot: self.database.snapshot(), families: self.families.clone(), path: self.path.clone() }
+        Snapshot {
+            snapshot: self.database.snapshot(),
+            families: self.families.clone(),
+            held: self.held(),
+            path: self.path.clone(),
+        }
     }
 
     /// Deletes the keys of a range that are there now. On return they are gone durably. `go_on` is asked before each batch.
     pub fn clear(&self, cf: ColumnFamily, range: &KeyRange, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+        self.check_held(cf, range)?;
+        self.clear_any(cf, range, go_on)
+    }
+
+    fn clear_any(&self, cf: ColumnFamily, range: &KeyRange, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
         let (mut changes, mut bytes) = (Vec::new(), 0);
-        for entry in self.scan(cf, range) {
+        for entry in self.snapshot().entries(cf, range) {
             let (key, _) = entry?;
             bytes += key.len();
             changes.push(Change { key, value: None });
             if bytes >= GROUP_BYTES || changes.len() >= CLEAR_KEYS {
                 go_on()?;
-                self.write(cf, std::mem::take(&mut changes))?;
+                self.commit(cf, std::mem::take(&mut changes))?;
                 bytes = 0;
             }
         }
         go_on()?;
-        if changes.is_empty() { Ok(()) } else { self.write(cf, changes) }
+        if changes.is_empty() { Ok(()) } else { self.commit(cf, changes) }
     }
 
     /// Keys that divide a range into parts of about so many bytes each; none if it has no more.
     pub fn split_keys(&self, cf: ColumnFamily, range: &KeyRange, bytes: u64) -> Result<Vec<Vec<u8>>> {
         let mut keys = Vec::new();
         let mut size = 0;
-        for entry in self.scan(cf, range) {
+        for entry in self.scan(cf, range)? {
             let (key, value) = entry?;
             let length = (key.len() + value.len()) as u64;
             if size > 0 && size + length > bytes {
@@ -156,6 +286,7 @@ impl RawStore {
 pub struct Snapshot {
     snapshot: fjall::Snapshot,
     families: [Keyspace; 2],
+    held: Arc<Held>,
     path: PathBuf,
 }
 
@@ -166,8 +297,17 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    /// The entries of a range in key order. Ends with the first error.
-    pub fn scan(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
+    /// The entries of a range in key order. Ends with the first error. The store must have held the range.
+    pub fn scan(
+        &self,
+        cf: ColumnFamily,
+        range: &KeyRange,
+    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<>> {
+        self.held.check(cf, range, &self.path)?;
+        Ok(self.entries(cf, range))
+    }
+
+    fn entries(&self, cf: ColumnFamily, range: &KeyRange) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<> {
         let stored = |key: &[u8]| [&[PREFIX], key].concat();
         let end = if range.end().is_empty() { vec![PREFIX + 1] } else { stored(range.end()) };
         let entries = self.snapshot.range(&self.families[cf as usize], stored(range.start())..end);
@@ -187,15 +327,50 @@ impl std::fmt::Debug for RawStore {
     }
 }
 
+type Gift<'a> = (u64, ColumnFamily, &'a [KeyRange]);
+
+fn record_given(database: &Database, given: &Keyspace, (number, cf, ranges): Gift<'_>) -> fjall::Result<()> {
+    let record = serde_json::to_vec(&(cf, ranges)).map_err(std::io::Error::from)?;
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    batch.insert(given, number.to_be_bytes(), record);
+    batch.commit()
+}
+
+fn read_given(given: &Keyspace, path: &Path) -> Result<Held> {
+    let mut held = Held::default();
+    for entry in given.iter() {
+        let (key, record) = entry.into_inner().map_err(failed("read", path))?;
+        let damaged = || Error::Corrupt {
+            what: "raw store",
+            path: path.display().to_string(),
+            message: "a record of what was given to it cannot be read".into(),
+        };
+        let number = key.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
+        let (cf, ranges) = serde_json::from_slice(&record).map_err(|_| damaged())?;
+        held.add(number, cf, ranges);
+    }
+    Ok(held)
+}
+
+fn adopt(database: &Database, given: &Keyspace, path: &Path) -> Result<Held> {
+    let mut held = Held::default();
+    for (number, cf) in [(0, ColumnFamily::Default), (1, ColumnFamily::Write)] {
+        let all = vec![KeyRange::default()];
+        record_given(database, given, (number, cf, &all)).map_err(failed("write", path))?;
+        held.add(number, cf, all);
+    }
+    Ok(held)
+}
+
 /// Commits until the store is dropped. After a failed sync fjall refuses all further writes until it is opened again,
-/// and so nothing is acknowledged that stands behind what may be lost.
+/// and so nothing is acknowledged that stands behind what may be lost; the process ends, for whoever starts it again.
 fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receiver<Write>) {
     while let Ok(first) = waiting.recv() {
         let mut group = BTreeMap::new();
         let (mut bytes, mut done) = (0, Vec::new());
         for write in std::iter::once(first).chain(waiting.try_iter()) {
             for Change { key, value } in write.changes {
-                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
                 group.insert((write.cf, key), value);
             }
             done.push(write.done);
@@ -212,7 +387,15 @@ fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receive
                 None => batch.remove(family, key),
             }
         }
-        let outcome = batch.commit().map_err(|error| error.to_string());
+        let outcome = batch.commit();
+        if matches!(outcome, Err(fjall::Error::Poisoned)) {
+            tracing::error!("a write of raw keys has failed before, so this process ends");
+            std::process::exit(1);
+        }
+        let outcome = outcome.map_err(|error| match error {
+            fjall::Error::Io(error) => (error.kind(), error.to_string()),
+            other => (std::io::ErrorKind::Other, other.to_string()),
+        });
         // Whoever has stopped waiting does not know, which is right.
         done.into_iter().for_each(|done| _ = done.send(outcome.clone()));
     }
@@ -234,9 +417,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rawkv::key::escape;
 
     const CF: ColumnFamily = ColumnFamily::Default;
+
+    impl RawStore {
+        /// One that was given all keys.
+        pub fn of_all_keys(path: &Path) -> Self {
+            let store = Self::open(path).unwrap();
+            store.give(1, CF, vec![KeyRange::default()]).unwrap();
+            store.give(2, ColumnFamily::Write, vec![KeyRange::default()]).unwrap();
+            store
+        }
+    }
 
     fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Change {
         Change { key: key.into(), value: Some(value.into()) }
@@ -251,13 +443,13 @@ mod tests {
     }
 
     fn all(store: &RawStore, cf: ColumnFamily) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        store.scan(cf, &KeyRange::default()).map(Result::unwrap).collect()
+        store.scan(cf, &KeyRange::default()).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]
     fn families_are_apart_and_the_later_change_counts() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         let odd: [&[u8]; 5] = [b"", b"\0", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"z", b"{"];
         store.write(CF, odd.iter().map(|key| put(*key, *key)).collect()).unwrap();
         store.write(ColumnFamily::Write, vec![put("a", "1"), put("a", "2"), put("b", ""), delete("b")]).unwrap();
@@ -266,17 +458,17 @@ mod tests {
 
         assert!(matches!(store.write(CF, vec![put(vec![0; MAX_KEY + 1], "")]), Err(Error::Analysis(_))));
         store.write(CF, vec![put(vec![b'k'; MAX_KEY], "long")]).unwrap();
-        let read: Vec<_> = store.scan(CF, &range(b"k", b"l")).map(Result::unwrap).collect();
+        let read: Vec<_> = store.scan(CF, &range(b"k", b"l")).unwrap().map(Result::unwrap).collect();
         assert_eq!(read, [(vec![b'k'; MAX_KEY], b"long".to_vec())]);
     }
 
     #[test]
     fn a_scan_sees_what_was_there_when_it_began() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         let keys = || (0..5000).map(|n| format!("{n:04}"));
         store.write(CF, keys().map(|key| put(key, "old")).collect()).unwrap();
-        let mut scan = store.scan(CF, &range(b"1000", b"3000"));
+        let mut scan = store.scan(CF, &range(b"1000", b"3000")).unwrap();
         assert_eq!(scan.next().unwrap().unwrap(), (b"1000".to_vec(), b"old".to_vec()));
         store.write(CF, keys().skip(2000).map(delete).collect()).unwrap();
         store.write(CF, vec![put("1500", "new"), put("15005", "new")]).unwrap();
@@ -285,10 +477,44 @@ mod tests {
         assert_eq!(all(&store, CF).len(), 2001);
     }
 
+    /// A store has nothing to say of what it was not given, be it read or written.
+    #[test]
+    fn what_was_not_given_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::open(directory.path()).unwrap();
+        let refused = |result: Result<()>| {
+            let text = result.unwrap_err().report();
+            assert!(text.contains("does not hold") && text.contains(directory.path().to_str().unwrap()), "{text}");
+        };
+        refused(store.write(CF, vec![put("a", "1")]));
+        refused(store.scan(CF, &KeyRange::default()).map(drop));
+        store.give(5, CF, vec![range(b"b", b"d"), range(b"x", b"")]).unwrap();
+        store.write(CF, vec![put("b", "1"), put("c", "2"), put("y", "3")]).unwrap();
+        refused(store.write(CF, vec![put("b", "1"), put("d", "1")]));
+        refused(store.write(ColumnFamily::Write, vec![put("b", "1")]));
+        refused(store.scan(CF, &range(b"a", b"c")).map(drop));
+        refused(store.clear(CF, &range(b"c", b"y"), &|| Ok(())));
+        refused(store.split_keys(CF, &range(b"a", b"c"), 1).map(drop));
+        refused(store.snapshot().scan(CF, &KeyRange::default()).map(drop));
+
+        // The same gift again changes nothing; one that comes late is refused; a new one is empty.
+        store.give(5, CF, vec![range(b"b", b"d"), range(b"x", b"")]).unwrap();
+        assert!(matches!(store.give(4, CF, vec![range(b"b", b"d")]), Err(Error::Conflict(_))));
+        let count = |store: &RawStore| store.scan(CF, &range(b"b", b"d")).unwrap().count();
+        assert_eq!(count(&store), 2);
+        store.give(6, CF, vec![range(b"c", b"d")]).unwrap();
+        assert_eq!(count(&store), 1);
+        drop(store);
+        let store = RawStore::open(directory.path()).unwrap();
+        assert_eq!(count(&store), 1);
+        assert_eq!(store.scan(CF, &range(b"x", b"")).unwrap().count(), 1);
+        refused(store.write(CF, vec![put("d", "1")]));
+    }
+
     #[test]
     fn a_range_is_divided_by_size() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         store.write(CF, (0..10).map(|n| put(format!("{n}"), vec![0; 9])).collect()).unwrap();
         let split = |range: KeyRange, bytes| store.split_keys(CF, &range, bytes).unwrap();
         assert_eq!(split(KeyRange::default(), 30), [b"3", b"6", b"9"]);
@@ -299,7 +525,7 @@ mod tests {
     #[test]
     fn writers_at_once_are_all_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let store = RawStore::open(directory.path()).unwrap();
+        let store = RawStore::of_all_keys(directory.path());
         std::thread::scope(|scope| {
             for writer in 0..16 {
                 let store = &store;
@@ -308,7 +534,7 @@ mod tests {
                         let key = format!("{writer}-{n}");
                         store.write(CF, vec![put(key.clone(), "")]).unwrap();
                         assert_eq!(
-                            store.scan(CF, &range(key.as_bytes(), b"")).next().unwrap().unwrap().0,
+                            store.scan(CF, &range(key.as_bytes(), b"")).unwrap().next().unwrap().unwrap().0,
                             key.as_bytes()
                         );
                     }
@@ -316,7 +542,7 @@ mod tests {
             }
         });
         drop(store);
-        assert_eq!(all(&RawStore::open(directory.path()).unwrap(), CF).len(), 800);
+        assert_eq!(all(&RawStore::of_all_keys(directory.path()), CF).len(), 800);
     }
 
     fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -335,7 +561,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let mut model = BTreeMap::new();
             {
-                let store = RawStore::open(directory.path()).unwrap();
+                let store = RawStore::of_all_keys(directory.path());
                 for write in writes {
                     store.write(CF, write.iter().cloned().map(|(key, value)| Change { key, value }).collect()).unwrap();
                     for (key, value) in write {
@@ -347,11 +573,11 @@ mod tests {
                     prop_assert_eq!(&all(&store, CF), &model);
                 }
             }
-            let store = RawStore::open(directory.path()).unwrap();
+            let store = RawStore::of_all_keys(directory.path());
             prop_assert_eq!(&all(&store, CF), &model);
             if let Ok(range) = KeyRange::new(a, b) {
                 let inside: Vec<_> = model.into_iter().filter(|(key, _)| range.contains(key)).collect();
-                prop_assert_eq!(store.scan(CF, &range).map(Result::unwrap).collect::<Vec<_>>(), inside);
+                prop_assert_eq!(store.scan(CF, &range).unwrap().map(Result::unwrap).collect::<Vec<_>>(), inside);
             }
         }
     }
@@ -363,7 +589,7 @@ mod tests {
     #[test]
     fn writer_to_be_killed() {
         let Some(directory) = std::env::var_os(KILLED) else { return };
-        let store = RawStore::open(Path::new(&directory)).unwrap();
+        let store = RawStore::of_all_keys(Path::new(&directory));
         std::thread::scope(|scope| {
             for writer in 0..4 {
                 let store = &store;
@@ -408,7 +634,7 @@ mod tests {
             // The last line may be cut short.
             acknowledged.pop();
 
-            let kept = all(&RawStore::open(directory.path()).unwrap(), CF);
+            let kept = all(&RawStore::of_all_keys(directory.path()), CF);
             for name in &acknowledged {
                 for half in ["-0", "-1"] {
                     assert!(kept.contains_key(format!("{name}{half}").as_bytes()), "{name} is lost");

@@ -368,6 +368,12 @@ impl Repository {
         Ok(())
     }
 
+    /// Makes a commit durable that was found. On a disk, what is read may never have been synced, and a sync that failed
+    /// once may succeed the next time without the bytes: so it is written again.
+    pub async fn commit_seen(&self, info: &Info) -> Result<()> {
+        if self.disk.is_some() { self.commit(info).await } else { Ok(()) }
+    }
+
     /// Reads a snapshot's commit; `None` if there is none of this label and timestamp.
     pub async fn read_info(&self, label: &Label, timestamp: &str) -> Result<Option<Info>> {
         let path = layout::info(label, timestamp);
@@ -494,7 +500,7 @@ impl Repository {
             let target = disk.join(self.full(path));
             let link = {
                 let target = target.clone();
-                tokio::task::spawn_blocking(move || create_file(&target, &content))
+                tokio::task::spawn_blocking(move || create_file(&target, &content, false))
             };
             let created = link.await.map_err(Error::internal)?.map_err(Error::io("create", &target))?;
             return self.sync_folders(folders).await.map(|()| created);
@@ -616,9 +622,9 @@ async fn close_file(mut writer: opendal::Writer) -> opendal::Result<()> {
     }
 }
 
-/// Creates a file on a disk unless it exists; says whether it did. It shows with its whole content, or not at all, and is
+/// Creates a file on a disk, in the place of another or unless there is one; says whether it did. It shows with its whole content, or not at all, and is
 /// synced, but its folder is not.
-fn create_file(path: &Path, content: &[u8]) -> std::io::Result<bool> {
+fn create_file(path: &Path, content: &[u8], replace: bool) -> std::io::Result<bool> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder)?;
     let mut options = tempfile::Builder::new();
@@ -627,6 +633,9 @@ fn create_file(path: &Path, content: &[u8]) -> std::io::Result<bool> {
     let mut file = options.tempfile_in(folder)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
+    if replace {
+        return file.persist(path).map(|_| true).map_err(|err| err.error);
+    }
     match file.persist_noclobber(path) {
         Ok(_) => Ok(true),
         Err(err) if err.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),

@@ -64,6 +64,13 @@ enum Setting {
     DefaultCredentials,
     Role,
     ExternalId,
+    /// How the store keeps what is written.
+    StorageClass,
+    /// By which it encrypts it.
+    Encryption,
+    EncryptionKey,
+    /// Who may read it.
+    Acl,
     Account,
     Container,
     SasToken,
@@ -91,6 +98,10 @@ const KEYS: &[(&str, Family, Setting)] = &[
     ("aws.s3.use_aws_sdk_default_behavior", S3, DefaultCredentials),
     ("aws.s3.iam_role_arn", S3, Role),
     ("aws.s3.external_id", S3, ExternalId),
+    ("aws.s3.storage_class", S3, StorageClass),
+    ("aws.s3.sse", S3, Encryption),
+    ("aws.s3.sse_kms_key_id", S3, EncryptionKey),
+    ("aws.s3.acl", S3, Acl),
     ("fs.s3a.access.key", S3, AccessKey),
     ("fs.s3a.secret.key", S3, SecretKey),
     ("fs.s3a.session.token", S3, SessionToken),
@@ -107,6 +118,8 @@ const KEYS: &[(&str, Family, Setting)] = &[
     ("gcp.gcs.service_account_private_key", Gcs, PrivateKey),
     ("gcp.gcs.use_compute_engine_service_account", Gcs, InstanceProfile),
     ("gcp.gcs.impersonation_service_account", Gcs, Refused),
+    ("gcp.gcs.storage_class", Gcs, StorageClass),
+    ("gcp.gcs.predefined_acl", Gcs, Acl),
     ("fs.oss.accessKeyId", Oss, AccessKey),
     ("fs.oss.accessKeySecret", Oss, SecretKey),
     ("fs.oss.securityToken", Oss, SessionToken),
@@ -515,6 +528,18 @@ fn s3(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     // know what costs less.
     let foreign = google || cloud.iter().any(|suffix| host.ends_with(suffix) && !suffix.starts_with(".amazonaws."));
     builder = builder.checksum_algorithm(if foreign { "md5" } else { "crc32c" });
+    type Set = fn(services::S3, &str) -> services::S3;
+    let written: [(Setting, Set); 4] = [
+        (StorageClass, services::S3::default_storage_class),
+        (Encryption, services::S3::server_side_encryption),
+        (EncryptionKey, services::S3::server_side_encryption_aws_kms_key_id),
+        (Acl, services::S3::default_acl),
+    ];
+    for (setting, set) in written {
+        if let Some(value) = settings.get(setting) {
+            builder = set(builder, value);
+        }
+    }
     let keys = settings.both(AccessKey, SecretKey)?;
     let (machine, any) = (settings.is(InstanceProfile) == Some(true), settings.is(DefaultCredentials) == Some(true));
     match (keys, machine || any) {
@@ -601,6 +626,12 @@ fn gcs(location: &Location<'_>, settings: &Settings) -> Result<Operator> {
     let endpoint = settings.endpoint()?;
     if let Some(endpoint) = &endpoint {
         builder = builder.endpoint(endpoint);
+    }
+    if let Some(class) = settings.get(StorageClass) {
+        builder = builder.default_storage_class(class);
+    }
+    if let Some(acl) = settings.get(Acl) {
+        builder = builder.predefined_acl(acl);
     }
     match (settings.both(Email, PrivateKey)?, settings.is(InstanceProfile) == Some(true)) {
         (Some(_), true) => {

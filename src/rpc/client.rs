@@ -20,8 +20,8 @@ use tonic::{Request, Status};
 
 use crate::error::{Error, Result};
 use crate::rpc::message::{
-    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawRange, RawSplit,
-    RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
+    Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange,
+    RawSplit, RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
 use crate::rpc::{CLUSTER, EPOCH, MAX_MESSAGE, SEQUENCE, TOKEN, status};
@@ -167,6 +167,12 @@ impl Backend {
     /// Changes raw keys. On return the changes are durable; after an error they may be, or not.
     pub async fn raw_write(&self, write: &RawWrite) -> Result<()> {
         let answer = self.client().raw_write(body(write)?).await.map_err(self.failed("write raw keys"))?;
+        unpack(&answer.into_inner().content)
+    }
+
+    /// Makes the BE hold raw keys. May run twice.
+    pub async fn raw_give(&self, give: &RawGive) -> Result<()> {
+        let answer = self.client().raw_give(body(give)?).await.map_err(self.failed("give raw keys"))?;
         unpack(&answer.into_inner().content)
     }
 

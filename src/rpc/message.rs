@@ -148,6 +148,10 @@ pub enum Work {
     RawSession {
         /// Keep the raw keys as they are now, for a backup.
         cut: bool,
+        /// What the session is about, all of which the BE must hold.
+        of: Vec<RawRange>,
+        /// Where a backup goes.
+        target: Option<Arc<RawStorage>>,
         /// Bytes a second that the session's tasks may move together; 0 is without limit.
         speed: u64,
     },
@@ -208,6 +212,11 @@ pub struct RawStorage {
     pub properties: StoreProperties,
     /// How files are named there.
     pub layout: Layout,
+    /// What `backup.lock` holds while the backup is made.
+    #[serde(with = "serde_bytes")]
+    pub lock: Vec<u8>,
+    /// It was seen there before: if a disk has nothing of it now, that is not mounted, and may be again.
+    pub seen: bool,
 }
 
 impl fmt::Debug for RawStorage {
@@ -348,6 +357,17 @@ pub struct RawWrite {
     pub cf: ColumnFamily,
     /// What happens to its keys.
     pub changes: Vec<Change>,
+}
+
+/// `RawGive`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RawGive {
+    /// Greater than that of all that came before.
+    pub number: u64,
+    /// The family.
+    pub cf: ColumnFamily,
+    /// Its keys.
+    pub ranges: Vec<KeyRange>,
 }
 
 /// `RawScan`, which answers with parts of [`RawEntries`].

@@ -74,6 +74,9 @@ pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), Tok
     Tokenizer::new(&dialect, &opened).tokenize_with_location_into_buf(all)
 }
 
+/// As `/*!80033 … */` has it: the version that clients are told.
+const MYSQL_VERSION: u64 = 80_033;
+
 /// The text with the marks of `/*!40101 … */` blanked, so that what stands between them is executed, as in MySQL.
 fn open_versioned(text: &str, all: &[TokenWithSpan]) -> String {
     let mut opened = String::with_capacity(text.len());
@@ -86,7 +89,12 @@ fn open_versioned(text: &str, all: &[TokenWithSpan]) -> String {
         let Some(inner) = comment.strip_prefix('!') else {
             continue;
         };
-        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = inner.bytes().take_while(u8::is_ascii_digit).count();
+        // What needs a later MySQL than this server says it is, or a MariaDB, stays a comment.
+        if inner[..digits].parse().is_ok_and(|version: u64| version > MYSQL_VERSION) {
+            continue;
+        }
+        let inner = &inner[digits..];
         let from = offsets.seek(token.span.start);
         let to = offsets.seek(token.span.end);
         opened.push_str(&text[done..from]);

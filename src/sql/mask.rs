@@ -105,6 +105,11 @@ impl Announced {
                 }
                 return None;
             }
+            // A URI in the wrong quotes.
+            Token::Word(word) => {
+                let uri = mask_uri(&word.value);
+                return (uri != word.value).then(|| format!("`{}`", uri.replace('`', "``")));
+            }
             Token::SingleQuotedString(text)
             | Token::DoubleQuotedString(text)
             | Token::NationalStringLiteral(text)

@@ -310,7 +310,11 @@ impl P<'_> {
             Token::EOF => "the end of the statement".to_owned(),
             // A string may be a password at the wrong place.
             Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => "a string".to_owned(),
-            token => format!("'{token}'"),
+            token => match token.to_string() {
+                // So may one that is written in another way, or a URI in the quotes of a name.
+                text if text.contains('\'') || text.contains("://") => "a string".to_owned(),
+                text => format!("'{text}'"),
+            },
         };
         self.syntax(format!("expected {expected}, found {found}"))
     }

@@ -305,7 +305,9 @@ impl P<'_> {
             ("REPEATABLE READ", "REPEATABLE-READ"),
             ("SERIALIZABLE", "SERIALIZABLE"),
         ];
+        let said = ["SESSION", "LOCAL", "GLOBAL"].iter().any(|scope| self.at(0, scope));
         let scope = self.set_scope();
+        let of_access = said.then_some(scope);
         self.need("TRANSACTION")?;
         self.list(|p| {
             if p.words("ISOLATION LEVEL") {
@@ -315,10 +317,10 @@ impl P<'_> {
                 };
             }
             if p.words("READ ONLY") {
-                return Ok(Assignment::TransactionAccess { scope, read_only: true });
+                return Ok(Assignment::TransactionAccess { scope: of_access, read_only: true });
             }
             if p.words("READ WRITE") {
-                return Ok(Assignment::TransactionAccess { scope, read_only: false });
+                return Ok(Assignment::TransactionAccess { scope: of_access, read_only: false });
             }
             p.unexpected("ISOLATION LEVEL, READ ONLY or READ WRITE")
         })

@@ -726,8 +726,8 @@ pub enum Assignment {
     },
     /// `[SESSION|GLOBAL] TRANSACTION READ ONLY | READ WRITE`.
     TransactionAccess {
-        /// Whose.
-        scope: Scope,
+        /// Whose; absent, it holds until the next transaction ends.
+        scope: Option<Scope>,
         /// READ ONLY.
         read_only: bool,
     },

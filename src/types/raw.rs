@@ -96,6 +96,19 @@ impl KeyRange {
         Self { start, end }
     }
 
+    /// The same keys in ranges that ascend and do not overlap.
+    pub fn union(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_by(|a, b| a.start.cmp(&b.start));
+        let mut merged: Vec<Self> = Vec::new();
+        for next in ranges {
+            match merged.last_mut() {
+                Some(last) if !last.ends_before(&next.start) => *last = last.joined(&next),
+                _ => merged.push(next),
+            }
+        }
+        merged
+    }
+
     /// Orders ends as the unbounded one is behind all others.
     fn end_order(&self) -> (bool, &[u8]) {
         (self.end.is_empty(), &self.end)
@@ -122,6 +135,16 @@ pub struct Region {
     pub version: u64,
     /// The BE that has its data, the only copy.
     pub owner: BackendId,
+}
+
+impl Region {
+    /// The keys of a family divided among BEs, by their first byte.
+    pub fn divide(owners: &[BackendId]) -> Result<Vec<(BackendId, KeyRange)>, Invalid> {
+        let count = owners.len().min(256);
+        let bound = |n: usize| if n == 0 || n == count { Vec::new() } else { vec![(256 * n / count) as u8] };
+        let part = |(n, owner): (usize, &BackendId)| Ok((*owner, KeyRange::new(bound(n), bound(n + 1))?));
+        owners.iter().take(count).enumerate().map(part).collect()
+    }
 }
 
 #[cfg(test)]

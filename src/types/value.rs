@@ -160,6 +160,17 @@ impl Datum {
         })
     }
 
+    /// Whether a date or time is of the years 0 to 9999, as all are that have a text in SQL.
+    pub fn is_in_range(&self) -> bool {
+        const DAYS: std::ops::RangeInclusive<i64> = -719_528..=2_932_896;
+        const MICROS_OF_A_DAY: i64 = 86_400_000_000;
+        match self {
+            Self::Date(days) => DAYS.contains(&i64::from(*days)),
+            Self::DateTime(micros) => DAYS.contains(&micros.div_euclid(MICROS_OF_A_DAY)),
+            _ => true,
+        }
+    }
+
     /// Orders two values of one type, NULL first; `None` if their types differ or one is NaN.
     pub fn compare(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
@@ -189,12 +200,21 @@ fn days(date: NaiveDate) -> i32 {
     date.signed_duration_since(NaiveDate::default()).num_days() as i32
 }
 
+/// Beyond what [`Datum::is_in_range`] lets in, the last day there is.
 fn date_of(days: i32) -> NaiveDate {
-    NaiveDate::default() + chrono::Duration::days(days.into())
+    NaiveDate::default().checked_add_signed(chrono::Duration::days(days.into())).unwrap_or(NaiveDate::MAX)
+}
+
+/// Whether a date begins with a year of four digits: of two, MySQL and others mean other centuries.
+fn has_year(text: &str) -> bool {
+    text.len() >= 8 && text.bytes().take(4).all(|byte| byte.is_ascii_digit())
 }
 
 /// `yyyy-MM-dd`, `yyyyMMdd`, or a datetime whose time is midnight.
 fn parse_date(text: &str) -> Option<NaiveDate> {
+    if !has_year(text) {
+        return None;
+    }
     let plain = NaiveDate::parse_from_str(text, "%Y-%m-%d").or_else(|_| NaiveDate::parse_from_str(text, "%Y%m%d"));
     plain.ok().filter(|date| (0..=9999).contains(&chrono::Datelike::year(date))).or_else(|| {
         let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
@@ -203,6 +223,9 @@ fn parse_date(text: &str) -> Option<NaiveDate> {
 }
 
 fn parse_datetime(text: &str) -> Option<i64> {
+    if !has_year(text) {
+        return None;
+    }
     let spaced = text.replacen('T', " ", 1);
     let time = NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f")
         .or_else(|_| NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M"))
@@ -311,11 +334,37 @@ mod tests {
     }
 
     #[test]
+    fn years_have_four_digits() {
+        for (text, ty) in [
+            ("0000-01-01", ColumnType::Date),
+            ("9999-12-31", ColumnType::Date),
+            ("0000-01-01 00:00:00", ColumnType::DateTime),
+            ("9999-12-31 23:59:59.999999", ColumnType::DateTime),
+        ] {
+            assert!(Datum::parse(text, ty).unwrap().is_in_range(), "{text}");
+        }
+        let (Datum::Date(first), Datum::Date(last)) = (
+            Datum::parse("0000-01-01", ColumnType::Date).unwrap(),
+            Datum::parse("9999-12-31", ColumnType::Date).unwrap(),
+        ) else {
+            panic!()
+        };
+        for days in [first - 1, last + 1, i32::MIN, i32::MAX] {
+            assert!(!Datum::Date(days).is_in_range());
+            assert!(Datum::Date(days).text(ColumnType::Date).is_some());
+        }
+    }
+
+    #[test]
     fn values_of_another_type_are_refused() {
         for (text, ty) in [
             ("128", ColumnType::TinyInt),
             ("x", ColumnType::BigInt),
             ("2026-02-30", ColumnType::Date),
+            ("26-02-03", ColumnType::Date),
+            ("+12026-01-05 00:00:00", ColumnType::Date),
+            ("+12026-01-05 10:00:00", ColumnType::DateTime),
+            ("-5-01-05 10:00:00", ColumnType::DateTime),
             ("100000000", ColumnType::Decimal { precision: 10, scale: 2 }),
             ("abc", ColumnType::Varchar(2)),
             ("1e400", ColumnType::Double),

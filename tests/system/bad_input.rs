@@ -2,15 +2,17 @@
 
 use std::process::Command;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::client::Client;
-use super::harness::{Launch, Scratch, Server, files, skip};
+use super::harness::{LATEST, Launch, Scratch, Server, WAIT, skip};
 use super::sample;
 
 async fn start(scratch: &Scratch) -> (Server, Client) {
     let server = Server::standalone(scratch.path());
     let mut client = server.connect().await;
-    let location = scratch.sub("repository");
-    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{location}'")).await;
+    client.run(scratch.create_repository()).await;
     sample::create(&mut client, "shop").await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true'); USE shop").await;
     (server, client)
@@ -202,28 +204,21 @@ impl Drop for SmallDisk {
 #[tokio::test]
 async fn a_repository_on_a_full_disk() {
     let scratch = Scratch::new();
-    let Some(_disk) = SmallDisk::mount(scratch.sub("small"), 64) else { return };
+    let Some(_disk) = SmallDisk::mount(scratch.sub("small"), 1024) else { return };
     let (_server, mut client) = start(&scratch).await;
     let before = client.contents("shop").await;
     client.run(format!("CREATE REPOSITORY small WITH BROKER ON LOCATION 'file://{}'", scratch.sub("small"))).await;
-    std::fs::write(scratch.sub("small/ballast"), vec![0; 40_000]).unwrap();
-    // A full disk may have room again later, so the job tries until its deadline; here a user ends it.
-    client.run("BACKUP SNAPSHOT shop.l TO small").await;
-    let failed = |answer: &super::client::Answer| {
-        answer.column("TaskErrMsg")[0].contains("__objects") || answer.column("State") == ["CANCELLED"]
-    };
-    let shown = client.wait_until("SHOW BACKUP FROM shop", failed).await;
-    let told = format!("{shown:?}");
-    assert!(told.contains("No space left"), "{told}");
-    let _ = client.try_run("CANCEL BACKUP FROM shop").await;
+    std::fs::write(scratch.sub("small/ballast"), vec![0; 980_000]).unwrap();
+    let backup = format!("BACKUP SNAPSHOT shop.l TO small {WAIT}");
+    client.refused(&backup, 1317, "No space left").await;
+    assert_eq!(client.run("SHOW BACKUP FROM shop").await.column("State"), ["CANCELLED"]);
     assert!(!client.run("SHOW SNAPSHOT ON small").await.column("Status").contains(&"OK"));
     assert_eq!(client.contents("shop").await, before);
-    // With room, the same label works.
+    // With room, the same statement works.
     std::fs::remove_file(scratch.sub("small/ballast")).unwrap();
-    for object in files(scratch.sub("small")).iter().filter(|path| path.to_str().unwrap().contains("__objects")) {
-        std::fs::remove_file(object).unwrap();
-    }
-    drop(_disk);
+    client.run(&backup).await;
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM small {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, before);
 }
 
 #[tokio::test]
@@ -392,17 +387,13 @@ async fn statements_put_together_by_chance_are_answered() {
     let scratch = Scratch::new();
     let (_server, mut client) = start(&scratch).await;
     let before = client.contents("shop").await;
-    let mut seed: u64 = 42;
-    let mut chance = |below: usize| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize % below
-    };
+    let mut chance = StdRng::seed_from_u64(42);
     let mut answered = 0;
     for n in 0..3000 {
         let mut sql =
             ["", "SELECT ", "SELECT * FROM events WHERE ", "SELECT COUNT(*) FROM `values` GROUP BY "][n % 4].to_owned();
-        for _ in 0..=chance(8) {
-            sql.push_str(PIECES[chance(PIECES.len())]);
+        for _ in 0..=chance.random_range(0..8) {
+            sql.push_str(PIECES[chance.random_range(0..PIECES.len())]);
             sql.push(' ');
         }
         match client.try_run(&sql).await {

@@ -122,6 +122,12 @@ impl Client {
         }
     }
 
+    /// Prepares a statement; the names of the columns that it will have.
+    pub async fn prepare(&mut self, sql: &str) -> Vec<String> {
+        let statement = self.conn.prep(sql).await.unwrap();
+        statement.columns().iter().map(|column| column.name_str().into_owned()).collect()
+    }
+
     /// Runs what must succeed.
     pub async fn run(&mut self, sql: impl AsRef<str>) -> Answer {
         let sql = sql.as_ref();

@@ -282,6 +282,48 @@ async fn a_backend_belongs_to_one_cluster() {
     assert_eq!(client.value("SELECT k FROM d.t").await, "1");
 }
 
+/// Of a list of BEs all are added, or none.
+#[tokio::test]
+async fn backends_are_added_all_or_none() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    let other = Launch::be(scratch.path(), "other").start();
+    let port = other.port("be");
+    let add = format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}', '127.0.0.1:1'");
+    let refusal = client.refused(add, 5064, "no backend was added").await;
+    assert!(refusal.text.contains("127.0.0.1:1"), "{refusal}");
+    assert_eq!(client.run("SHOW BACKENDS").await.rows.len(), 1);
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
+    cluster.bes.push(other);
+    cluster.all_alive(&mut client).await;
+}
+
+/// A change for all BEs says which of them it did not reach.
+#[tokio::test]
+async fn a_change_for_all_backends_names_the_dead() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    let set = "UPDATE information_schema.be_configs SET value = '7' WHERE name = 'upload_worker_count'";
+    client.run(set).await;
+    assert!(client.run("SHOW WARNINGS").await.rows.is_empty());
+    for dead in 0..2 {
+        let port = cluster.bes[dead].port("be").to_string();
+        cluster.bes[dead].kill();
+        let gone =
+            |answer: &Answer| answer.records().iter().any(|row| row["BePort"] == port && row["Alive"] == "false");
+        client.wait_until("SHOW BACKENDS", gone).await;
+        if dead == 0 {
+            client.run(set).await;
+            let warnings = client.run("SHOW WARNINGS").await;
+            assert_eq!(warnings.rows.len(), 1, "{warnings:?}");
+            assert!(warnings.column("Message")[0].contains(&format!("127.0.0.1:{port}' is not alive")), "{warnings:?}");
+        }
+    }
+    client.refused(set, 5064, "no backend is alive").await;
+}
+
 /// A directory that is not shared by all is no repository, and who lacks it is named.
 #[tokio::test]
 async fn a_backend_without_the_repositorys_disk_is_named() {

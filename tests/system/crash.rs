@@ -1,59 +1,115 @@
 //! Servers that die at every record they write, and come back: what was acknowledged is there, what was not is there
 //! wholly or not at all, and jobs go on to their end.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use super::client::{Client, Contents};
-use super::harness::{Launch, Scratch, Server, eventually, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, Server, eventually, files, rowset_files};
+use super::power::Disk;
 use super::sample;
 
-/// The records that a BACKUP writes after the one it is submitted with.
-const BACKUP: [&str; 6] = ["snapshoting", "upload_snapshot", "uploading", "save_meta", "upload_info", "finished"];
+/// The records that a BACKUP writes.
+const BACKUP: [&str; 7] =
+    ["pending", "snapshoting", "upload_snapshot", "uploading", "save_meta", "upload_info", "finished"];
 
-/// The records that a RESTORE writes after the one it is submitted with.
-const RESTORE: [&str; 6] = ["snapshoting", "download", "downloading", "commit", "committing", "finished"];
+/// The records that a RESTORE writes.
+const RESTORE: [&str; 7] = ["pending", "snapshoting", "download", "downloading", "commit", "committing", "finished"];
+
+const RESTORE_SHOP: &str = "RESTORE SNAPSHOT shop.l FROM r PROPERTIES ('backup_timestamp' = 'latest')";
 
 /// Before and after each record.
-fn places(job: &str, records: [&str; 6]) -> Vec<String> {
+pub fn places(job: &str, records: &[&str]) -> Vec<String> {
     records.iter().flat_map(|state| ["before", "after"].map(|side| format!("{job}.{state}.{side}"))).collect()
 }
 
-/// Names of the locks in a repository.
-fn locks(repository: &str) -> Vec<String> {
-    let files = walkdir::WalkDir::new(repository).into_iter().map(|entry| entry.unwrap());
-    let names = files.map(|file| file.file_name().to_str().unwrap().to_owned());
-    names.filter(|name| name.starts_with("__lock_")).collect()
+/// What a server that dies stands on.
+pub enum Ground {
+    /// A directory: what was written is there.
+    Directory(Scratch),
+    /// A disk whose power goes with the server: what was not synced is lost.
+    Disk(Disk),
 }
 
-/// A server with the sample in the database `shop` and a repository `r`.
-async fn prepare(scratch: &Scratch, launch: &Launch) {
-    let server = launch.start();
-    let mut client = server.connect().await;
-    sample::create(&mut client, "shop").await;
-    client.run(repository(scratch)).await;
-    assert!(server.stop().await.success());
-}
+impl Ground {
+    fn directory() -> Self {
+        Self::Directory(Scratch::new())
+    }
 
-/// Before a record, the server that resumes the job dies once more.
-async fn dies_again(launch: &Launch, place: &str) {
-    if place.ends_with(".before") {
-        // It may die before it is ready.
-        if let Ok(mut server) = launch.clone().dies_at(place).try_start() {
-            server.died().await;
+    fn path(&self) -> &Path {
+        match self {
+            Self::Directory(scratch) => scratch.path(),
+            Self::Disk(disk) => disk.path(),
         }
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.path().join("repository")
+    }
+
+    fn launch(&self) -> Launch {
+        Launch::standalone(self.path())
+    }
+
+    /// Waits until a server has died, and takes what dies with it.
+    async fn buries(&self, mut server: Server) {
+        server.died().await;
+        self.loses();
+    }
+
+    /// What is lost with a server that is dead.
+    fn loses(&self) {
+        if let Self::Disk(disk) = self {
+            disk.cut();
+        }
+    }
+
+    /// The sample in the database `shop` and a repository `r`.
+    async fn prepare(&self) {
+        let server = self.launch().start();
+        let mut client = server.connect().await;
+        sample::create(&mut client, "shop").await;
+        let location = self.repository();
+        client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", location.display())).await;
+        assert!(server.stop().await.success());
+    }
+
+    /// Before a record, the server that resumes the job dies once more.
+    async fn dies_again(&self, place: &str) {
+        if place.ends_with(".before") && !place.contains("pending") {
+            // It may die before it is ready.
+            if let Ok(server) = self.launch().dies_at(place).try_start() {
+                self.buries(server).await;
+            }
+        }
+    }
+
+    /// Names of the locks of a label.
+    fn locks(&self, label: &str) -> Vec<String> {
+        let folder = self.repository().join(format!("__holdfast_repository_r/__ss_{label}"));
+        let names = files(folder).into_iter().map(|file| file.file_name().unwrap().to_owned());
+        names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("__lock_")).collect()
     }
 }
 
-fn repository(scratch: &Scratch) -> String {
-    format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))
+async fn restored_equals(client: &mut Client, label: &str, expected: &Contents) {
+    client.run(format!("RESTORE SNAPSHOT copy.{label} FROM r {LATEST}")).await;
+    assert_eq!(client.contents("copy").await, *expected, "{label}");
+    client.run("DROP DATABASE copy FORCE").await;
 }
 
 #[tokio::test]
 async fn a_backup_goes_on_after_a_crash_at_any_record() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    prepare(&scratch, &launch).await;
-    for (n, place) in places("backup", BACKUP).into_iter().enumerate() {
+    backups(&Ground::directory()).await;
+}
+
+pub async fn backups(ground: &Ground) {
+    let launch = ground.launch();
+    ground.prepare().await;
+    let tasks = ["be.confirm", "be.upload"].map(str::to_owned);
+    for (n, place) in places("backup", &BACKUP).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
-        let mut server = launch.clone().dies_at(&place).start();
+        let server = launch.clone().dies_at(&place).start();
         let mut client = server.connect().await;
         // Something to upload.
         client.run(sample::events("shop", 100 + n as u64)).await;
@@ -61,67 +117,66 @@ async fn a_backup_goes_on_after_a_crash_at_any_record() {
         let backup = format!("BACKUP SNAPSHOT shop.l{n} TO r");
         // It may have been answered before the server died.
         let _ = client.try_run(&backup).await;
-        server.died().await;
-        dies_again(&launch, &place).await;
+        ground.buries(server).await;
+        ground.dies_again(&place).await;
 
         let server = launch.start();
         let mut client = server.connect().await;
+        if place == "backup.pending.before" {
+            // There is no job, and nothing in the way of one.
+            assert!(client.run("SHOW BACKUP FROM shop").await.rows.is_empty());
+            client.run(&backup).await;
+        }
         let job = client.finished("BACKUP", "shop").await;
         assert_eq!(job["SnapshotName"], format!("l{n}"));
-        assert_eq!(client.contents("shop").await, before);
+        assert_eq!(client.contents("shop").await, before, "{place}");
         client.refused(&backup, 5064, "already exist").await;
         restored_equals(&mut client, &format!("l{n}"), &before).await;
         assert!(server.stop().await.success());
         // Where the server died after the end, nobody is left to take the lock back; it ends by its deadline.
         if place != "backup.finished.after" {
-            assert_eq!(locks(&scratch.sub("repository")), [""; 0], "{place}");
+            assert_eq!(ground.locks(&format!("l{n}")), [""; 0], "{place}");
         }
     }
 }
 
-async fn restored_equals(client: &mut Client, label: &str, expected: &Contents) {
-    let properties = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
-    client.run(format!("RESTORE SNAPSHOT copy.{label} FROM r {properties}")).await;
-    assert_eq!(client.contents("copy").await, *expected);
-    client.run("DROP DATABASE copy FORCE").await;
+#[tokio::test]
+async fn a_restore_goes_on_after_a_crash_at_any_record() {
+    restores(&Ground::directory()).await;
 }
 
 /// Existing tables are overwritten, and a missing one comes back, in one commit.
-#[tokio::test]
-async fn a_restore_goes_on_after_a_crash_at_any_record() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    prepare(&scratch, &launch).await;
+pub async fn restores(ground: &Ground) {
+    let launch = ground.launch();
+    ground.prepare().await;
     let server = launch.start();
     let mut client = server.connect().await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
     let new = client.contents("shop").await;
     assert!(server.stop().await.success());
 
-    for (n, place) in places("restore", RESTORE).into_iter().enumerate() {
+    let tasks = ["be.download".to_owned()];
+    for (n, place) in places("restore", &RESTORE).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
-        let mut server = launch.clone().dies_at(&place).start();
+        let server = launch.clone().dies_at(&place).start();
         let mut client = server.connect().await;
         client.run(sample::events("shop", 100 + n as u64)).await;
         client.run(sample::values("shop", 100 + n as u64)).await;
         client.run("DROP TABLE shop.nothing FORCE").await;
         let old = client.contents("shop").await;
-        let restore = "RESTORE SNAPSHOT shop.l FROM r PROPERTIES ('backup_timestamp' = 'latest')";
-        let _ = client.try_run(restore).await;
-        server.died().await;
-        dies_again(&launch, &place).await;
+        let _ = client.try_run(RESTORE_SHOP).await;
+        ground.buries(server).await;
+        ground.dies_again(&place).await;
 
-        let server = launch.start();
+        // All tables are the old ones until the commit, however far the job has come, and the new ones from then on.
+        let committed = place == "restore.committing.after" || place.contains("finished");
+        let server = launch.clone().stops_at("restore.committing.before").start();
         let mut client = server.connect().await;
-        // At each moment a table is the old one or the new one.
-        let seen = client.contents("shop").await;
-        for (table, content) in &seen {
-            assert!(old.get(table) == Some(content) || new.get(table) == Some(content), "{place}: {table} is mixed");
-        }
-        if ["commit.before", "downloading", "snapshoting"].iter().all(|early| !place.contains(early)) {
-            // Too late to see the old rows, or just in time: the commit was not yet written.
-            let committed = place.contains("committing.after") || place.contains("finished");
-            assert!(!committed || seen == new, "{place}: the commit is undone");
+        assert_eq!(client.contents("shop").await, *if committed { &new } else { &old }, "{place}");
+        server.goes_on();
+        if place == "restore.pending.before" {
+            assert!(client.run("SHOW RESTORE FROM shop").await.rows.is_empty());
+            client.run(RESTORE_SHOP).await;
         }
         client.finished("RESTORE", "shop").await;
         assert_eq!(client.contents("shop").await, new, "{place}");
@@ -135,9 +190,9 @@ async fn a_restore_goes_on_after_a_crash_at_any_record() {
 /// A database that does not exist comes with its tables, or not at all.
 #[tokio::test]
 async fn a_database_is_created_in_the_commit_of_its_restore() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    prepare(&scratch, &launch).await;
+    let ground = Ground::directory();
+    let launch = ground.launch();
+    ground.prepare().await;
     let server = launch.start();
     let mut client = server.connect().await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
@@ -145,19 +200,18 @@ async fn a_database_is_created_in_the_commit_of_its_restore() {
     assert!(server.stop().await.success());
     let places = ["restore.snapshoting.before", "restore.committing.before", "restore.committing.after"];
     for (n, place) in places.into_iter().enumerate() {
-        let mut server = launch.clone().dies_at(place).start();
+        let server = launch.clone().dies_at(place).start();
         let mut client = server.connect().await;
         let restore = format!("RESTORE SNAPSHOT new{n}.l FROM r PROPERTIES ('backup_timestamp' = 'latest')");
         let _ = client.try_run(restore).await;
-        server.died().await;
-        dies_again(&launch, place).await;
+        ground.buries(server).await;
+        ground.dies_again(place).await;
 
-        let server = launch.start();
+        let server = launch.clone().stops_at("restore.committing.before").start();
         let mut client = server.connect().await;
         let found = client.run(format!("SHOW DATABASES LIKE 'new{n}'")).await;
-        if !found.rows.is_empty() {
-            assert_eq!(client.contents(&format!("new{n}")).await, expected, "{place}");
-        }
+        assert_eq!(found.rows.len(), usize::from(place == "restore.committing.after"), "{place}");
+        server.goes_on();
         client.finished("RESTORE", &format!("new{n}")).await;
         assert_eq!(client.contents(&format!("new{n}")).await, expected, "{place}");
         assert!(server.stop().await.success());
@@ -165,20 +219,131 @@ async fn a_database_is_created_in_the_commit_of_its_restore() {
 }
 
 #[tokio::test]
+async fn a_cancelled_job_ends_with_its_record() {
+    cancellations(&Ground::directory()).await;
+}
+
+/// A CANCEL that died before its record was never said; after it the job has ended, and all is free.
+pub async fn cancellations(ground: &Ground) {
+    let launch = ground.launch();
+    ground.prepare().await;
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    let new = client.contents("shop").await;
+    assert!(server.stop().await.success());
+    for (n, (side, ended)) in [("before", "FINISHED"), ("after", "CANCELLED")].into_iter().enumerate() {
+        let place = format!("backup.cancelled.{side}");
+        let server = launch.clone().stops_and_dies_at("backup.save_meta.before", &place).start();
+        let mut client = server.connect().await;
+        client.run(sample::events("shop", 100 + n as u64)).await;
+        let old = client.contents("shop").await;
+        let backup = format!("BACKUP SNAPSHOT shop.{side} TO r");
+        client.run(&backup).await;
+        client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
+        assert!(client.try_run("CANCEL BACKUP FROM shop").await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        let server = launch.start();
+        let mut client = server.connect().await;
+        let job = client.wait_for_job("BACKUP", "shop", &["FINISHED", "CANCELLED"]).await;
+        assert_eq!(job["State"], ended, "{place}: {job:?}");
+        if ended == "CANCELLED" {
+            // Its lock may still be there, but says no more.
+            client.run(&backup).await;
+            client.finished("BACKUP", "shop").await;
+        }
+        restored_equals(&mut client, side, &old).await;
+        assert!(server.stop().await.success());
+
+        let place = format!("restore.cancelled.{side}");
+        let server = launch.clone().stops_and_dies_at("restore.commit.before", &place).start();
+        let mut client = server.connect().await;
+        client.run(RESTORE_SHOP).await;
+        client.wait_for_job("RESTORE", "shop", &["DOWNLOADING"]).await;
+        assert!(client.try_run("CANCEL RESTORE FROM shop").await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        let server = launch.start();
+        let mut client = server.connect().await;
+        let job = client.wait_for_job("RESTORE", "shop", &["FINISHED", "CANCELLED"]).await;
+        assert_eq!(job["State"], ended, "{place}: {job:?}");
+        assert_eq!(client.contents("shop").await, *if ended == "FINISHED" { &new } else { &old }, "{place}");
+        client.run("TRUNCATE TABLE shop.nothing").await;
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_ends_with_its_record() {
+    failures(&Ground::directory()).await;
+}
+
+/// A job whose files are not there fails, on whichever side of that record the server dies, and leaves all as it was.
+pub async fn failures(ground: &Ground) {
+    // The files stay what they are.
+    let launch = ground.launch().set("compaction_interval_ms", 3_600_000);
+    ground.prepare().await;
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    let rowset = rowset_files(launch.data()).remove(0);
+    let object = files(ground.repository().join("__holdfast_repository_r/__objects")).remove(0);
+    let new = client.contents("shop").await;
+    client.run(sample::events("shop", 100)).await;
+    let old = client.contents("shop").await;
+    assert!(server.stop().await.success());
+    let aside = ground.path().join("aside");
+    for side in ["before", "after"] {
+        for (kind, statement, file) in [
+            ("BACKUP", format!("BACKUP SNAPSHOT shop.{side} TO r"), &rowset),
+            ("RESTORE", RESTORE_SHOP.to_owned(), &object),
+        ] {
+            let place = format!("{}.cancelled.{side}", kind.to_lowercase());
+            let server = launch.clone().dies_at(&place).start();
+            let mut client = server.connect().await;
+            std::fs::rename(file, &aside).unwrap();
+            // It must be away after a power cut as well.
+            assert!(Command::new("sync").status().unwrap().success());
+            let _ = client.try_run(&statement).await;
+            ground.buries(server).await;
+            ground.dies_again(&place).await;
+
+            let server = launch.start();
+            let mut client = server.connect().await;
+            let job = client.wait_for_job(kind, "shop", &["FINISHED", "CANCELLED"]).await;
+            assert_eq!(job["State"], "CANCELLED", "{place}: {job:?}");
+            std::fs::rename(&aside, file).unwrap();
+            assert_eq!(client.contents("shop").await, old, "{place}");
+            if kind == "BACKUP" {
+                client.run(&statement).await;
+                client.finished("BACKUP", "shop").await;
+                restored_equals(&mut client, side, &old).await;
+            }
+            assert!(server.stop().await.success());
+        }
+    }
+    let server = launch.start();
+    let mut client = server.connect().await;
+    restored_equals(&mut client, "l", &new).await;
+}
+
+#[tokio::test]
 async fn a_load_is_wholly_there_or_wholly_absent() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    prepare(&scratch, &launch).await;
+    loads(&Ground::directory()).await;
+}
+
+pub async fn loads(ground: &Ground) {
+    let launch = ground.launch();
+    ground.prepare().await;
     let mut load = 100;
     for place in ["be.write.before-install", "be.write.after-install", "load.before-commit", "load.after-commit"] {
         load += 1;
-        let mut server = launch.clone().dies_at(place).start();
+        let server = launch.clone().dies_at(place).start();
         let mut client = server.connect().await;
         let before = client.checksum("shop.events").await;
         assert!(client.try_run(sample::events("shop", load)).await.is_err(), "{place}: it was acknowledged");
-        server.died().await;
+        ground.buries(server).await;
 
-        let server = launch.start();
+        let mut server = launch.start();
         let mut client = server.connect().await;
         let after = client.checksum("shop.events").await;
         match place {
@@ -189,7 +354,8 @@ async fn a_load_is_wholly_there_or_wholly_absent() {
         client.run(sample::events("shop", load)).await;
         let loaded = client.checksum("shop.events").await;
         assert_eq!(loaded.rows(), after.rows() + 200);
-        drop(server);
+        server.kill();
+        ground.loses();
         let server = launch.start();
         let mut client = server.connect().await;
         assert_eq!(client.checksum("shop.events").await, loaded, "{place}: lost what was acknowledged");
@@ -199,22 +365,29 @@ async fn a_load_is_wholly_there_or_wholly_absent() {
 
 #[tokio::test]
 async fn compaction_that_dies_loses_nothing() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    prepare(&scratch, &launch).await;
+    compactions(&Ground::directory()).await;
+}
+
+pub async fn compactions(ground: &Ground) {
+    let launch = ground.launch();
+    ground.prepare().await;
     let eager = launch.clone().set("compaction_interval_ms", 10).set("compaction_min_files", 2);
-    let mut server = eager.clone().dies_at("be.compact").start();
-    server.died().await;
+    ground.buries(eager.clone().dies_at("be.compact").start()).await;
 
     let server = launch.start();
     let mut client = server.connect().await;
     let before = client.contents("shop").await;
     assert!(server.stop().await.success());
 
-    let server = eager.start();
+    let mut server = eager.start();
     let mut client = server.connect().await;
     // Each tablet ends with one file: 8 of events, 3 of values.
     eventually("compaction", || rowset_files(launch.data()).len() <= 11).await;
+    assert_eq!(client.contents("shop").await, before);
+    server.kill();
+    ground.loses();
+    let server = eager.start();
+    let mut client = server.connect().await;
     assert_eq!(client.contents("shop").await, before);
     client.run(sample::events("shop", 50)).await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
@@ -223,18 +396,21 @@ async fn compaction_that_dies_loses_nothing() {
     assert!(server.stop().await.success());
 }
 
-/// A commit with very many rows is decided by one small record.
 #[tokio::test]
 async fn a_large_commit_is_decided_in_one_instant() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
+    large_commits(&Ground::directory()).await;
+}
+
+/// A commit with very many rows is decided by one small record.
+pub async fn large_commits(ground: &Ground) {
+    let launch = ground.launch();
     for (place, there) in [("store.staged", false), ("store.decided", true), ("store.applied", true)] {
-        let mut server = launch.clone().dies_at(place).start();
+        let server = launch.clone().dies_at(place).start();
         let mut client = server.connect().await;
         client.run("CREATE DATABASE IF NOT EXISTS d").await;
         let create = "CREATE TABLE d.wide (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 1000";
         assert!(client.try_run(create).await.is_err());
-        server.died().await;
+        ground.buries(server).await;
 
         let server = launch.start();
         let mut client = server.connect().await;

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::client::{Client, Refusal};
-use super::harness::{Launch, Scratch, Server, files, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, Server, WAIT, files, rowset_files};
 use super::sample;
+use super::stores::assert_hidden;
+use super::stores::store::{Kind, Store};
 
 /// What can happen to a file.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +46,7 @@ fn named(dir: &str, start: &str) -> PathBuf {
 }
 
 async fn restore(client: &mut Client, target: &str) -> Result<(), Refusal> {
-    let properties = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
-    client.try_run(format!("RESTORE SNAPSHOT {target}.l FROM r {properties}")).await.map(drop)
+    client.try_run(format!("RESTORE SNAPSHOT {target}.l FROM r {LATEST}")).await.map(drop)
 }
 
 #[tokio::test]
@@ -54,7 +55,7 @@ async fn a_restore_names_what_is_damaged_and_installs_nothing() {
     let server = Server::standalone(scratch.path());
     let mut client = server.connect().await;
     let location = scratch.sub("repository");
-    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{location}'")).await;
+    client.run(scratch.create_repository()).await;
     sample::create(&mut client, "shop").await;
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
     client.run(sample::events("shop", 50)).await;
@@ -98,8 +99,7 @@ async fn a_restore_names_what_is_damaged_and_installs_nothing() {
 async fn one_file(scratch: &Scratch, launch: &Launch) -> (Server, Client, PathBuf) {
     let server = launch.start();
     let mut client = server.connect().await;
-    let location = scratch.sub("repository");
-    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{location}'")).await;
+    client.run(scratch.create_repository()).await;
     client.run("CREATE DATABASE d").await;
     client.run("CREATE TABLE d.t (k INT, v VARCHAR(100), x DOUBLE) DISTRIBUTED BY HASH(k) BUCKETS 1").await;
     let rows: Vec<_> = (0..300).map(|n| format!("({n}, 'value {}', {n}.5)", n * 7919 % 1000)).collect();
@@ -128,8 +128,7 @@ async fn a_backup_of_a_damaged_tablet_fails_and_names_the_file() {
             client.run("BACKUP SNAPSHOT d.l0 TO r PROPERTIES ('wait' = 'true')").await;
             client.run("DROP REPOSITORY r").await;
             fs::remove_dir_all(scratch.sub("repository")).unwrap();
-            let location = scratch.sub("repository");
-            client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{location}'")).await;
+            client.run(scratch.create_repository()).await;
         }
     }
 }
@@ -179,4 +178,109 @@ async fn a_server_starts_without_one_of_its_files() {
     client.refused("SELECT * FROM d.t", 1105, id).await;
     let log = || fs::read_to_string(launch.data().with_extension("log")).unwrap();
     super::harness::eventually("the missing file is reported", || log().contains(id)).await;
+}
+
+/// A lock that does not prove itself holds nobody up, and what is written under it is whole.
+#[tokio::test]
+async fn a_damaged_lock_spoils_no_backup() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run(scratch.create_repository()).await;
+    sample::create(&mut client, "shop").await;
+    let expected = client.contents("shop").await;
+    assert!(server.stop().await.success());
+    for (n, damage) in DAMAGES.into_iter().enumerate() {
+        let mut server = launch.clone().dies_at("backup.uploading.after").start();
+        let mut client = server.connect().await;
+        let _ = client.try_run(format!("BACKUP SNAPSHOT shop.l{n} TO r")).await;
+        server.died().await;
+        damage.strike(&named(&scratch.sub("repository"), "__lock_"));
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.finished("BACKUP", "shop").await;
+        client.run(format!("RESTORE SNAPSHOT copy.l{n} FROM r {LATEST}")).await;
+        assert_eq!(client.contents("copy").await, expected, "{damage:?}");
+        client.run("DROP DATABASE copy FORCE").await;
+        // The next label is not held up by what is left of it.
+        client.run(format!("BACKUP SNAPSHOT shop.after{n} TO r {WAIT}")).await;
+        assert!(server.stop().await.success());
+    }
+}
+
+/// Refuses to start while a file is damaged, names it, and starts with the file as it was.
+async fn is_named_at_start(launch: &Launch, file: &Path, damages: &[Damage]) {
+    let name = file.file_name().unwrap().to_str().unwrap();
+    let whole = fs::read(file).unwrap();
+    for damage in damages {
+        damage.strike(file);
+        let Err(log) = launch.try_start() else { panic!("{damage:?} of {name}: it started") };
+        let said = log.lines().last().unwrap_or_default();
+        assert!(said.contains(name), "{damage:?} of {name}: {log}");
+        fs::write(file, &whole).unwrap();
+    }
+    assert!(launch.start().stop().await.success());
+}
+
+/// Without their key the credentials of repositories cannot be read, and are not shown.
+#[tokio::test]
+async fn a_damaged_key_of_secrets_is_named() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let launch = Launch::standalone(scratch.path());
+    let server = launch.start();
+    server.connect().await.run(store.create("")).await;
+    assert!(server.stop().await.success());
+    is_named_at_start(&launch, &launch.data().join("meta/secret.key"), &DAMAGES).await;
+    assert_hidden(&store.secrets, &scratch);
+}
+
+/// A BE that is not sure whose it is serves nobody.
+#[tokio::test]
+async fn a_damaged_membership_is_named() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    assert!(launch.start().stop().await.success());
+    let damages = DAMAGES.into_iter().filter(|damage| !matches!(damage, Damage::Remove)).collect::<Vec<_>>();
+    is_named_at_start(&launch, &launch.data().join("storage/identity.json"), &damages).await;
+}
+
+/// A flipped bit in the catalog is refused by name or does no harm; it never takes databases away.
+#[tokio::test]
+async fn a_damaged_catalog_never_loses_databases() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE d").await;
+    for n in 0..40 {
+        client.run(format!("CREATE TABLE d.t{n} (k INT)")).await;
+    }
+    assert!(server.stop().await.success());
+    let (meta, whole) = (launch.data().join("meta"), scratch.sub("whole"));
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    };
+    copy(&meta, Path::new(&whole));
+    let db = fs::read(meta.join("db")).unwrap();
+    let written = db.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut lost = Vec::new();
+    for part in 0..32 {
+        let at = written * part / 32 + 7;
+        let mut damaged = db.clone();
+        damaged[at] ^= 0x10;
+        fs::write(meta.join("db"), damaged).unwrap();
+        match launch.try_start() {
+            Err(log) => assert!(log.lines().last().unwrap_or_default().contains("catalog"), "byte {at}: {log}"),
+            Ok(server) => {
+                let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd'";
+                let tables = server.connect().await.value(tables).await;
+                lost.extend((tables != "40").then_some((at, tables)));
+            }
+        }
+        copy(Path::new(&whole), &meta);
+    }
+    assert_eq!(lost, [], "of {written} bytes, those at which a flipped bit took tables away, and what was left");
 }

@@ -11,6 +11,11 @@ use tempfile::TempDir;
 
 use super::client::Client;
 
+pub const WAIT: &str = "PROPERTIES ('wait' = 'true')";
+
+/// Of a RESTORE.
+pub const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
+
 /// How long anything may take that should happen soon, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,6 +31,11 @@ impl Scratch {
 
     pub fn path(&self) -> &Path {
         self.0.as_ref().unwrap().path()
+    }
+
+    /// The statement that makes a repository `r` in it.
+    pub fn create_repository(&self) -> String {
+        format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", self.sub("repository"))
     }
 
     /// A path in it, as a text that can stand in a statement.
@@ -95,6 +105,27 @@ impl Launch {
     /// The server stays at this place for a while.
     pub fn stays_at(self, place: &str, millis: u64) -> Self {
         self.env("FAILPOINTS", format!("{place}=sleep({millis})"))
+    }
+
+    /// The first to come to this place stays there until the file is removed, which this creates.
+    pub fn held_at(self, place: &str, file: &Path) -> Self {
+        File::create(file).unwrap();
+        self.env("FAILPOINTS", format!("{place}=1*return({})->off", file.display()))
+    }
+
+    /// The server stops at this place until [`Server::goes_on`].
+    pub fn stops_at(self, place: &str) -> Self {
+        self.paused(&format!("{place}=pause"))
+    }
+
+    /// The server stops at one place, and dies at another.
+    pub fn stops_and_dies_at(self, stops: &str, dies: &str) -> Self {
+        self.paused(&format!("{stops}=pause;{dies}=return"))
+    }
+
+    /// What is paused keeps a thread of the server; the others must do.
+    fn paused(self, failpoints: &str) -> Self {
+        self.env("FAILPOINTS", failpoints).env("TOKIO_WORKER_THREADS", 4)
     }
 
     /// A variable of the server's environment. A later one of the same name wins.
@@ -242,6 +273,11 @@ impl Server {
         use std::os::unix::process::ExitStatusExt;
         let status = self.ended().await;
         assert_eq!(status.signal(), Some(6), "{status}:\n{}", self.launch.logged());
+    }
+
+    /// Lets everything go on that was stopped by [`Launch::stops_at`].
+    pub fn goes_on(&self) {
+        self.signal("USR1");
     }
 
     /// The number of its process.

@@ -2,17 +2,18 @@
 //!
 //! The server dies, and the file under the mounted file system is copied: what is still in the kernel's cache of the
 //! file system is not in the copy, as it would not be on a disk. The copy takes its place, is mounted (the journal is
-//! replayed), and the server starts on it.
+//! replayed), and the server starts on it. Most of the histories are those of `crash.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::client::Client;
-use super::harness::{Launch, Scratch, skip};
+use super::crash::{self, Ground};
+use super::harness::{LATEST, Launch, Scratch, WAIT, skip};
 use super::{rawkv, sample};
 
 /// A disk whose power can be cut.
-struct Disk {
+pub struct Disk {
     scratch: Scratch,
     image: PathBuf,
     mount: PathBuf,
@@ -34,6 +35,11 @@ impl Disk {
         None
     }
 
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
     fn image(&self) -> &str {
         self.image.to_str().unwrap()
     }
@@ -44,7 +50,7 @@ impl Disk {
     }
 
     /// Cuts the power and brings it back. The server must be dead.
-    fn cut(&self) {
+    pub fn cut(&self) {
         let copy = self.scratch.path().join("copy");
         assert!(run("cp", &["--sparse=always", self.image(), copy.to_str().unwrap()]));
         assert!(run("umount", &[self.mount.to_str().unwrap()]));
@@ -70,9 +76,6 @@ impl Drop for Disk {
 fn run(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
-
-const WAIT: &str = "PROPERTIES ('wait' = 'true')";
-const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_power_cut() {
@@ -179,8 +182,15 @@ async fn raw_keys_on_a_full_disk() {
         let text = format!("{refusal:?}");
         assert!(text.contains("storage space") || text.contains("No space left"), "{statement}: {text}");
     }
+    let insert = "INSERT INTO rawkv.default VALUES ('c', REPEAT('x', 1000000))";
+    for _ in 0..3 {
+        let text = client.try_run(insert).await.unwrap_err().text;
+        assert!(text.contains("storage space") || text.contains("No space left"), "{text}");
+    }
     assert_eq!(rawkv::contents(&mut client).await, before);
     std::fs::remove_file(ballast).unwrap();
+    client.run(insert).await;
+    client.run("DELETE FROM rawkv.default WHERE k = 'c'").await;
     client.run(format!("BACKUP RAW TO '{here}' {WAIT}")).await;
     client.run(format!("RESTORE RAW FROM '{here}' {WAIT}")).await;
     assert_eq!(rawkv::contents(&mut client).await, before);
@@ -214,50 +224,154 @@ async fn a_disk_fills_up_under_a_raw_backup() {
     client.run(&backup).await;
 }
 
-/// The power goes right after a record of a job was written: the job goes on from that record.
+/// Nor does one whose disk is full when all that is missing is `backupmeta`.
 #[tokio::test]
-async fn jobs_go_on_after_a_power_cut_at_any_record() {
+async fn a_disk_is_full_at_the_end_of_a_raw_backup() {
+    let Some(disk) = Disk::new(64) else { return };
+    let scratch = Scratch::new();
+    let held = scratch.path().join("held");
+    let server = Launch::standalone(scratch.path()).held_at("backup-raw.upload_info.after", &held).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let directory = disk.mount.join("raw");
+    let backup = format!("BACKUP RAW TO 'local://{}'", directory.display());
+    client.run(&backup).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}.2", ballast.display()), "bs=1k"]), "the disk is not full");
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("storage space") || job["Status"].contains("No space left"), "{job:?}");
+    super::harness::eventually("its files go", || super::harness::files(&directory).is_empty()).await;
+    std::fs::remove_file(ballast).unwrap();
+    client.run(format!("{backup} {WAIT}")).await;
+}
+
+/// Histories of `crash.rs`, in which the power goes with the server.
+macro_rules! power_cuts {
+    ($($name:ident = $history:ident)+) => {
+        $(#[tokio::test]
+        async fn $name() {
+            let Some(disk) = Disk::new(256) else { return };
+            crash::$history(&Ground::Disk(disk)).await;
+        })+
+    };
+}
+
+power_cuts! {
+    a_backup_goes_on_after_a_power_cut_at_any_record = backups
+    a_restore_goes_on_after_a_power_cut_at_any_record = restores
+    a_cancelled_job_ends_with_its_record = cancellations
+    a_failed_job_ends_with_its_record = failures
+    a_load_is_wholly_there_or_wholly_absent = loads
+    compaction_loses_nothing = compactions
+    a_large_commit_is_decided_in_one_instant = large_commits
+}
+
+const RAW_BACKUP: [&str; 5] = ["pending", "snapshoting", "uploading", "upload_info", "finished"];
+
+const RAW_RESTORE: [&str; 4] = ["pending", "downloading", "committing", "finished"];
+
+/// The power goes before and after each record of a BACKUP RAW, and in each task.
+#[tokio::test]
+async fn a_raw_backup_begins_again_after_a_power_cut() {
     let Some(disk) = Disk::new(256) else { return };
     let launch = disk.launch();
     let server = launch.start();
     let mut client = server.connect().await;
-    sample::create(&mut client, "shop").await;
-    client.run(disk.repository()).await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run(sample::raw_keys(1)).await;
+    let expected = rawkv::contents(&mut client).await;
     assert!(server.stop().await.success());
-    for state in ["snapshoting", "upload_snapshot", "uploading", "save_meta", "upload_info", "finished"] {
-        let mut server = launch.clone().dies_at(&format!("backup.{state}.after")).start();
+    let tasks = ["be.raw-session", "be.raw-backup"].map(str::to_owned);
+    for (n, place) in crash::places("backup-raw", &RAW_BACKUP).into_iter().chain(tasks).enumerate() {
+        eprintln!("{place}");
+        let uri = format!("local://{}/b{n}", disk.mount.display());
+        let mut server = launch.clone().dies_at(&place).start();
         let mut client = server.connect().await;
-        client.run(sample::events("shop", state.len() as u64)).await;
-        let before = client.contents("shop").await;
-        let _ = client.try_run(format!("BACKUP SNAPSHOT shop.{state} TO r")).await;
+        let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
+        assert!(client.try_run(&backup).await.is_err(), "{place}: it was acknowledged");
         server.died().await;
         disk.cut();
+
         let server = launch.start();
         let mut client = server.connect().await;
-        client.finished("BACKUP", "shop").await;
-        assert_eq!(client.contents("shop").await, before, "{state}");
-        client.run(format!("RESTORE SNAPSHOT copy.{state} FROM r {LATEST}")).await;
-        assert_eq!(client.contents("copy").await, before, "{state}");
-        client.run("DROP DATABASE copy FORCE").await;
+        if place == "backup-raw.pending.before" {
+            // There is no job, and nothing in the way of one.
+            assert!(client.run("SHOW BACKUP FROM rawkv").await.rows.is_empty());
+            client.run(&backup).await;
+        }
+        client.finished("BACKUP", "rawkv").await;
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
         assert!(server.stop().await.success());
     }
+}
+
+/// The power goes before and after each record of a RESTORE RAW, and in each task.
+#[tokio::test]
+async fn a_raw_restore_goes_on_after_a_power_cut() {
+    let Some(disk) = Disk::new(256) else { return };
+    let launch = disk.launch();
+    let uri = format!("local://{}/b", disk.mount.display());
     let server = launch.start();
     let mut client = server.connect().await;
-    let backed_up = client.contents("shop").await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run(sample::raw_keys(1)).await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    let expected = rawkv::contents(&mut client).await;
     assert!(server.stop().await.success());
-    for state in ["snapshoting", "download", "downloading", "commit", "committing", "finished"] {
-        let mut server = launch.clone().dies_at(&format!("restore.{state}.after")).start();
+    let tasks = ["be.raw-session", "be.raw-fetch", "be.raw-ingest"].map(str::to_owned);
+    for place in crash::places("restore-raw", &RAW_RESTORE).into_iter().chain(tasks) {
+        eprintln!("{place}");
+        let mut server = launch.clone().dies_at(&place).start();
         let mut client = server.connect().await;
-        client.run("TRUNCATE TABLE shop.events").await;
-        let _ =
-            client.try_run("RESTORE SNAPSHOT shop.finished FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(sample::raw_keys(2)).await;
+        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+        assert!(client.try_run(&restore).await.is_err(), "{place}: it was acknowledged");
         server.died().await;
         disk.cut();
+
         let server = launch.start();
         let mut client = server.connect().await;
-        client.finished("RESTORE", "shop").await;
-        assert_eq!(client.contents("shop").await, backed_up, "{state}");
+        if place == "restore-raw.pending.before" {
+            assert!(client.run("SHOW RESTORE FROM rawkv").await.rows.is_empty());
+            client.run(&restore).await;
+        }
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
         assert!(server.stop().await.success());
+    }
+}
+
+/// A table of many tablets makes large pages in the catalog's files: each acknowledged load and backup stays.
+#[tokio::test]
+async fn large_pages_of_the_catalog_survive_a_power_cut() {
+    let Some(disk) = Disk::new(512) else { return };
+    let launch = disk.launch().set("max_bucket_number_per_partition", 4000);
+    let mut server = launch.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE d").await;
+    client.run(disk.repository()).await;
+    client.run("CREATE TABLE d.wide (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 4000").await;
+    for round in 1..=3 {
+        for n in 0..4 {
+            let load = round * 10 + n;
+            let rows: Vec<_> = (0..50).map(|k| format!("({})", load * 1000 + k)).collect();
+            client.run(format!("INSERT INTO d.wide VALUES {}", rows.join(","))).await;
+            client.run(format!("BACKUP SNAPSHOT d.l{load} TO r {WAIT}")).await;
+        }
+        server.kill();
+        disk.cut();
+        server = launch.start();
+        client = server.connect().await;
+        assert_eq!(client.value("SELECT COUNT(*) FROM d.wide").await, (round * 200).to_string());
+        let ended = "SELECT COUNT(*) FROM information_schema.backup_jobs WHERE STATE = 'FINISHED'";
+        assert_eq!(client.value(ended).await, (round * 4).to_string());
     }
 }
 

@@ -97,7 +97,10 @@ async fn any_range_comes_back_elsewhere() {
     let (_cluster, mut client) = Cluster::start(&scratch).await;
     let elsewhere = standalone(&scratch, "elsewhere");
     let mut other = elsewhere.connect().await;
-    let mut numbers = Numbers(7);
+    let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) ^ scratch.path().as_os_str().len() as u64);
+    eprintln!("HOLDFAST_SEED={seed}");
+    let mut numbers = Numbers(seed);
     let mut data = numbers.data(3000);
     // Keys that only begin a range, and one behind the last that br asks for.
     for odd in ["", "00", "FF", "FFFFFFFFFFFFFFFFFFFFFF", "7A", "7B"] {
@@ -220,7 +223,9 @@ async fn a_backup_begins_again_after_a_crash() {
     for (n, place) in places.enumerate() {
         eprintln!("{place}");
         let directory = scratch.sub(&format!("b{n}"));
-        let mut server = launch.clone().dies_at(&place).start();
+        // The statement itself opens a session first.
+        let passed = if place == "be.raw-session" { "1*off->" } else { "" };
+        let mut server = launch.clone().env("FAILPOINTS", format!("{place}={passed}return")).start();
         let mut client = server.connect().await;
         let _ = client.try_run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
         server.died().await;
@@ -283,9 +288,50 @@ async fn a_restore_goes_on_after_a_crash() {
     }
 }
 
-/// A BE dies while it writes files; the others go on, and when it is back, all begin again from a new cut.
+/// A BE dies in each of its tasks; when it is back, a backup begins again from a new cut, and a restore goes on.
 #[tokio::test]
 async fn a_backend_may_die() {
+    let scratch = Scratch::new();
+    let data = Numbers(9).data(300);
+    let (fe, be, _) = pair(&scratch, &data).await;
+    let mut client = fe.connect().await;
+    // The statement itself opens a session first.
+    let session = "be.raw-session=1*off->return";
+    for (n, (kind, point)) in [
+        ("BACKUP", session),
+        ("BACKUP", "be.raw-backup=return"),
+        ("RESTORE", "be.raw-session=return"),
+        ("RESTORE", "be.raw-fetch=return"),
+        ("RESTORE", "be.raw-clear=return"),
+        ("RESTORE", "be.raw-ingest=return"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        eprintln!("{kind} {point}");
+        let uri = format!("local://{}", scratch.sub(if kind == "BACKUP" { ["b0", "b1"][n] } else { "b" }));
+        let mut dying = be.clone().env("FAILPOINTS", point).start();
+        alive(&mut client).await;
+        let statement = match kind {
+            "BACKUP" => format!("BACKUP RAW TO '{uri}'"),
+            _ => format!("RESTORE RAW FROM '{uri}' PROPERTIES ('replace' = 'true')"),
+        };
+        client.run(statement).await;
+        dying.died().await;
+        let back = be.start();
+        client.finished(kind, "rawkv").await;
+        if kind == "BACKUP" {
+            client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+            client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+        }
+        assert_eq!(contents(&mut client).await, data, "{kind} {point}");
+        assert!(back.stop().await.success());
+    }
+}
+
+/// One of three BEs dies while it writes files.
+#[tokio::test]
+async fn one_of_many_backends_may_die() {
     let scratch = Scratch::new();
     let (mut cluster, mut client) = Cluster::start(&scratch).await;
     let data = Numbers(9).data(1000);
@@ -303,6 +349,87 @@ async fn a_backend_may_die() {
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
     assert_eq!(contents(&mut client).await, data);
+}
+
+/// A server that comes back before the disk with the backup is mounted waits for it, however far its job was.
+#[tokio::test]
+async fn a_job_waits_for_its_disk() {
+    let scratch = Scratch::new();
+    let directory = scratch.sub("b");
+    std::fs::create_dir(&directory).unwrap();
+    let launch = Launch::standalone(scratch.path());
+    let Some(unmounted) = launch.clone().hiding(Path::new(&directory)) else { return };
+    let data = Numbers(13).data(100);
+    let uri = format!("local://{directory}");
+    let replace = "PROPERTIES ('wait' = 'true', 'replace' = 'true')";
+    for (n, (kind, state, statement)) in [
+        ("BACKUP", "UPLOAD_INFO", format!("BACKUP RAW TO '{uri}' {WAIT}")),
+        ("RESTORE", "COMMITTING", format!("RESTORE RAW FROM '{uri}' {replace}")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let place = format!("{kind}-raw.{state}.after").to_lowercase();
+        let mut server = launch.clone().dies_at(&place).start();
+        let mut client = server.connect().await;
+        if n == 0 {
+            client.run("CREATE DATABASE rawkv").await;
+            insert(&mut client, &data).await;
+        }
+        assert!(client.try_run(&statement).await.unwrap_err().is_lost());
+        server.died().await;
+        let server = unmounted.start();
+        let mut client = server.connect().await;
+        let shown = client
+            .wait_until(&format!("SHOW {kind} FROM rawkv"), |answer| {
+                answer.column("TaskErrMsg")[0].contains("is the storage mounted?") || answer.column("State") != [state]
+            })
+            .await;
+        assert_eq!(shown.column("State"), [state], "{shown:?}");
+        assert!(server.stop().await.success());
+        let server = launch.start();
+        let mut client = server.connect().await;
+        client.finished(kind, "rawkv").await;
+        assert_eq!(contents(&mut client).await, data, "{kind}");
+        assert!(server.stop().await.success());
+    }
+}
+
+/// Before a file is written: a BE sees another directory than the FE, or would write into its own.
+#[tokio::test]
+async fn a_directory_is_the_same_for_all() {
+    let scratch = Scratch::new();
+    let (fe, be, _) = pair(&scratch, &[("61".into(), "01".into())].into()).await;
+    let mut client = fe.connect().await;
+    let directory = scratch.sub("shared");
+    std::fs::create_dir(&directory).unwrap();
+    let inside = be.data().join("storage/backups");
+    if let Some(apart) = be.clone().hiding(Path::new(&directory)) {
+        let apart = apart.start();
+        alive(&mut client).await;
+        let backup = format!("BACKUP RAW TO 'local://{directory}' {WAIT}");
+        let refusal = client.try_run(backup).await.unwrap_err();
+        let named = format!("on backend 127.0.0.1:{}", apart.port("be"));
+        assert!(refusal.text.contains("every node must see the same directory"), "{refusal}");
+        assert!(refusal.text.contains(&named), "{refusal}");
+        assert!(files(&directory).is_empty());
+    }
+    let _be = be.start();
+    alive(&mut client).await;
+    let backup = format!("BACKUP RAW TO 'local://{}' {WAIT}", inside.display());
+    client.refused(backup, 5064, "the backend's own directory").await;
+    assert!(!inside.exists());
+}
+
+/// To prepare a statement that reads a backup reads nothing.
+#[tokio::test]
+async fn a_prepared_verify_knows_its_columns() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    let columns = client.prepare("VERIFY BACKUP RAW FROM 'local:///nowhere'").await;
+    assert_eq!(columns, ["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
+    assert_eq!(client.prepare("SHOW BACKUP RAW FROM 'local:///nowhere'").await[0], "File");
 }
 
 /// A directory may have others' files beside it and below it: they stay. One with SSTs of others in it is refused.
@@ -357,30 +484,36 @@ async fn alive(client: &mut Client) {
     client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true"]).await;
 }
 
-/// A thread of a BE that is slow to store keys for an FE that has died does not overwrite what is written after the
-/// restore that the FE goes on with.
+/// A thread of a BE that is slow to store keys for an FE that has died keeps the restore that the FE goes on with from
+/// ending, and so does not overwrite what is written after it.
 #[tokio::test]
 async fn late_effects_of_a_restore_change_nothing() {
     let scratch = Scratch::new();
     let data: Data = [("61".into(), "01".into())].into();
     let (mut fe, be, uri) = pair(&scratch, &data).await;
     let launch = fe.launch.clone();
-    let _be = be.env("FAILPOINTS", "be.raw-ingest=1*sleep(4000)->off").start();
+    let held = scratch.path().join("held");
+    let be = be.held_at("be.raw-ingest", &held).start();
     let mut client = fe.connect().await;
     alive(&mut client).await;
     client.run(format!("RESTORE RAW FROM '{uri}'")).await;
     client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
     fe.kill();
-    let began = Instant::now();
     fe = launch.start();
     let mut client = fe.connect().await;
+    alive(&mut client).await;
+    for _ in 0..20 {
+        client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    }
+    std::fs::remove_file(held).unwrap();
     client.finished("RESTORE", "rawkv").await;
     client.run("INSERT INTO rawkv.default VALUES ('a', x'02')").await;
-    // Until the thread would have stored the old value.
-    while began.elapsed() < Duration::from_secs(6) {
-        assert_eq!(contents(&mut client).await["61"], "02");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    // Nor afterwards, at the latest when the BE has ended all it does.
+    let launch = be.launch.clone().env("FAILPOINTS", "").flag("--be-port", be.port("be"));
+    assert!(be.stop().await.success());
+    let _be = launch.start();
+    alive(&mut client).await;
+    assert_eq!(contents(&mut client).await["61"], "02");
 }
 
 /// CANCEL removes a file of a backup, too, that is still on its way: the directory can be used again.
@@ -389,13 +522,23 @@ async fn no_file_comes_after_a_cancelled_backup() {
     let scratch = Scratch::new();
     let data: Data = [("61".into(), "01".into())].into();
     let (fe, be, _) = pair(&scratch, &data).await;
-    let _be = be.env("FAILPOINTS", "be.raw-backup=1*sleep(3000)->off").start();
+    let held = scratch.path().join("held");
+    let _be = be.held_at("be.raw-backup", &held).start();
     let mut client = fe.connect().await;
     alive(&mut client).await;
     let directory = scratch.sub("cancelled");
     client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
     client.wait_for_job("BACKUP", "rawkv", &["UPLOADING"]).await;
-    client.run("CANCEL BACKUP FROM rawkv").await;
+    let mut other = fe.connect().await;
+    let cancel = async {
+        client.run("CANCEL BACKUP FROM rawkv").await;
+        assert!(!held.exists(), "CANCEL has not waited for the file");
+    };
+    let release = async {
+        other.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+        std::fs::remove_file(&held).unwrap();
+    };
+    tokio::join!(cancel, release);
     assert!(files(&directory).is_empty(), "{:?}", files(&directory));
     client.run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
     assert_eq!(ssts(&directory).len(), 1);
@@ -435,7 +578,7 @@ async fn long_keys_are_backed_up() {
     let mut client = server.connect().await;
     client.run("CREATE DATABASE rawkv").await;
     let prefix = "ab".repeat(50_000);
-    for first in 0..28 {
+    for first in 0..9 {
         let keys: Vec<_> = (0..50).map(|n| format!("(x'{prefix}{:06X}', 'v')", first * 50 + n)).collect();
         client.run(format!("INSERT INTO rawkv.default VALUES {}", keys.join(", "))).await;
     }
@@ -444,7 +587,7 @@ async fn long_keys_are_backed_up() {
     assert!(ssts(&scratch.sub("b")).len() > 1);
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
-    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "1400");
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "450");
 }
 
 /// CANCEL frees the directory of a backup, and leaves the keys as they were under a restore.
@@ -562,6 +705,23 @@ async fn damage_is_named() {
         assert!(refusal.text.contains("backupmeta"), "cut at {at}: {refusal}");
         assert_eq!(contents(&mut client).await, old, "cut at {at}: nothing is stored");
     }
+    let show = format!("SHOW BACKUP RAW FROM '{uri}'");
+    std::fs::write(&meta, &whole).unwrap();
+    let shown = client.run(&show).await;
+    for at in (0..whole.len()).step_by(11) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        std::fs::write(&meta, &flipped).unwrap();
+        match client.try_run(&show).await {
+            Ok(other) => assert_eq!(other, shown, "flipped at {at}"),
+            Err(_) => {
+                let refusal = client.try_run(&restore).await.unwrap_err();
+                assert!(refusal.text.contains("backup"), "flipped at {at}: {refusal}");
+                client.try_run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await.unwrap_err();
+                assert_eq!(contents(&mut client).await, old, "flipped at {at}: nothing is stored");
+            }
+        }
+    }
     std::fs::write(&meta, whole).unwrap();
     client.run(&restore).await;
     assert_eq!(contents(&mut client).await, data);
@@ -627,7 +787,12 @@ async fn expiry_is_honoured() {
 /// The backup that a real br made.
 #[tokio::test]
 async fn a_backup_of_br_is_restored() {
-    let Ok(directory) = std::env::var("HOLDFAST_BR_FIXTURE") else {
+    let directory = std::env::var("HOLDFAST_BR_FIXTURE");
+    // As `.ci/run` says where there is none.
+    if directory.as_deref() == Ok("none") {
+        return;
+    }
+    let Ok(directory) = directory else {
         super::harness::skip("a backup of br's", "HOLDFAST_BR_FIXTURE=<its directory>");
         return;
     };

@@ -90,8 +90,112 @@ async fn regions_are_spread_and_split() {
 
     let address = format!("127.0.0.1:{}", cluster.backends[0].port("be"));
     let only = "has the only copy of";
-    client.refused(format!("ALTER SYSTEM DROP BACKEND '{address}' FORCE"), 5064, only).await;
+    client.refused(format!("ALTER SYSTEM DROP BACKEND '{address}'"), 5064, only).await;
     cluster.backends[0].kill();
     let lost = client.try_run("SELECT COUNT(*) FROM rawkv.default").await.unwrap_err();
     assert!(lost.text.contains(&address), "{lost}");
+}
+
+/// A BE whose disk was replaced has none of its keys: that is an error, and not an empty answer.
+#[tokio::test]
+async fn a_backend_that_lost_its_disk_says_so() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let rows: Vec<_> = (0..=255u8).map(|first| format!("(x'{first:02X}', 'v')")).collect();
+    client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    let port = cluster.backends[0].port("be");
+    let address = format!("127.0.0.1:{port}");
+    cluster.backends[0].kill();
+    let launch = cluster.backends[0].launch.clone().flag("--be-port", port);
+    std::fs::remove_dir_all(launch.data()).unwrap();
+    let _empty = launch.start();
+    // It answers, whatever the FE makes of it.
+    client
+        .wait_until("SHOW BACKENDS", |answer| {
+            let rows = answer.records();
+            let row = rows.iter().find(|row| row["BePort"] == port.to_string()).unwrap();
+            row["Alive"] == "true" || !row["ErrMsg"].contains("connect") && !row["ErrMsg"].contains("unavailable")
+        })
+        .await;
+    let raw = scratch.sub("b");
+    let insert = format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "));
+    let backup = format!("BACKUP RAW TO 'local://{raw}' PROPERTIES ('wait' = 'true', 'timeout' = '5')");
+    for statement in ["SELECT COUNT(*) FROM rawkv.default".to_owned(), insert, backup] {
+        let refusal = client.try_run(&statement).await.unwrap_err();
+        assert!(refusal.text.contains(&address), "{statement}: {refusal}");
+    }
+    assert!(!std::path::Path::new(&raw).join("backupmeta").exists());
+    // Keys of the others are there.
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default WHERE k >= x'F0'").await, "16");
+}
+
+/// What a BE had is given up on demand: other BEs have its regions, empty, and a backup brings the keys back.
+#[tokio::test]
+async fn the_keys_of_a_lost_backend_can_be_restored() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let rows: Vec<_> = (0..=255u8).map(|first| format!("(x'{first:02X}', 'v')")).collect();
+    client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    let before = contents(&mut client).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('wait' = 'true')")).await;
+    let give_up = |port: u16| format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{port}' FORCE");
+
+    let mut lost = cluster.backends.remove(0);
+    lost.kill();
+    client.run(give_up(lost.port("be"))).await;
+    let warnings = client.run("SHOW WARNINGS").await;
+    assert!(warnings.column("Message")[0].contains("of rawkv.default are lost; RESTORE RAW"), "{warnings:?}");
+    let left = contents(&mut client).await;
+    assert!(left.len() < before.len() && left.iter().all(|(key, value)| before[key] == *value));
+    client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+    assert_eq!(contents(&mut client).await, before);
+
+    // A restore that is in the midst of it goes on with the new owner.
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    let stuck = cluster.backends.remove(0);
+    let (port, held) = (stuck.port("be"), scratch.path().join("held"));
+    let launch = stuck.launch.clone().flag("--be-port", port).held_at("be.raw-ingest", &held);
+    assert!(stuck.stop().await.success());
+    let mut stuck = launch.start();
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true", "true"]).await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    stuck.kill();
+    client.run(give_up(port)).await;
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(contents(&mut client).await, before);
+    let last = cluster.backends[0].port("be");
+    client.refused(give_up(last), 5064, "no other available BE node").await;
+}
+
+/// Whatever a URI is mistaken for, its secrets are not in the error.
+#[tokio::test]
+async fn no_error_shows_the_secrets_of_a_uri() {
+    let scratch = Scratch::new();
+    let server = Launch::standalone(scratch.path()).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let uri = "s3://b/x?access-key=AK&secret-access-key=hunter2";
+    for statement in [
+        "BACKUP RAW TO 's3://AK:hunter2@b/../x'".to_owned(),
+        "BACKUP RAW TO 'local://u:hunter2@h/x'".to_owned(),
+        "RESTORE RAW FROM 's3:/AK:hunter2@b/x'".to_owned(),
+        format!("BACKUP RAW TO `{uri}`"),
+        format!("BACKUP RAW TO N'{uri}'"),
+        format!("BACKUP RAW '{uri}'"),
+        format!("BACKUP RAW CF '{uri}' TO '/x'"),
+        format!("BACKUP RAW FORMAT '{uri}' TO '/x'"),
+        format!("BACKUP RAW TO '/x' PROPERTIES ('concurrency' = '{uri}')"),
+        format!("BACKUP RAW TO '/x' PROPERTIES ('checksum' = '{uri}')"),
+        format!("BACKUP RAW TO '/x' PROPERTIES ('compression' = '{uri}')"),
+        format!("BACKUP RAW TO '/x' PROPERTIES ('{uri}' = '1')"),
+        format!("RESTORE RAW FROM '/x' PROPERTIES ('api_version' = '{uri}')"),
+        format!("VERIFY BACKUP RAW FROM '/x' PROPERTIES ('api_version' = '{uri}')"),
+    ] {
+        let refusal = client.try_run(&statement).await.unwrap_err();
+        assert!(!refusal.text.to_lowercase().contains("hunter2"), "{statement}: {refusal}");
+    }
+    assert!(server.stop().await.success());
+    super::stores::assert_hidden(&["hunter2".to_owned()], &scratch);
 }

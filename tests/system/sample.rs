@@ -1,5 +1,8 @@
 //! A database that has something of everything: each type, NULLs, partitions, buckets, several loads, an empty table.
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::client::Client;
 
 /// Makes the database: about 1,000 rows, 200 KB.
@@ -84,9 +87,14 @@ pub fn values(database: &str, load: u64) -> String {
     format!("INSERT INTO `{database}`.`values` VALUES {}", rows.join(","))
 }
 
-/// A number that looks like chance, the same for the same number.
+/// A load of raw keys, the same for the same number; those of others overlap.
+pub fn raw_keys(load: u64) -> String {
+    let row = |n: u64| format!("('{:02x}', '{:016x}')", scramble(load * 1000 + n) % 500, scramble(load + n));
+    let rows: Vec<_> = (0..300).map(row).collect();
+    format!("INSERT INTO rawkv.default VALUES {}", rows.join(","))
+}
+
+/// A number by chance, the same for the same number.
 fn scramble(n: u64) -> u64 {
-    let n = (n ^ (n >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    n ^ (n >> 31)
+    StdRng::seed_from_u64(n).random()
 }

@@ -1,5 +1,8 @@
 //! Commands that the crate below would answer wrongly, or not survive.
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::client::*;
 use super::engine;
 
@@ -289,17 +292,12 @@ async fn reset_connection_forgets_the_session() {
 async fn garbage_does_not_hurt_others() {
     let server = engine::start().await;
     let mut other = Client::root(server.address).await;
-    let mut seed = 1_u32;
+    let mut chance = StdRng::seed_from_u64(1);
     for _ in 0..200 {
         let mut client = Client::root(server.address).await;
-        let bytes: Vec<u8> = (0..64)
-            .map(|_| {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (seed >> 24) as u8
-            })
-            .collect();
+        let bytes: [u8; 64] = chance.random();
         // Once as a packet, once in place of one.
-        if seed & 1 == 0 {
+        if chance.random() {
             client.send_as(0, &bytes).await;
         } else {
             client.send_bytes(&bytes).await;

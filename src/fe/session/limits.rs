@@ -12,7 +12,7 @@ use crate::fe::Variables;
 use crate::query::RowSet;
 
 /// The error of a statement that a KILL has ended; `left` is what goes on.
-pub(super) fn interrupted(left: &str) -> Error {
+pub fn interrupted(left: &str) -> Error {
     Error::Cancelled(format!("Query execution was interrupted{left}"))
 }
 

@@ -19,11 +19,12 @@ use imbl::OrdMap;
 use sqlparser::ast::Query;
 use tokio_util::sync::CancellationToken;
 
-use self::limits::{Limits, bug, guarded, interrupted};
+pub use self::limits::interrupted;
+use self::limits::{Limits, bug, guarded};
 use self::prepared::{PreparedStatements, bind};
 use super::listing::like;
 use super::reading::INFORMATION_SCHEMA;
-use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables};
+use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables, raw_backup};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -289,7 +290,7 @@ impl Session {
         let context = self.context(&CancellationToken::new());
         match &parsed.statement {
             Statement::Query(query) => self.shared.executor.describe(&context, query, &parsed.text).await,
-            Statement::Show(show) => match self.show(show)? {
+            Statement::Show(show) => match self.show(show)?.or_else(|| raw_backup::columns(show)) {
                 Some(listing) => Ok(listing.into_rows().columns),
                 None => match self.shared.executor.run(&context, parsed).await? {
                     Outcome::Rows(rows) => Ok(rows.columns),
@@ -440,14 +441,15 @@ impl Session {
         let mut variables = self.variables.clone();
         let mut user_variables = self.user_variables.clone();
         let mut passwords = Vec::new();
+        let mut next_read_only = self.transaction_read_only;
         for assignment in assignments {
             match assignment {
                 Assignment::Variable { scope, name, value } => {
-                    let value = self.evaluate(value, cancel).await?;
+                    let value = self.evaluate(value, cancel, &variables, &user_variables).await?;
                     warnings.push(self.scoped(scope, &mut variables, &mut globals)?.set(name, value.as_ref())?);
                 }
                 Assignment::UserVariable { name, value } => {
-                    let value = self.evaluate(value, cancel).await?;
+                    let value = self.evaluate(value, cancel, &variables, &user_variables).await?;
                     user_variables.insert(name.clone(), value.unwrap_or(Datum::Null));
                 }
                 Assignment::Names { charset, collation } => {
@@ -459,7 +461,8 @@ impl Session {
                     let level = Datum::Text((*level).to_owned());
                     warnings.push(scoped.set("transaction_isolation", Some(&level))?);
                 }
-                Assignment::TransactionAccess { scope, read_only } => {
+                Assignment::TransactionAccess { scope: None, read_only } => next_read_only = Some(*read_only),
+                Assignment::TransactionAccess { scope: Some(scope), read_only } => {
                     self.scoped(scope, &mut variables, &mut globals)?
                         .set("transaction_read_only", Some(&Datum::Int((*read_only).into())))?;
                 }
@@ -474,9 +477,10 @@ impl Session {
             self.shared.accounts.set_password(user, &password.0).await?;
         }
         let touched = |assignment: &Assignment| match assignment {
-            Assignment::Variable { scope, .. }
-            | Assignment::TransactionIsolation { scope, .. }
-            | Assignment::TransactionAccess { scope, .. } => *scope == Scope::Global,
+            Assignment::Variable { scope, .. } | Assignment::TransactionIsolation { scope, .. } => {
+                *scope == Scope::Global
+            }
+            Assignment::TransactionAccess { scope, .. } => *scope == Some(Scope::Global),
             Assignment::UserVariable { .. }
             | Assignment::Names { .. }
             | Assignment::CharacterSet(_)
@@ -487,6 +491,7 @@ impl Session {
         }
         self.variables = variables;
         self.user_variables = user_variables;
+        self.transaction_read_only = next_read_only;
         Ok(warnings.into_iter().flatten().collect())
     }
 
@@ -504,7 +509,14 @@ impl Session {
     }
 
     /// The right side of an assignment; `None` is DEFAULT.
-    async fn evaluate(&self, value: &SetValue, cancel: &CancellationToken) -> Result<Option<Datum>> {
+    /// It sees what the assignments before it have made of the variables.
+    async fn evaluate(
+        &self,
+        value: &SetValue,
+        cancel: &CancellationToken,
+        variables: &Variables,
+        user_variables: &OrdMap<String, Datum>,
+    ) -> Result<Option<Datum>> {
         match value {
             SetValue::Default => Ok(None),
             SetValue::Literal(value) => Ok(Some(value.clone())),
@@ -512,7 +524,9 @@ impl Session {
                 let mut query = sql::parse(&format!("SELECT {expr}"))?;
                 let query = query.pop().ok_or_else(|| Error::internal("SELECT is no statement"))?;
                 privileges::check(&self.user, &query.statement)?;
-                match self.shared.executor.run(&self.context(cancel), &query).await? {
+                let (variables, user_variables) = (variables.clone(), user_variables.clone());
+                let context = StatementContext { variables, user_variables, ..self.context(cancel) };
+                match self.shared.executor.run(&context, &query).await? {
                     Outcome::Rows(rows) => single_value(rows).await.map(Some),
                     Outcome::Done { .. } => Err(Error::internal("SELECT has no rows")),
                 }
