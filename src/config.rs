@@ -93,6 +93,9 @@ config! {
         live heartbeat_timeout_second: u64 = "5" in 1..=600;
         /// How long a BE may be dead until a RESTORE gives to others what was to go to it, in seconds.
         live tablet_sched_be_down_tolerate_time_s: u64 = "900" in 1..=86_400;
+        /// Whether to go on although a BE has seen commits that the catalog lacks, because an old copy of meta_dir was put
+        /// in its place. Until then nothing is changed; from then on, what only those commits knew is thrown away.
+        live accept_lost_commits: bool = "false";
         /// The number of small files in a tablet from which they are merged into one, 12 at a time.
         live compaction_min_files: u32 = "8" in 2..=12;
         /// How often the FE looks for tablets to merge and for garbage to collect, in milliseconds.
@@ -130,7 +133,8 @@ config! {
         live max_upload_speed_kbps: u64 = "0" in 0..=1_000_000_000;
         /// How much all downloads of the BE together may fetch, in kilobytes (1024 bytes) a second; 0 means no limit.
         live max_download_speed_kbps: u64 = "0" in 0..=1_000_000_000;
-        /// How long files that are no longer needed stay in the trash folder, in seconds.
+        /// How long files that are no longer needed stay in the trash folder, in seconds; shorter when less than a
+        /// tenth of the disk is free, and not at all if it is 0.
         live trash_file_expire_time_sec: u64 = "259200";
     }
 }
@@ -370,6 +374,7 @@ macro_rules! from_str_value {
 }
 
 from_str_value! {
+    bool, "boolean", "true or false";
     u16, "int", format!("a number in 0..={}", u16::MAX);
     u32, "int", format!("a number in 0..={}", u32::MAX);
     u64, "long", format!("a number in 0..={}", u64::MAX);

@@ -216,7 +216,12 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
         }
         None => fleet.beat_once().await,
     }
-    jobs.resume().await?;
+    match jobs.resume().await {
+        Err(err) if catalog.check_not_held().is_err() => {
+            tracing::error!("unfinished jobs wait for the next start: {}", holdfast::error::Error::report(&err));
+        }
+        resumed => resumed?,
+    }
     let background = [
         tokio::spawn({
             let (fleet, shutdown) = (fleet.clone(), be_shutdown.clone());

@@ -17,6 +17,7 @@ mod system {
     mod demo;
     mod harness;
     mod jobs;
+    mod membership;
     mod power;
     mod proxy;
     mod raw_backup;

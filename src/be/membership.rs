@@ -7,9 +7,21 @@ use std::sync::{Mutex, PoisonError};
 use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
-use crate::rpc::message::Membership;
-use crate::rpc::{CLUSTER, SEQUENCE, TOKEN};
-use crate::types::{BackendId, ClusterId};
+use crate::rpc::message::{Heartbeat, Membership};
+use crate::rpc::{CLUSTER, EPOCH, SEQUENCE, TOKEN};
+use crate::types::{ClusterId, EpochId};
+
+/// Reads a membership: JSON in one line, and its CRC-32 in hex in the next. Files of before that have the first only.
+fn unseal(text: &[u8]) -> Result<Membership, String> {
+    let (json, sum) = match text.iter().position(|byte| *byte == b'\n') {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    if sum.is_some_and(|sum| sum != format!("{:08x}\n", crc32fast::hash(json)).as_bytes()) {
+        return Err("its checksum does not match".into());
+    }
+    serde_json::from_slice(json).map_err(|err| err.to_string())
+}
 
 /// Which cluster this BE belongs to, kept in `identity.json` beside its files.
 pub struct Members {
@@ -23,6 +35,7 @@ pub struct Members {
 pub struct Credentials {
     cluster: ClusterId,
     token: String,
+    epoch: EpochId,
     sequence: u64,
 }
 
@@ -31,10 +44,10 @@ impl Members {
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join("identity.json");
         let member = match std::fs::read(&path) {
-            Ok(text) => Some(serde_json::from_slice(&text).map_err(|err| Error::Corrupt {
+            Ok(text) => Some(unseal(&text).map_err(|message| Error::Corrupt {
                 what: "BE identity",
                 path: path.display().to_string(),
-                message: err.to_string(),
+                message,
             })?),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
             Err(err) => return Err(Error::io("read", &path)(err)),
@@ -50,9 +63,7 @@ impl Members {
     /// Refuses a caller that is not of this BE's cluster.
     pub fn check(&self, caller: &Credentials) -> Result<()> {
         match self.get() {
-            None => {
-                Err(Error::AccessDenied("this BE belongs to no cluster yet; ALTER SYSTEM ADD BACKEND adds it".into()))
-            }
+            None => Err(self.no_member()),
             Some(member) if member.cluster != caller.cluster || member.token != caller.token => {
                 Err(Error::AccessDenied(format!("this BE belongs to another cluster, {}", member.cluster)))
             }
@@ -60,51 +71,77 @@ impl Members {
         }
     }
 
-    /// Refuses a caller that knows an older catalog than the heartbeats have shown: it may not know what it asks to
-    /// delete. (Other calls overtake each other, so they show nothing.)
-    pub fn check_not_behind(&self, caller: &Credentials) -> Result<()> {
-        let seen = self.get().map_or(0, |member| member.sequence);
-        if caller.sequence < seen {
-            return Err(Error::AccessDenied(format!(
-                "the catalog is at sequence {}, but this BE has seen {seen}: was the FE restored from an old copy? \
-                 Nothing is deleted",
-                caller.sequence
-            )));
+    /// Not for good: its files may be on a disk that is about to be mounted.
+    fn no_member(&self) -> Error {
+        Error::Io {
+            operation: "look for the cluster in",
+            path: self.path.display().to_string(),
+            source: std::io::Error::other(
+                "it is not there: either this BE was never added, or its directory was emptied or is not mounted. Bring \
+                 its files back; or ALTER SYSTEM DROP BACKEND … FORCE, if it was added, and ADD BACKEND",
+            ),
         }
-        Ok(())
     }
 
-    /// Takes a heartbeat: joins its cluster if this BE has none, keeps the highest sequence durably, and returns the id
-    /// that this BE has there, which the caller may not know. Blocks.
-    pub fn heartbeat(&self, caller: &Credentials, backend: BackendId) -> Result<BackendId> {
+    /// Refuses a caller whose catalog is not known to follow what the heartbeats have shown: it may not know what it
+    /// asks to delete. (Other calls overtake each other, so they show nothing.)
+    pub fn check_not_behind(&self, caller: &Credentials) -> Result<()> {
+        match self.get() {
+            Some(seen) if caller.epoch != seen.epoch || caller.sequence < seen.sequence => {
+                Err(Error::AccessDenied(format!(
+                    "the catalog, at sequence {} of epoch {}, is not known to follow sequence {} of epoch {}, which this \
+                     BE has seen. Nothing is deleted",
+                    caller.sequence, caller.epoch, seen.sequence, seen.epoch
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a heartbeat. Joins the cluster if this BE has none and shall; keeps durably what the catalog has come to,
+    /// if that follows what was seen before. Returns what is kept. Blocks.
+    pub fn heartbeat(&self, caller: &Credentials, beat: &Heartbeat) -> Result<Membership> {
         // One at a time: of two clusters the first has it.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.get();
-        if known.is_some() {
-            self.check(caller)?;
+        match &known {
+            Some(_) => self.check(caller)?,
+            None if beat.join => {}
+            None => return Err(self.no_member()),
         }
-        let joined = known.is_none();
-        let mut member = known.unwrap_or_else(|| Membership {
+        let mut member = known.clone().unwrap_or_else(|| Membership {
             cluster: caller.cluster,
             token: caller.token.clone(),
-            backend,
-            sequence: 0,
+            backend: beat.backend,
+            epoch: caller.epoch,
+            sequence: caller.sequence,
         });
-        let backend = member.backend;
-        if caller.sequence > member.sequence || joined {
+        let follows = beat.past.is_some_and(|(epoch, end)| epoch == member.epoch && end >= member.sequence);
+        if follows || beat.accept {
+            (member.epoch, member.sequence) = (caller.epoch, caller.sequence);
+        } else if caller.epoch == member.epoch {
             member.sequence = member.sequence.max(caller.sequence);
-            self.keep(member)?;
         }
-        if joined {
-            tracing::info!(cluster = %caller.cluster, backend = %backend, "joined");
+        if known.as_ref() != Some(&member) {
+            self.keep(member.clone())?;
         }
-        Ok(backend)
+        match known {
+            None => tracing::info!(cluster = %caller.cluster, backend = %member.backend, "joined"),
+            Some(known) if beat.accept => tracing::warn!(
+                "from sequence {} back to {} of the catalog, because accept_lost_commits says so",
+                known.sequence,
+                member.sequence
+            ),
+            Some(_) => {}
+        }
+        Ok(member)
     }
 
     /// Writes the file, then lets others see it.
     fn keep(&self, member: Membership) -> Result<()> {
-        let text =
+        let mut text =
             serde_json::to_vec(&member).map_err(|err| Error::internal(format_args!("encode identity: {err}")))?;
+        text.extend(format!("\n{:08x}\n", crc32fast::hash(&text)).into_bytes());
         let new = self.path.with_extension("new");
         let write = || {
             // It holds the cluster's token.
@@ -125,8 +162,12 @@ impl Credentials {
     pub fn of(metadata: &MetadataMap) -> Result<Self> {
         let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
         let parse = || {
-            let cluster = text(CLUSTER)?.parse().ok()?;
-            Some(Self { cluster, token: text(TOKEN)?.to_owned(), sequence: text(SEQUENCE)?.parse().ok()? })
+            Some(Self {
+                cluster: text(CLUSTER)?.parse().ok()?,
+                token: text(TOKEN)?.to_owned(),
+                epoch: text(EPOCH)?.parse().ok()?,
+                sequence: text(SEQUENCE)?.parse().ok()?,
+            })
         };
         parse().ok_or_else(|| Error::AccessDenied("a call without cluster id and token".into()))
     }

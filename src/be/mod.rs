@@ -12,7 +12,7 @@ mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
+use crate::rpc::message::Heartbeat;
 use crate::rpc::proto::backend_server::BackendServer;
 use crate::tablet::Store;
 use crate::types::{BackendId, ClusterId, Timestamp};
@@ -48,7 +49,10 @@ const RAW: &str = "raw";
 const RAW_STAGING: &str = "raw-staging";
 
 /// How often the trash folder is looked through.
-const TRASH_INTERVAL: Duration = Duration::from_secs(600);
+const TRASH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The trash folder is emptied when less than this part of the disk is free.
+const LOW_DISK: u64 = 10;
 
 /// A running BE.
 pub struct Backend {
@@ -78,6 +82,8 @@ pub struct Shared {
     upload_speed: Throttle,
     download_speed: Throttle,
     http_port: AtomicU16,
+    /// The FE's time at its last heartbeat, in milliseconds.
+    fe_time: AtomicI64,
     peers: OnceLock<Backends>,
 }
 
@@ -122,6 +128,7 @@ impl Backend {
             download_speed: Throttle::new(0, clock.clone()),
             clock,
             http_port: AtomicU16::new(0),
+            fe_time: AtomicI64::new(i64::MIN),
             peers: OnceLock::new(),
             config,
         });
@@ -187,17 +194,37 @@ impl Shared {
         [&self.snapshots, &self.uploads, &self.downloads].into_iter().for_each(Workers::limit_changed);
     }
 
-    /// Removes for good, from time to time, what has been in the trash folder long enough.
+    /// Removes for good, from time to time, what has been in the trash folder long enough, or what is there when the
+    /// disk gets full.
     async fn empty_trash(&self) {
         loop {
             let keep_ms = self.config.get().trash_file_expire_time_sec.saturating_mul(1000);
-            let before = self.clock.now().plus_ms(-i64::try_from(keep_ms).unwrap_or(i64::MAX));
-            let store = self.store.clone();
-            if let Err(err) = blocking(move || store.empty_trash(before)).await {
+            // A clock that is days ahead must not empty the folder: the FE's has a say.
+            let now = self.clock.now().min(Timestamp(self.fe_time.load(Ordering::Relaxed)));
+            let before = Timestamp(now.0.saturating_sub(i64::try_from(keep_ms).unwrap_or(i64::MAX)));
+            let (store, dir) = (self.store.clone(), self.dir.clone());
+            let emptied = blocking(move || {
+                store.empty_trash(before, || {
+                    let disk = disk_of(&dir)?;
+                    Ok(keep_ms == 0 || disk.f_bavail < disk.f_blocks / LOW_DISK)
+                })
+            });
+            if let Err(err) = emptied.await {
                 tracing::warn!("emptying the trash folder: {}", err.report());
             }
             self.clock.sleep(TRASH_INTERVAL).await;
         }
+    }
+
+    fn heard(&self, beat: &Heartbeat) {
+        if let Some(now) = beat.now {
+            self.fe_time.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The disk that holds the tablets.
+    fn disk(&self) -> Result<rustix::fs::StatVfs> {
+        disk_of(&self.dir)
     }
 
     /// Refuses a call from outside the cluster.
@@ -245,13 +272,17 @@ impl Shared {
         let member = self.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
         Ok(self.peers.get_or_init(|| {
             let shared = Arc::downgrade(self);
-            let sequence = move || {
+            let at = move || {
                 let member = shared.upgrade().and_then(|shared| shared.members.get());
-                member.map_or(0, |member| member.sequence)
+                member.map_or_else(Default::default, |member| (member.epoch, member.sequence))
             };
-            Backends::new(Caller { cluster: member.cluster, token: member.token, sequence: Arc::new(sequence) })
+            Backends::new(Caller { cluster: member.cluster, token: member.token, at: Arc::new(at) })
         }))
     }
+}
+
+fn disk_of(dir: &Path) -> Result<rustix::fs::StatVfs> {
+    rustix::fs::statvfs(dir).map_err(|err| Error::io("look at disk of", dir)(err.into()))
 }
 
 /// Runs what blocks or takes the processor for long on a thread that may.

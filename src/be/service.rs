@@ -56,14 +56,16 @@ impl Backend for Service {
     async fn heartbeat(&self, request: Request<Body>) -> Answer<Body> {
         let alive = async {
             let caller = Credentials::of(request.metadata())?;
-            let Heartbeat { backend } = unpack(&request.get_ref().content)?;
+            let beat: Heartbeat = unpack(&request.get_ref().content)?;
             let be = self.0.clone();
             blocking(move || {
-                let backend = be.members.heartbeat(&caller, backend)?;
-                let disk =
-                    rustix::fs::statvfs(&be.dir).map_err(|err| Error::io("look at disk of", &be.dir)(err.into()))?;
+                let member = be.members.heartbeat(&caller, &beat)?;
+                be.heard(&beat);
+                let disk = be.disk()?;
                 Ok(Alive {
-                    backend,
+                    backend: member.backend,
+                    epoch: member.epoch,
+                    sequence: member.sequence,
                     version: env!("CARGO_PKG_VERSION").into(),
                     started: be.started,
                     http_port: be.http_port(),

@@ -93,6 +93,7 @@ async fn perform(
 ) -> Result<()> {
     match work {
         Work::Confirm { files } => confirm(be, files, events).await,
+        Work::Check { files } => check(be, files, events).await,
         Work::Probe { repository, writable } => probe(be, &repository, writable).await,
         Work::Upload { repository, objects } => upload(be, &repository, objects, events).await,
         Work::Download { repository, files } => download(be, &repository, files, events).await,
@@ -148,6 +149,25 @@ async fn confirm(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sen
     })
     .await?;
     report(events, Event::Done(count)).await
+}
+
+/// Unlike [`confirm`], it goes on after the first that is not there.
+async fn check(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
+    let _worker = be.snapshots.take().await;
+    let store = be.store.clone();
+    let missing = blocking(move || {
+        let mut missing = Vec::new();
+        for (n, (id, size)) in (0..).zip(files) {
+            if store.has(id)? != Some(size) {
+                missing.push(n);
+            }
+        }
+        Ok(missing)
+    });
+    for n in missing.await? {
+        report(events, Event::Missing(n)).await?;
+    }
+    Ok(())
 }
 
 async fn open(repository: &RepositoryRef) -> Result<Repository> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::catalog::image::{Backend, Database, Image, Partition, Repository, Table, Tablet, User};
 use crate::catalog::job::Job;
+use crate::catalog::lineage::{Epoch, Line};
 use crate::catalog::record::{DatabaseRow, Key, PartitionRow, SECRET, StateRow, TableRow, TabletRow, encode};
 use crate::catalog::store::{Batch, MAX_RECORD};
 use crate::catalog::vault::Vault;
@@ -16,17 +17,21 @@ use crate::types::{
 /// The longest bound of a region, so that one fits into a catalog record.
 const MAX_BOUND: usize = 1024;
 
+/// More ids than a catalog's copy can be behind.
+const SKIPPED_IDS: u64 = 1 << 32;
+
 /// A commit in the making: a copy of the image and the records that make it so. It sees its own changes.
 #[derive(Debug)]
 pub struct Draft {
     pub(super) image: Image,
     pub(super) batch: Batch,
     vault: Arc<Vault>,
+    although_held: bool,
 }
 
 impl Draft {
     pub(super) fn new(image: Image, vault: Arc<Vault>) -> Self {
-        Self { image, batch: Batch::default(), vault }
+        Self { image, batch: Batch::default(), vault, although_held: false }
     }
 
     /// What the catalog is if this commits.
@@ -34,8 +39,26 @@ impl Draft {
         &self.image
     }
 
-    /// Closes the draft: it becomes the catalog's next sequence.
-    pub(super) fn seal(mut self) -> Result<(Image, Batch)> {
+    /// Makes this change even where others are held.
+    pub fn although_held(&mut self) {
+        self.although_held = true;
+    }
+
+    /// For changes that make room, or that others wait for: they may use the last of the disk.
+    pub fn use_reserve(&mut self) {
+        self.batch.urgent = true;
+    }
+
+    /// Closes the draft: it becomes the catalog's next sequence. The first of a process begins its epoch.
+    pub(super) fn seal(mut self, line: &Line) -> Result<(Image, Batch)> {
+        if !self.although_held {
+            line.check()?;
+        }
+        if self.image.epoch() != line.epoch {
+            let epoch = Epoch { id: line.epoch, after: self.image.sequence };
+            self.put(Key::new("ep").number(self.image.epochs.len() as u64), &epoch)?;
+            self.image.epochs = self.image.epochs.iter().cloned().chain([epoch]).collect();
+        }
         self.image.sequence += 1;
         let state = StateRow { next_id: self.image.next_id, sequence: self.image.sequence };
         self.put(Key::new("st"), &state)?;
@@ -57,6 +80,11 @@ impl Draft {
         self.image.next_id
     }
 
+    /// Passes over the ids that commits may have used which this catalog has lost.
+    pub fn skip_ids(&mut self) {
+        self.image.next_id += SKIPPED_IDS;
+    }
+
     /// Creates an empty database.
     pub fn create_database(&mut self, name: &Name, now: Timestamp) -> Result<DatabaseId> {
         if self.image.databases.contains_key(name) {
@@ -75,6 +103,7 @@ impl Draft {
         for table in database.tables.values() {
             self.drop_table(*table)?;
         }
+        self.use_reserve();
         self.delete(Key::new("db").number(database.id.0));
         self.image.databases.remove(name);
         Ok(())
@@ -116,6 +145,7 @@ impl Draft {
 
     /// Drops a table with all it holds. Its files become garbage unless pinned.
     pub fn drop_table(&mut self, id: TableId) -> Result<()> {
+        self.use_reserve();
         let table = self.table(id)?;
         for partition in table.partitions.values() {
             self.delete_partition_rows(id, partition);
@@ -198,6 +228,7 @@ impl Draft {
 
     /// Adds or changes a BE.
     pub fn put_backend(&mut self, backend: Backend) -> Result<()> {
+        self.use_reserve();
         self.put(Key::new("be").number(backend.id.0), &backend)?;
         self.image.backends.insert(backend.id, Arc::new(backend));
         Ok(())
@@ -205,6 +236,7 @@ impl Draft {
 
     /// Forgets a BE.
     pub fn drop_backend(&mut self, id: BackendId) {
+        self.use_reserve();
         self.delete(Key::new("be").number(id.0));
         self.image.backends.remove(&id);
     }
@@ -320,6 +352,7 @@ impl Draft {
     pub fn put_job(&mut self, job: Job) -> Result<()> {
         self.put(Key::new("jo").number(job.id.0), &job)?;
         if job.state.is_terminal() {
+            self.use_reserve();
             self.release(&job);
             let older = |other: &Job| other.kind == job.kind && other.database == job.database && other.id < job.id;
             let pushed_out: Vec<JobId> =
@@ -340,6 +373,7 @@ impl Draft {
 
     /// Takes back a job whose statement is answered with an error.
     pub fn withdraw_job(&mut self, job: &Job) {
+        self.use_reserve();
         self.release(job);
         self.delete(Key::new("jo").number(job.id.0));
         self.image.jobs.remove(&job.id);

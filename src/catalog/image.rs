@@ -4,6 +4,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::job::{Job, JobKind};
+use crate::catalog::lineage::Epoch;
 use crate::error::{Error, Result};
 use crate::types::{
     BackendId, ClusterId, ColumnFamily, DatabaseId, Entity, JobId, KeyRange, Kind, Name, PartitionId, PartitionRange,
@@ -17,6 +18,8 @@ pub struct Image {
     pub identity: Arc<Identity>,
     /// Grows with every commit.
     pub sequence: u64,
+    /// The openings it has come through, the last one last.
+    pub epochs: Arc<[Epoch]>,
     /// All ids below it are used up.
     pub(super) next_id: u64,
     /// Databases by name.
@@ -216,6 +219,11 @@ impl Image {
     /// The repository of a name.
     pub fn repository(&self, name: &str) -> Result<&Arc<Repository>> {
         self.repositories.get(name).ok_or_else(|| Error::NotFound(Entity::new(Kind::Repository, name)))
+    }
+
+    /// Ids above it have not been given to anything.
+    pub fn last_id(&self) -> u64 {
+        self.next_id
     }
 
     /// The job of a kind that a database had last.

@@ -253,7 +253,10 @@ impl Job {
             (JobKind::Backup, None) => {
                 &[Pending, Snapshoting, UploadSnapshot, Uploading, SaveMeta, UploadInfo, Finished]
             }
-            (JobKind::Restore, None) => &[Pending, Snapshoting, Download, Downloading, Commit, Committing, Finished],
+            // What is lost after it was downloaded is downloaded again.
+            (JobKind::Restore, None) => {
+                &[Pending, Snapshoting, Download, Downloading, Commit, Downloading, Commit, Committing, Finished]
+            }
             // What is lost while it is uploaded is only in another cut.
             (JobKind::Backup, Some(_)) => {
                 &[Pending, Snapshoting, Uploading, Snapshoting, Uploading, UploadInfo, Finished]

@@ -9,6 +9,7 @@
 mod draft;
 mod image;
 mod job;
+mod lineage;
 mod record;
 pub mod store;
 mod vault;
@@ -25,7 +26,9 @@ pub use self::image::{
     Backend, Database, Distribution, Identity, Image, Partition, PasswordHash, Repository, Table, Tablet, User,
 };
 pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, RawJob, Selection};
+pub use self::lineage::Epoch;
 pub use self::record::Key;
+use crate::catalog::lineage::Line;
 use crate::catalog::record::{
     DatabaseRow, PartitionRow, SECRET, StateRow, TableRow, TabletRow, decode, encode, number_at,
 };
@@ -33,7 +36,9 @@ use crate::catalog::store::{Batch, OnDurable, Store};
 use crate::catalog::vault::Vault;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::types::{ClusterId, DatabaseId, JobId, Name, PartitionId, Region, RowsetFile, Schema, TableId, WriteId};
+use crate::types::{
+    ClusterId, DatabaseId, EpochId, JobId, Name, PartitionId, Region, RowsetFile, Schema, TableId, WriteId,
+};
 
 /// Ids of this catalog begin above it, as StarRocks' do.
 const FIRST_ID: u64 = 10_000;
@@ -46,6 +51,7 @@ pub struct Catalog {
     /// What all submitted commits will make. Held only while a draft is made.
     submitted: Mutex<Image>,
     vault: Arc<Vault>,
+    line: Line,
 }
 
 impl Catalog {
@@ -61,7 +67,8 @@ impl Catalog {
         };
         store.check_acknowledged(image.sequence)?;
         let published = Arc::new(ArcSwap::from_pointee(image.clone()));
-        let catalog = Self { store, published, submitted: Mutex::new(image), vault };
+        let catalog =
+            Self { store, published, submitted: Mutex::new(image), vault, line: Line::new(EpochId(clock.uuid())) };
         catalog.end_abandoned()?;
         Ok(catalog)
     }
@@ -69,6 +76,17 @@ impl Catalog {
     /// All that is known and acknowledged.
     pub fn image(&self) -> Arc<Image> {
         self.published.load_full()
+    }
+
+    /// Refuses all changes from now on, for this reason, but those that say [`Draft::although_held`]; `None` lets them
+    /// be again.
+    pub fn hold(&self, reason: Option<String>) {
+        self.line.hold(reason);
+    }
+
+    /// Refuses while changes are held.
+    pub fn check_not_held(&self) -> Result<()> {
+        self.line.check()
     }
 
     /// Makes one change. `change` sees the newest image, checks what it assumes, and changes the draft; if it fails,
@@ -95,7 +113,7 @@ impl Catalog {
             if draft.batch.is_empty() && draft.image.next_id == submitted.next_id {
                 return Ok((value, None));
             }
-            let (image, batch) = draft.seal()?;
+            let (image, batch) = draft.seal(&self.line)?;
             self.store.check_space(&batch)?;
             Ok((value, Some((image, batch))))
         });
@@ -163,6 +181,7 @@ impl Catalog {
                 return Ok(());
             }
             self.commit_blocking(|draft| {
+                draft.use_reserve();
                 part.into_iter().for_each(|key| draft.delete_row(key));
                 Ok(())
             })?;
@@ -222,6 +241,7 @@ fn empty(identity: Identity, next_id: u64, sequence: u64) -> Image {
     Image {
         identity: Arc::new(identity),
         sequence,
+        epochs: Arc::new([]),
         next_id,
         databases: OrdMap::new(),
         tables: OrdMap::new(),
@@ -241,6 +261,7 @@ fn load(store: &Store, vault: &Vault, identity: Identity) -> Result<Image> {
     let state = store.get(b"st")?.ok_or_else(|| missing("st"))?;
     let StateRow { next_id, sequence } = decode(b"st", &state)?;
     let mut image = empty(identity, next_id, sequence);
+    image.epochs = scan::<Epoch>(store, "ep").collect::<Result<Vec<_>>>()?.into();
     for entry in store.scan(b"db") {
         let (key, payload) = entry?;
         let row: DatabaseRow = decode(&key, &payload)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! id                          Identity
 //! st                          StateRow: next id, sequence; written with every commit
+//! ep <n>                      Epoch: the nth of the catalog's line (`lineage`)
 //! db <database>               DatabaseRow
 //! tb <table>                  TableRow
 //! tc <table> <position>       Column

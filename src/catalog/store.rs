@@ -65,9 +65,14 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// Free disk space below which nothing is written: a store that runs into a full disk ends the process.
 const RESERVE_BYTES: u64 = 16 << 20;
 
+/// The same for what makes room.
+const LAST_BYTES: u64 = 2 << 20;
+
 /// Puts and deletes that happen together or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Whether it may use the reserve.
+    pub urgent: bool,
     /// Of the commit.
     pub sequence: u64,
     operations: Vec<Operation>,
@@ -196,7 +201,8 @@ impl Store {
         // A large batch is written twice, and sled keeps old pages for a while.
         let needed: usize =
             batch.operations.iter().map(|op| op.key.len() + op.value.as_ref().map_or(0, Vec::len)).sum();
-        if disk.f_bavail * disk.f_frsize >= RESERVE_BYTES + 4 * needed as u64 {
+        let reserve = if batch.urgent { LAST_BYTES } else { RESERVE_BYTES };
+        if disk.f_bavail * disk.f_frsize >= reserve + 4 * needed as u64 {
             return Ok(());
         }
         Err(Error::io("write catalog in", &self.dir)(std::io::ErrorKind::StorageFull.into()))

@@ -28,7 +28,11 @@ pub(super) async fn add_backends(fe: &Frontend, addresses: &[Address]) -> Result
     let ask = async |mut backend: Backend| {
         let refused = |err: Error| Error::Refused(format!("no backend was added: {}", err.report()));
         // One that was dropped before, or whose adding was interrupted, has its id already, and keeps it.
-        backend.id = fe.fleet.ask(&backend).await.map_err(refused)?.backend;
+        let alive = fe.fleet.ask(&backend, true).await.map_err(refused)?;
+        if let Some(lacks) = fe.fleet.lacks(&backend, &alive) {
+            return Err(refused(Error::Refused(lacks)));
+        }
+        backend.id = alive.backend;
         Ok::<_, Error>(backend)
     };
     let answered =
@@ -89,6 +93,7 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
                          or add FORCE to lose those replicas"
                     )));
                 }
+                draft.although_held();
                 draft.drop_backend(id);
             }
             moved.record(draft, &lost)

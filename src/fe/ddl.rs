@@ -120,9 +120,10 @@ pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, crea
                 raw: None,
                 partitions: imbl::OrdMap::new(),
             };
+            let mut placement = fe.fleet.placement(draft.image());
             for (name, range) in partitions {
                 let buckets = table.distribution.buckets as usize;
-                let places = fe.fleet.place(replication, buckets)?;
+                let places = placement.place(replication, buckets)?;
                 let partition = empty_partition(draft, name, range, replication, places, 1, now);
                 table.partitions.insert(partition.name.clone(), Arc::new(partition));
             }
@@ -289,6 +290,7 @@ pub(super) async fn truncate(
     let now = fe.clock.now();
     fe.catalog
         .commit(|draft| {
+            draft.use_reserve();
             draft.image().check_not_restoring(database, name)?;
             let table = draft.image().table(database, name)?.clone();
             let chosen = match partitions.is_empty() {

@@ -157,6 +157,20 @@ impl Executor for Service {
 }
 
 async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
+    let changes_nothing = matches!(
+        parsed.statement,
+        Statement::Query(_)
+            | Statement::Show(_)
+            | Statement::DropBackends { .. }
+            | Statement::SetFrontendConfig { .. }
+            | Statement::SetBackendConfig { .. }
+            | Statement::LockTables
+            | Statement::UnlockTables
+    );
+    // Raw keys change without a commit.
+    if !changes_nothing {
+        fe.catalog.check_not_held()?;
+    }
     match &parsed.statement {
         Statement::Query(query) => reading::query(fe, context, query, &parsed.text).await,
         Statement::Insert(insert) => load::insert(fe, context, insert, &parsed.text).await,

@@ -14,7 +14,7 @@ use crate::catalog::{Image, Partition, Table, Tablet};
 use crate::error::{Error, Result};
 use crate::job::pinned;
 use crate::rpc::message::{Discard, Event, Task, TaskOwner, Work};
-use crate::types::{BackendId, FileId, RowsetFile, WriteId};
+use crate::types::{BackendId, FileId, RowsetFile, TabletId, WriteId};
 
 /// Files of at least this size are not merged again, so that a backup need not upload their rows again.
 const SMALL_BYTES: u64 = 32 << 20;
@@ -28,17 +28,28 @@ const MERGE_BYTES: u64 = 256 << 20;
 /// How long one tablet's merge, or one BE's garbage, may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// The longest that a tablet waits after a merge that failed.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 /// Files named in one order to discard.
 const DISCARD_PART: usize = 1000;
 
 /// Merges small files and throws garbage away, until told to stop.
 pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
-    let work = async {
+    let interval = || Duration::from_millis(fe.config.get().compaction_interval_ms);
+    let merging = async {
+        let mut waits = Waits::default();
+        loop {
+            fe.clock.sleep(interval()).await;
+            merge_all(&fe, &mut waits, interval()).await;
+            rawkv::split_grown(&fe).await;
+        }
+    };
+    // By itself: a merge that hangs must not keep garbage on the disk.
+    let collecting = async {
         let mut state = State::default();
         loop {
-            fe.clock.sleep(Duration::from_millis(fe.config.get().compaction_interval_ms)).await;
-            merge_all(&fe).await;
-            rawkv::split_grown(&fe).await;
+            fe.clock.sleep(interval()).await;
             // One BE that fails, or does not answer, keeps no other from being cleaned.
             for backend in fe.fleet.alive() {
                 let cleaned = tokio::time::timeout(PATIENCE, collect(&fe, backend, &mut state)).await;
@@ -49,7 +60,8 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
         }
     };
     tokio::select! {
-        () = work => {}
+        () = merging => {}
+        () = collecting => {}
         () = shutdown.cancelled() => {}
     }
 }
@@ -63,7 +75,25 @@ struct State {
     reported: HashSet<FileId>,
 }
 
-async fn merge_all(fe: &Arc<Frontend>) {
+/// When tablets are tried again whose merge has failed, as that of a damaged file always does: each time after twice
+/// as long.
+#[derive(Default)]
+struct Waits(HashMap<TabletId, (u32, Duration)>);
+
+impl Waits {
+    fn is_over(&self, tablet: TabletId, now: Duration) -> bool {
+        self.0.get(&tablet).is_none_or(|(_, until)| *until <= now)
+    }
+
+    fn failed(&mut self, tablet: TabletId, now: Duration, interval: Duration) {
+        let (failures, until) = self.0.entry(tablet).or_default();
+        *until = now + interval.saturating_mul(1 << (*failures).min(20)).min(LONGEST_WAIT);
+        *failures += 1;
+    }
+}
+
+async fn merge_all(fe: &Arc<Frontend>, waits: &mut Waits, interval: Duration) {
+    let mut seen = HashSet::new();
     let least = (fe.config.get().compaction_min_files as usize).min(MERGE_FILES);
     let image = fe.catalog.image();
     for table in image.tables.values() {
@@ -75,17 +105,22 @@ async fn merge_all(fe: &Arc<Frontend>) {
             for tablet in &partition.tablets {
                 let small = small_files(tablet);
                 let alive = tablet.replicas.iter().all(|replica| fe.fleet.is_alive(*replica));
-                if small.len() >= least && alive {
+                seen.insert(tablet.id);
+                if small.len() >= least && alive && waits.is_over(tablet.id, fe.clock.elapsed()) {
                     match merge(fe, table, partition, tablet, &small).await {
-                        Ok(()) => {}
+                        Ok(()) => drop(waits.0.remove(&tablet.id)),
                         // Another commit came first; the next round sees what it left.
                         Err(Error::Conflict(_) | Error::NotFound(_)) => {}
-                        Err(err) => tracing::warn!(tablet = %tablet.id, "merging small files: {}", err.report()),
+                        Err(err) => {
+                            tracing::warn!(tablet = %tablet.id, "merging small files: {}", err.report());
+                            waits.failed(tablet.id, fe.clock.elapsed(), interval);
+                        }
                     }
                 }
             }
         }
     }
+    waits.0.retain(|tablet, _| seen.contains(tablet));
 }
 
 fn small_files(tablet: &Tablet) -> Vec<RowsetFile> {
@@ -174,6 +209,14 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
         there.extend(part.files.into_iter().map(|(id, _)| id));
     }
     report_missing(&before, backend, &there, &mut state.reported);
+    // Writes are recorded before they begin.
+    let last = fe.catalog.image().last_id();
+    if let Some(file) = there.iter().find(|file| file.write.0 > last) {
+        return Err(Error::Refused(format!(
+            "it has file {file} of a write that the catalog does not know: was an old copy of meta_dir put in its \
+             place? Nothing is thrown away"
+        )));
+    }
     // A write that is unfinished now was so when its files were listed, or began later.
     let writes = fe.catalog.image().writes.clone();
     there.retain(|id| !writes.contains_key(&id.write));
@@ -213,5 +256,26 @@ fn report_missing(image: &Image, backend: BackendId, there: &HashSet<FileId>, re
         if reported.insert(file.id) {
             tracing::error!(%backend, file = %file.id, "a rowset file is missing: restore its table from a snapshot");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tablet_whose_merge_fails_is_tried_ever_more_rarely() {
+        let (tablet, second) = (TabletId(1), Duration::from_secs(1));
+        let (mut waits, mut tries) = (Waits::default(), Vec::new());
+        for now in (0..100_000).map(Duration::from_secs) {
+            if waits.is_over(tablet, now) {
+                tries.push(now.as_secs());
+                waits.failed(tablet, now, second);
+            }
+        }
+        assert_eq!(tries[..6], [0, 1, 3, 7, 15, 31]);
+        let longest = tries.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert_eq!(longest, Some(3600));
+        assert!(waits.is_over(TabletId(2), Duration::ZERO));
     }
 }

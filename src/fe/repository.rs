@@ -15,7 +15,7 @@ use super::Outcome;
 use super::frontend::Frontend;
 use crate::error::{Error, Result};
 use crate::job::{known_snapshots_key, reference};
-use crate::repository::{Repository, store};
+use crate::repository::{Repository, layout, store};
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
 use crate::{catalog, sql};
@@ -85,6 +85,7 @@ pub(super) async fn create(fe: &Arc<Frontend>, create: &sql::CreateRepository) -
     if create.location.is_empty() {
         return Err(Error::Refused("You must specify a location on the repository".into()));
     }
+    layout::check_root(&create.name).map_err(|err| Error::Analysis(err.to_string()))?;
     let location = create.location.trim_end_matches('/');
     let location = if location.ends_with(':') { create.location.as_str() } else { location };
     let properties = StoreProperties(create.properties.iter().cloned().collect());

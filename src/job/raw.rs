@@ -827,7 +827,7 @@ async fn once(
                 run.progress.bytes.fetch_add(file.size, Ordering::Relaxed);
                 files.push(file);
             }
-            Event::Done(_) | Event::Ended | Event::Made(_) => {}
+            Event::Done(_) | Event::Ended | Event::Made(_) | Event::Missing(_) => {}
         }
     }
     Ok(files)

@@ -14,7 +14,7 @@ use crate::job::tasks::{Item, lost_backend, spread};
 use crate::job::{Context, Run, rows, unchanged};
 use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
-use crate::rpc::message::{DownloadFile, Task, TaskOwner, Work};
+use crate::rpc::message::{DownloadFile, Event, Task, TaskOwner, Work};
 use crate::types::{
     BackendId, Column, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
     TabletId, Timestamp, WriteId,
@@ -61,6 +61,12 @@ pub enum Target {
 
 /// Copies of one tablet have numbers below this, so that (file, copy) is one number.
 const MAX_COPIES: u64 = 64;
+
+/// Files that one task looks for.
+const CHECK_PART: usize = 10_000;
+
+/// Files forgotten in one commit.
+const MISSING_PART: usize = 400;
 
 /// What will be where, decided once; only BEs that are lost are replaced. A list of positions in the snapshot's definitions with the ids they get here.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,10 +116,14 @@ pub(super) async fn submit(cx: &Context, request: RestoreRequest) -> Result<Job>
         Target::Into(target) => (target, None),
         Target::Renamed { source, target } => (target, Some(source)),
         Target::Recorded => {
-            let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?;
-            opened.check(&repository.uuid).await?;
-            let (info, _) = find(&opened, &request.label, request.timestamp.as_deref().unwrap_or_default()).await?;
-            (info.database, None)
+            // Its statement waits.
+            let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?.hasty();
+            let found = async {
+                opened.check(&repository.uuid).await?;
+                find(&opened, &request.label, request.timestamp.as_deref().unwrap_or_default()).await
+            };
+            let found = found.await.inspect_err(|err| cx.health.met(repository.id, cx.clock.now(), err));
+            (found?.0.database, None)
         }
     };
     if database.eq_ignore_ascii_case("information_schema") {
@@ -272,6 +282,7 @@ fn select(meta: &Meta, job: &Job, selections: &[Selection]) -> Result<Vec<Wanted
 /// Decides where everything goes, by StarRocks' rules on what is there.
 fn plan(cx: &Context, draft: &mut Draft, job: &Job, meta: &Meta, wanted: &[Wanted]) -> Result<Plan> {
     let mut tables = Vec::new();
+    let mut placement = cx.fleet.placement(draft.image());
     for Wanted { source, name, partitions } in wanted {
         let table = &meta.tables[*source];
         let existing = existing(draft.image(), &job.database, name).cloned();
@@ -293,7 +304,7 @@ fn plan(cx: &Context, draft: &mut Draft, job: &Job, meta: &Meta, wanted: &[Wante
             if u64::from(replication) >= MAX_COPIES {
                 return Err(Error::Refused(format!("replication_num {replication} is more than {}", MAX_COPIES - 1)));
             }
-            let places = cx.fleet.place(replication, partition.buckets as usize)?;
+            let places = placement.place(replication, partition.buckets as usize)?;
             planned.push(PartitionPlan {
                 source: *position as u32,
                 name: partition_name,
@@ -401,7 +412,10 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         JobState::Download => measure(cx, job).await,
         JobState::Downloading => download(cx, job, run).await,
         // The swap: all new tables and partitions appear in one commit.
-        JobState::Commit => swap(cx, job).await,
+        JobState::Commit => match all_there(cx, job, run).await? {
+            true => swap(cx, job).await,
+            false => cx.advance(job, Job { state: JobState::Downloading, ..job.clone() }, |_| Ok(())).await,
+        },
         JobState::Committing => finish(cx, job).await,
         other => Err(Error::internal(format_args!("a RESTORE in {other}"))),
     }
@@ -635,6 +649,72 @@ fn name_place(err: Error, plan: &Plan, files: &[Placed]) -> Error {
         }
         other => other,
     }
+}
+
+/// Whether every copy of every file is where it arrived, for a BE may have lost its disk since. What is not is
+/// forgotten, so that it is downloaded again.
+async fn all_there(cx: &Context, job: &Job, run: &Run) -> Result<bool> {
+    let plan = plan_of(cx, job).await?;
+    // Others can take its tablets.
+    if plan.lost(cx).is_some() {
+        return Ok(false);
+    }
+    let (repository, info) = snapshot(cx, job).await?;
+    let mut list = FileList::new(&repository, &info, &plan, job)?;
+    let mut missing = Vec::new();
+    while let Some(files) = list.next().await? {
+        let mut of_backend: HashMap<BackendId, Vec<(u64, FileId, u64)>> = HashMap::new();
+        for file in &files {
+            for (copy, backend) in (0..).zip(&file.replicas) {
+                let copy = (file.number * MAX_COPIES + copy, file.id, file.row.size);
+                of_backend.entry(*backend).or_default().push(copy);
+            }
+        }
+        let found = of_backend.iter().map(|(backend, copies)| missing_on(cx, job, run, *backend, copies));
+        missing.extend(futures::future::try_join_all(found).await?.into_iter().flatten());
+    }
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    tracing::warn!(job = %job.id, files = missing.len(), "files that had arrived are gone, and are downloaded again");
+    for part in missing.chunks(MISSING_PART) {
+        let forget = |draft: &mut Draft| {
+            unchanged(draft, job)?;
+            rows::delete_done(draft, job.id, part);
+            Ok(())
+        };
+        cx.catalog.commit(forget).await?;
+    }
+    Ok(false)
+}
+
+/// Which of these copies a BE does not have.
+async fn missing_on(
+    cx: &Context,
+    job: &Job,
+    run: &Run,
+    backend: BackendId,
+    copies: &[(u64, FileId, u64)],
+) -> Result<Vec<u64>> {
+    let mut missing = Vec::new();
+    for part in copies.chunks(CHECK_PART) {
+        let number = run.progress.begin(backend);
+        let checked = async {
+            let work = Work::Check { files: part.iter().map(|(_, id, size)| (*id, *size)).collect() };
+            let task = Task { owner: TaskOwner::Job(job.id, job.attempt), number, work };
+            let mut events = cx.fleet.backend(backend)?.run("look for files", &task).await?;
+            while let Some(event) = events.try_next().await? {
+                if let Event::Missing(n) = event {
+                    missing.extend(part.get(n as usize).map(|(number, _, _)| *number));
+                }
+            }
+            Ok(())
+        };
+        let checked = checked.await;
+        run.progress.end(number);
+        checked?;
+    }
+    Ok(missing)
 }
 
 async fn swap(cx: &Context, job: &Job) -> Result<Job> {

@@ -149,7 +149,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                                 // A task that confirms files says at its end how many.
                                 Ok(Event::Done(n)) if confirms => arrived.extend(numbers.iter().take(n as usize)),
                                 Ok(Event::Done(n)) => arrived.extend(numbers.get(n as usize)),
-                                Ok(Event::Ended | Event::Made(_) | Event::Saved(_)) => {
+                                Ok(Event::Ended | Event::Made(_) | Event::Saved(_) | Event::Missing(_)) => {
                                     return Err(Error::internal("a job's task has made files"));
                                 }
                                 Err(err) => broken = Err(err),

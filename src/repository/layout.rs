@@ -28,13 +28,19 @@ use crate::types::{Attempt, ClusterId, JobId, Label, Name, Sha256};
 /// What stays as it is in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
-const LABEL: &str = "__ss_";
+const LABEL: &str = crate::types::LABEL_PREFIX;
+const ROOT: &str = "__holdfast_repository_";
 const INFO: &str = "__info_";
 const LOCK: &str = "__lock_";
 
 /// The repository's own folder, without slashes at its ends.
 pub fn root(name: &Name) -> String {
-    format!("__holdfast_repository_{}", encode(name))
+    format!("{ROOT}{}", encode(name))
+}
+
+/// Refuses a name whose folder disks would not take.
+pub fn check_root(name: &Name) -> Result<(), crate::types::Invalid> {
+    name.check_folder(ROOT)
 }
 
 /// The repository's description of itself.
@@ -118,6 +124,10 @@ mod tests {
         let hash = Sha256([0xab; 32]);
         let path = object(&hash, cluster, JobId(7), Attempt(2), 3);
         assert_eq!(path, format!("__objects/ab/{hash}-0123456789ab.7.2.3"));
+        assert!(check_root(&Name::new("x".repeat(64)).unwrap()).is_ok());
+        assert!(check_root(&Name::new("🦀".repeat(20)).unwrap()).is_err());
+        let longest = Name::new("🦀".repeat(19)).unwrap();
+        assert!(check_root(&longest).is_ok() && root(&longest).len() <= 255);
         assert_eq!(root(&Name::new("🦀 1").unwrap()), "__holdfast_repository_%F0%9F%A6%80%201");
         assert_eq!(timestamp_of("__info_2026-11-21-02-30-00-123"), Some("2026-11-21-02-30-00-123"));
     }

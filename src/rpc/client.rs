@@ -24,8 +24,8 @@ use crate::rpc::message::{
     RawSplit, RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
-use crate::rpc::{CLUSTER, MAX_MESSAGE, SEQUENCE, TOKEN, status};
-use crate::types::{ClusterId, TabletId};
+use crate::rpc::{CLUSTER, EPOCH, MAX_MESSAGE, SEQUENCE, TOKEN, status};
+use crate::types::{ClusterId, EpochId, TabletId};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,16 +43,18 @@ pub struct Caller {
     pub cluster: ClusterId,
     /// Its secret.
     pub token: String,
-    /// The catalog sequence known now.
-    pub sequence: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// The catalog's epoch and sequence known now.
+    pub at: Arc<dyn Fn() -> (EpochId, u64) + Send + Sync>,
 }
 
 impl Interceptor for Caller {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let (epoch, sequence) = (self.at)();
         let values = [
             (CLUSTER, self.cluster.to_string()),
             (TOKEN, self.token.clone()),
-            (SEQUENCE, (self.sequence)().to_string()),
+            (EPOCH, epoch.to_string()),
+            (SEQUENCE, sequence.to_string()),
         ];
         for (key, value) in values {
             let value = value.parse().map_err(|_| Status::internal("an identity that is not ASCII"))?;

@@ -1,7 +1,7 @@
 //! The BEs of the catalog: who lives, and how to reach them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -22,8 +22,12 @@ pub struct Health {
     pub alive: Option<Alive>,
     /// When that came.
     pub last_heartbeat: Option<Timestamp>,
-    /// Why it did not answer since; empty if it did.
+    /// The same, by a clock that nobody sets.
+    heard: Option<Duration>,
+    /// Why it did not answer since, or what is wrong with what it answered; empty if nothing.
     pub error: String,
+    /// What it has seen and the catalog lacks; empty if nothing.
+    ahead: String,
 }
 
 /// The BEs, with their heartbeats. Cheap to clone.
@@ -34,7 +38,9 @@ pub struct Fleet {
     config: FeConfig,
     clock: Clock,
     health: Arc<Mutex<HashMap<BackendId, Health>>>,
-    started: Timestamp,
+    started: Duration,
+    /// The BE of this process, with the address it has this time.
+    local: Arc<OnceLock<catalog::Backend>>,
 }
 
 impl Fleet {
@@ -42,26 +48,58 @@ impl Fleet {
     pub fn new(catalog: Arc<Catalog>, config: FeConfig, clock: Clock) -> Self {
         let identity = catalog.image().identity.clone();
         let known = catalog.clone();
-        let sequence = Arc::new(move || known.image().sequence);
-        let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), sequence };
+        let at = move || {
+            let image = known.image();
+            (image.epoch(), image.sequence)
+        };
+        let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), at: Arc::new(at) };
         let backends = Backends::new(caller);
-        let started = clock.now();
-        Self { catalog, backends, config, clock, health: Arc::default(), started }
+        let started = clock.elapsed();
+        Self { catalog, backends, config, clock, health: Arc::default(), started, local: Arc::default() }
     }
 
-    /// Makes the BE of this process known under the address it has this time, and waits until it has joined.
+    /// Makes the BE of this process known under the address it has this time. `known` is the id it has here, if it has
+    /// one.
     pub async fn adopt(&self, known: Option<BackendId>, address: std::net::SocketAddr) -> Result<()> {
-        let id = self
-            .catalog
-            .commit(|draft| {
-                let id = known.unwrap_or_else(|| BackendId(draft.fresh_id()));
-                let backend = catalog::Backend { id, host: address.ip().to_string(), port: address.port() };
-                draft.put_backend(backend)?;
-                Ok(id)
-            })
-            .await?;
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let others = self.catalog.image().backends.len();
+                if others > 0 {
+                    tracing::error!(
+                        "the storage directory belongs to no cluster, and the catalog knows {others} backends: was it \
+                         emptied, or is its disk not mounted? What was there is missing until it is brought back, or \
+                         restored from a snapshot"
+                    );
+                }
+                BackendId(self.catalog.commit(|draft| Ok(draft.fresh_id())).await?)
+            }
+        };
+        let backend = catalog::Backend { id, host: address.ip().to_string(), port: address.port() };
+        let answer = self.ask(&backend, known.is_none()).await?;
+        // The address is this process's: where it cannot be recorded, nobody else needs it.
+        let recorded = self.catalog.commit(|draft| {
+            draft.although_held();
+            draft.put_backend(backend.clone())
+        });
+        if let Err(err) = recorded.await {
+            if !self.catalog.image().backends.contains_key(&id) {
+                return Err(err);
+            }
+            tracing::warn!(backend = %id, "its address is not recorded: {}", err.report());
+        }
+        let _ = self.local.set(backend);
+        self.hear(id, Ok(answer));
         self.beat_once().await;
         self.backend(id).map(drop)
+    }
+
+    /// A BE of the catalog, with the address it has now.
+    fn find(&self, id: BackendId) -> Result<catalog::Backend> {
+        let image = self.catalog.image();
+        let known = image.backends.get(&id).ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, id)))?;
+        let local = self.local.get().filter(|local| local.id == id);
+        Ok(local.unwrap_or(known).clone())
     }
 
     /// Sends heartbeats until told to stop. A BE that is slow to answer keeps no other waiting.
@@ -71,7 +109,8 @@ impl Fleet {
             loop {
                 let image = self.catalog.image();
                 self.lock().retain(|id, _| image.backends.contains_key(id));
-                for backend in image.backends.values().cloned() {
+                self.hold_changes();
+                for backend in image.backends.keys().filter_map(|id| self.find(*id).ok()) {
                     if !asking.lock().unwrap_or_else(PoisonError::into_inner).insert(backend.id) {
                         continue;
                     }
@@ -93,19 +132,59 @@ impl Fleet {
     /// Asks every BE once, and waits for all answers.
     pub async fn beat_once(&self) {
         let image = self.catalog.image();
-        futures::stream::iter(image.backends.values())
-            .for_each_concurrent(None, |backend| self.beat_one(backend))
+        futures::stream::iter(image.backends.keys().filter_map(|id| self.find(*id).ok()))
+            .for_each_concurrent(None, async |backend| self.beat_one(&backend).await)
             .await;
+        self.hold_changes();
     }
 
     async fn beat_one(&self, backend: &catalog::Backend) {
-        let answer = self.ask(backend).await;
+        let answer = self.ask(backend, false).await;
         self.hear(backend.id, answer);
     }
 
-    /// Asks one BE, which need not be in the catalog yet.
-    pub async fn ask(&self, backend: &catalog::Backend) -> Result<Alive> {
-        self.backends.at(&backend.address())?.heartbeat(&Heartbeat { backend: backend.id }).await
+    /// Asks one BE, which need not be in the catalog yet; `join` has it join the cluster if it has none.
+    pub async fn ask(&self, backend: &catalog::Backend, join: bool) -> Result<Alive> {
+        let be = self.backends.at(&backend.address())?;
+        let beat = Heartbeat { backend: backend.id, join, now: Some(self.clock.now()), past: None, accept: false };
+        let alive = be.heartbeat(&beat).await?;
+        let image = self.catalog.image();
+        match image.end_of(alive.epoch) {
+            Some(end) if end >= alive.sequence && alive.epoch == image.epoch() => Ok(alive),
+            // It has not heard yet that this epoch follows the one it knows.
+            Some(end) if end >= alive.sequence => {
+                be.heartbeat(&Heartbeat { past: Some((alive.epoch, end)), ..beat }).await
+            }
+            _ if self.config.get().accept_lost_commits => {
+                // The lost commits may have given ids to files and objects.
+                let skip = |draft: &mut catalog::Draft| {
+                    draft.although_held();
+                    draft.skip_ids();
+                    Ok(())
+                };
+                self.catalog.commit(skip).await?;
+                be.heartbeat(&Heartbeat { accept: true, ..beat }).await
+            }
+            _ => Ok(alive),
+        }
+    }
+
+    /// What is wrong if a BE has seen commits that the catalog lacks: files that it has may be those commits'.
+    pub fn lacks(&self, backend: &catalog::Backend, alive: &Alive) -> Option<String> {
+        let image = self.catalog.image();
+        let follows = image.end_of(alive.epoch).is_some_and(|end| end >= alive.sequence);
+        (!follows).then(|| {
+            format!(
+                "the catalog has lost commits: backend {} has seen its sequence {} of epoch {}, and this catalog, at \
+                 {}, does not follow that: an old copy was put in its place, or its files were damaged. Nothing is \
+                 changed. Bring the newest copy of meta_dir back; or, to go on without what was committed since, ADMIN \
+                 SET FRONTEND CONFIG (\"accept_lost_commits\" = \"true\")",
+                backend.address(),
+                alive.sequence,
+                alive.epoch,
+                image.sequence
+            )
+        })
     }
 
     fn hear(&self, id: BackendId, answer: Result<Alive>) {
@@ -113,11 +192,24 @@ impl Fleet {
             true => Ok(alive),
             false => Err(Error::Refused(format!("at its address backend {} answers", alive.backend))),
         });
+        let ahead = match (&answer, self.find(id)) {
+            (Ok(alive), Ok(backend)) => self.lacks(&backend, alive).unwrap_or_default(),
+            _ => String::new(),
+        };
         let mut all = self.lock();
         let health = all.entry(id).or_default();
         match answer {
             Ok(alive) => {
-                *health = Health { alive: Some(alive), last_heartbeat: Some(self.clock.now()), error: String::new() };
+                if health.ahead.is_empty() && !ahead.is_empty() {
+                    tracing::error!(backend = %id, "{ahead}");
+                }
+                *health = Health {
+                    alive: Some(alive),
+                    last_heartbeat: Some(self.clock.now()),
+                    heard: Some(self.clock.elapsed()),
+                    error: ahead.clone(),
+                    ahead,
+                };
             }
             Err(err) => {
                 if health.error.is_empty() {
@@ -126,6 +218,15 @@ impl Fleet {
                 health.error = err.report();
             }
         }
+        drop(all);
+        self.hold_changes();
+    }
+
+    /// Lets the catalog change only while no BE has seen what it lacks.
+    fn hold_changes(&self) {
+        let all = self.lock();
+        let ahead = all.values().map(|health| &health.ahead).find(|ahead| !ahead.is_empty());
+        self.catalog.hold(ahead.cloned());
     }
 
     /// What is known of a BE.
@@ -135,22 +236,20 @@ impl Fleet {
 
     /// Whether a BE answers, or has until a moment ago.
     pub fn is_alive(&self, id: BackendId) -> bool {
-        let timeout = self.config.get().heartbeat_timeout_second as i64 * 1000;
-        self.health(id).last_heartbeat.is_some_and(|last| last.plus_ms(timeout) >= self.clock.now())
+        let timeout = Duration::from_secs(self.config.get().heartbeat_timeout_second);
+        self.health(id).heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
     }
 
     /// Whether nobody should wait for a BE any more: it was dropped, or has been dead for long.
     pub fn is_lost(&self, id: BackendId) -> bool {
-        let tolerated = self.config.get().tablet_sched_be_down_tolerate_time_s as i64 * 1000;
-        let seen = self.health(id).last_heartbeat.unwrap_or(self.started);
-        !self.catalog.image().backends.contains_key(&id) || seen.plus_ms(tolerated) < self.clock.now()
+        let tolerated = Duration::from_secs(self.config.get().tablet_sched_be_down_tolerate_time_s);
+        let heard = self.health(id).heard.unwrap_or(self.started);
+        !self.catalog.image().backends.contains_key(&id) || heard + tolerated < self.clock.elapsed()
     }
 
     /// Asks a BE how it is now.
     pub async fn look(&self, id: BackendId) -> Result<Alive> {
-        let known = self.catalog.image().backends.get(&id).cloned();
-        let known = known.ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, id)))?;
-        let alive = self.ask(&known).await?;
+        let alive = self.ask(&self.find(id)?, false).await?;
         self.hear(id, Ok(alive.clone()));
         Ok(alive)
     }
@@ -162,8 +261,7 @@ impl Fleet {
 
     /// A BE to call; refuses one that is gone, with the reason.
     pub fn backend(&self, id: BackendId) -> Result<Backend> {
-        let image = self.catalog.image();
-        let known = image.backends.get(&id).ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, id)))?;
+        let known = self.find(id)?;
         if self.is_alive(id) {
             return self.backends.at(&known.address());
         }
@@ -179,23 +277,17 @@ impl Fleet {
 
     /// The address of a BE, for messages and for other BEs.
     pub fn address(&self, id: BackendId) -> String {
-        self.catalog.image().backends.get(&id).map_or_else(|| id.to_string(), |backend| backend.address())
+        self.find(id).map_or_else(|_| id.to_string(), |backend| backend.address())
     }
 
-    /// Chooses the BEs of new tablets: each gets `copies` different living ones, in turn, so that tablets spread
-    /// evenly. Refuses if fewer live.
-    pub fn place(&self, copies: u32, tablets: usize) -> Result<Vec<Vec<BackendId>>> {
-        let alive = self.alive();
-        let count = copies as usize;
-        if count == 0 || count > alive.len() {
-            return Err(Error::Refused(format!(
-                "Table replication num should be less than or equal to the number of available BE nodes. \
-                 replication_num {copies}, available BE nodes {}",
-                alive.len()
-            )));
-        }
-        let at = |n: usize| alive[n % alive.len()];
-        Ok((0..tablets).map(|tablet| (0..count).map(|copy| at(tablet + copy)).collect()).collect())
+    /// What chooses the BEs of a statement's new tablets, among those that live.
+    pub fn placement(&self, image: &catalog::Image) -> Placement {
+        let mut tablets: HashMap<BackendId, usize> = HashMap::new();
+        let partitions = image.tables.values().flat_map(|table| table.partitions.values());
+        let replicas = partitions.flat_map(|partition| &partition.tablets).flat_map(|tablet| &tablet.replicas);
+        replicas.for_each(|backend| *tablets.entry(*backend).or_default() += 1);
+        let count = |id| (id, tablets.get(&id).copied().unwrap_or_default());
+        Placement::new(self.alive().into_iter().map(count))
     }
 
     /// How many copies a table gets whose statement does not say: the configured number, or as many as BEs live.
@@ -205,5 +297,81 @@ impl Fleet {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BackendId, Health>> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Chooses BEs for new tablets: those that have got fewest of the statement's, so that each table is spread, and among
+/// these those that have fewest in all.
+#[derive(Debug)]
+pub struct Placement {
+    /// Tablets of the statement, tablets in all before, id.
+    backends: Vec<(usize, usize, BackendId)>,
+}
+
+impl Placement {
+    /// BEs with the tablets they have.
+    fn new(backends: impl Iterator<Item = (BackendId, usize)>) -> Self {
+        Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect() }
+    }
+
+    /// Places tablets, each on `copies` different BEs. Refuses if fewer live.
+    pub fn place(&mut self, copies: u32, tablets: usize) -> Result<Vec<Vec<BackendId>>> {
+        let (alive, count) = (self.backends.len(), copies as usize);
+        if count == 0 || count > alive {
+            return Err(Error::Refused(format!(
+                "Table replication num should be less than or equal to the number of available BE nodes. \
+                 replication_num {copies}, available BE nodes {alive}"
+            )));
+        }
+        let one = |n: usize| {
+            self.backends.sort_unstable();
+            let mut chosen: Vec<BackendId> = self.backends[..count].iter().map(|(_, _, id)| *id).collect();
+            self.backends[..count].iter_mut().for_each(|(given, _, _)| *given += 1);
+            // Whose turn it is to be first.
+            chosen.sort_unstable();
+            chosen.rotate_left(n % count);
+            chosen
+        };
+        Ok((0..tablets).map(one).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placement(tablets: &[usize]) -> Placement {
+        Placement::new((1..).map(BackendId).zip(tablets.iter().copied()))
+    }
+
+    /// How many of these each BE got.
+    fn counts(places: &[Vec<BackendId>], backends: u64) -> Vec<usize> {
+        let of = |id| places.iter().flatten().filter(|backend| **backend == BackendId(id)).count();
+        (1..=backends).map(of).collect()
+    }
+
+    #[test]
+    fn tablets_of_all_partitions_of_a_statement_are_spread() {
+        let mut placement = placement(&[0, 0]);
+        let places: Vec<_> = (0..10).flat_map(|_| placement.place(1, 1).unwrap()).collect();
+        assert_eq!(counts(&places, 2), [5, 5]);
+    }
+
+    #[test]
+    fn who_has_fewest_is_first_but_does_not_get_all() {
+        assert_eq!(placement(&[7, 3, 5]).place(1, 1).unwrap(), [[BackendId(2)]]);
+        assert_eq!(counts(&placement(&[7, 3, 5]).place(1, 6).unwrap(), 3), [2, 2, 2]);
+        assert_eq!(counts(&placement(&[7, 3, 5]).place(2, 2).unwrap(), 3), [1, 2, 1]);
+    }
+
+    #[test]
+    fn copies_are_on_different_backends() {
+        let places = placement(&[0, 0, 9]).place(3, 3).unwrap();
+        for place in &places {
+            assert_eq!(counts(std::slice::from_ref(place), 3), [1, 1, 1]);
+        }
+        // Each is first once.
+        assert_eq!(counts(&places.iter().map(|place| vec![place[0]]).collect::<Vec<_>>(), 3), [1, 1, 1]);
+        assert!(placement(&[0]).place(2, 1).is_err());
     }
 }

@@ -19,8 +19,8 @@ use crate::rawkv::value::ApiVersion;
 use crate::rpc::proto;
 use crate::tablet::ScanSpec;
 use crate::types::{
-    Attempt, BackendId, ClusterId, ColumnFamily, FileId, JobId, KeyRange, Name, RegionId, RowsetFile, Schema, Sha256,
-    StoreProperties, TableId, TabletId, Timestamp, WriteId,
+    Attempt, BackendId, ClusterId, ColumnFamily, EpochId, FileId, JobId, KeyRange, Name, RegionId, RowsetFile, Schema,
+    Sha256, StoreProperties, TableId, TabletId, Timestamp, WriteId,
 };
 
 /// `Heartbeat`, from an FE.
@@ -28,6 +28,19 @@ use crate::types::{
 pub struct Heartbeat {
     /// The id that the catalog has given this BE.
     pub backend: BackendId,
+    /// Whether a BE that belongs to no cluster shall join this one. It is asked once, when it is added: one that has
+    /// lost what it had must not come back as if it had nothing to lose.
+    #[serde(default)]
+    pub join: bool,
+    /// The FE's time.
+    #[serde(default)]
+    pub now: Option<Timestamp>,
+    /// An earlier epoch of the FE's catalog, and the last sequence it had.
+    #[serde(default)]
+    pub past: Option<(EpochId, u64)>,
+    /// Whether to follow this catalog, although it lacks commits that the BE has seen.
+    #[serde(default)]
+    pub accept: bool,
 }
 
 /// Answer to [`Heartbeat`].
@@ -35,6 +48,12 @@ pub struct Heartbeat {
 pub struct Alive {
     /// The id that this BE has in the cluster, which may be another than the one it was asked by.
     pub backend: BackendId,
+    /// The catalog's epoch that the BE has seen last.
+    #[serde(default)]
+    pub epoch: EpochId,
+    /// The highest sequence that it has seen of that.
+    #[serde(default)]
+    pub sequence: u64,
     /// The program's version.
     pub version: String,
     /// When the process started.
@@ -76,6 +95,11 @@ pub enum TaskOwner {
 pub enum Work {
     /// Confirm that files are there, by length. The first that is not is the error.
     Confirm {
+        /// File and length.
+        files: Vec<(FileId, u64)>,
+    },
+    /// Look whether files are there, by length. Reports [`Event::Missing`] for each that is not.
+    Check {
         /// File and length.
         files: Vec<(FileId, u64)>,
     },
@@ -264,6 +288,8 @@ pub enum Event {
     Moved(u64),
     /// The nth file of the task is done, durably.
     Done(u64),
+    /// The nth file of the task is not there.
+    Missing(u64),
     /// All is done. A stream of events that ends without it broke off.
     Ended,
     /// The files that a compaction has made, durably; their versions are for the catalog to set.
@@ -398,7 +424,7 @@ pub struct Written {
 }
 
 /// What a BE keeps of the cluster it belongs to, in `identity.json`.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
     /// The cluster.
     pub cluster: ClusterId,
@@ -406,8 +432,10 @@ pub struct Membership {
     pub token: String,
     /// The id it has given this BE.
     pub backend: BackendId,
-    /// The highest catalog sequence seen. An FE that knows less was restored from an old copy: nothing is deleted
-    /// for it.
+    /// The catalog's epoch that was seen last.
+    #[serde(default)]
+    pub epoch: EpochId,
+    /// The highest sequence of it that was seen. Nothing is deleted for an FE whose catalog does not follow it.
     pub sequence: u64,
 }
 

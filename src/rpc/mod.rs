@@ -19,6 +19,8 @@ pub mod proto {
 pub const CLUSTER: &str = "holdfast-cluster";
 /// Metadata of every call: its secret.
 pub const TOKEN: &str = "holdfast-token";
+/// Metadata of every call: the epoch of the catalog that the caller knows.
+pub const EPOCH: &str = "holdfast-epoch";
 /// Metadata of every call: the catalog sequence the caller knows.
 pub const SEQUENCE: &str = "holdfast-sequence";
 

@@ -108,21 +108,34 @@ impl Store {
     /// the file may be back, and is thrown away again.
     pub fn trash(&self, id: FileId, now: Timestamp) -> Result<()> {
         let day = self.dir.join("trash").join(day(now));
-        fs::create_dir(&day).or_else(present).map_err(Error::io("create", &day))?;
         let path = self.path(id);
-        match fs::rename(&path, day.join(format!("{id}{EXTENSION}"))) {
-            Err(err) if err.kind() != ErrorKind::NotFound => Err(Error::io("throw away", &path)(err)),
-            _ => Ok(()),
+        loop {
+            fs::create_dir(&day).or_else(present).map_err(Error::io("create", &day))?;
+            match fs::rename(&path, day.join(format!("{id}{EXTENSION}"))) {
+                // The day's folder may just have been emptied.
+                Err(err) if err.kind() == ErrorKind::NotFound && path.exists() => {}
+                Err(err) if err.kind() != ErrorKind::NotFound => return Err(Error::io("throw away", &path)(err)),
+                _ => return Ok(()),
+            }
         }
     }
 
-    /// Removes for good what was thrown away on days before that of `before`.
-    pub fn empty_trash(&self, before: Timestamp) -> Result<()> {
+    /// Removes for good what was thrown away on days before that of `before`; and days after that, from the oldest, as
+    /// long as `more` says so.
+    pub fn empty_trash(&self, before: Timestamp, more: impl Fn() -> Result<bool>) -> Result<()> {
         let trash = self.dir.join("trash");
-        for entry in fs::read_dir(&trash).map_err(Error::io("list", &trash))? {
-            let path = entry.map_err(Error::io("list", &trash))?.path();
-            if path.file_name().is_some_and(|name| *name.to_string_lossy() < *day(before)) {
-                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        let days = fs::read_dir(&trash).and_then(|days| days.map(|day| Ok(day?.path())).collect());
+        let mut days: Vec<PathBuf> = days.map_err(Error::io("list", &trash))?;
+        days.sort();
+        for path in days {
+            let old = path.file_name().is_some_and(|name| *name.to_string_lossy() < *day(before));
+            if !old && !more()? {
+                break;
+            }
+            match fs::remove_dir_all(&path) {
+                // Something has just been thrown there.
+                Err(err) if err.kind() == ErrorKind::DirectoryNotEmpty => {}
+                removed => removed.map_err(Error::io("remove", &path))?,
             }
         }
         Ok(())

@@ -396,8 +396,8 @@ fn a_store_keeps_what_was_installed_and_drops_what_was_not() {
     store.trash(id, now).unwrap();
     store.trash(id, now).unwrap();
     assert_eq!(store.has(id).unwrap(), None);
-    store.empty_trash(now).unwrap();
+    store.empty_trash(now, || Ok(false)).unwrap();
     assert_eq!(fs::read_dir(dir.join("trash")).unwrap().count(), 1);
-    store.empty_trash(now.plus_ms(day)).unwrap();
+    store.empty_trash(now.plus_ms(day), || Ok(false)).unwrap();
     assert_eq!(fs::read_dir(dir.join("trash")).unwrap().count(), 0);
 }

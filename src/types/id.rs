@@ -62,6 +62,25 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// One opening of a catalog, drawn at random. The nil one came before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EpochId(pub Uuid);
+
+impl fmt::Display for EpochId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+impl std::str::FromStr for EpochId {
+    type Err = super::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self).map_err(|_| super::Invalid(format!("'{text}' is not an epoch")))
+    }
+}
+
 impl std::str::FromStr for ClusterId {
     type Err = super::Invalid;
 

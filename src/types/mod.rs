@@ -16,9 +16,10 @@ mod value;
 pub use entity::{Entity, Kind};
 pub use file::{FileId, FileKind, KeyBounds, RowsetFile, Sha256};
 pub use id::{
-    Attempt, BackendId, ClusterId, DatabaseId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId, WriteId,
+    Attempt, BackendId, ClusterId, DatabaseId, EpochId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId,
+    WriteId,
 };
-pub use name::{Label, Name};
+pub use name::{LABEL_PREFIX, Label, Name};
 pub use properties::StoreProperties;
 pub use raw::{ColumnFamily, KeyRange, Region};
 pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};

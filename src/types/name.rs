@@ -11,6 +11,9 @@ const MAX_NAME: usize = 64;
 /// The most characters a label may have, as in StarRocks.
 const MAX_LABEL: usize = 128;
 
+/// The longest name of a file or folder that disks and HDFS take, in bytes.
+const MAX_COMPONENT: usize = 255;
+
 /// The name of a database, table, partition, column, repository or user.
 ///
 /// One to 64 characters of any script. Control characters, `/`, `\`, `.` and spaces at an end are refused, because
@@ -36,9 +39,17 @@ impl Name {
         };
         Err(Invalid(format!("name '{}' {problem}", excerpt(&text))))
     }
+
+    /// Refuses a name that, percent-encoded behind this prefix, is too long for the name of a folder.
+    pub fn check_folder(&self, prefix: &str) -> Result<(), Invalid> {
+        check_folder("name", self, prefix)
+    }
 }
 
-/// The user's name of a snapshot: one to 128 letters, digits, `_` and `-`.
+/// What the name of a snapshot's folder has before the label.
+pub const LABEL_PREFIX: &str = "__ss_";
+
+/// The user's name of a snapshot: one to 128 letters, digits, `_` and `-`, which percent-encoded name a folder.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Label(String);
@@ -49,10 +60,26 @@ impl Label {
         let text = text.into();
         let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
         if !text.is_empty() && text.chars().count() <= MAX_LABEL && text.chars().all(allowed) {
+            check_folder("label", &text, LABEL_PREFIX)?;
             return Ok(Self(text));
         }
         Err(Invalid(format!("label '{}' is not one to 128 letters, digits, '_' and '-'", excerpt(&text))))
     }
+}
+
+fn check_folder(what: &str, text: &str, prefix: &str) -> Result<(), Invalid> {
+    // Each byte that is none of these becomes three.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let bytes: usize = text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum();
+    let most = MAX_COMPONENT - prefix.len();
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(Invalid(format!(
+        "{what} '{}' is too long for the name of a folder in a repository: ASCII letters, digits, '_' and '-' count 1, each \
+         other character 3 for every byte of its UTF-8, and {bytes} are more than {most}",
+        excerpt(text)
+    )))
 }
 
 /// The beginning of a text, for messages about texts of any length.
@@ -116,6 +143,13 @@ mod tests {
             assert!(Name::new(bad).is_err(), "{bad:?}");
         }
         assert!(Label::new("snap-2026_11").is_ok());
+        assert!(Label::new("x".repeat(128)).is_ok());
+        // A folder's name on disk has 255 bytes at most.
+        for (letter, fits) in [("é", 41), ("本", 27)] {
+            assert!(Label::new(letter.repeat(fits)).is_ok());
+            let refusal = Label::new(letter.repeat(fits + 1)).unwrap_err().to_string();
+            assert!(refusal.contains("more than 250"), "{refusal}");
+        }
         for bad in ["", "a/b", "a:b", "a b", &"x".repeat(129)] {
             assert!(Label::new(bad).is_err(), "{bad:?}");
         }

@@ -178,10 +178,10 @@ async fn locations_that_cannot_be() {
 }
 
 /// A small file system below a directory, for as long as this lives.
-struct SmallDisk(String);
+pub struct SmallDisk(String);
 
 impl SmallDisk {
-    fn mount(path: String, kilobytes: usize) -> Option<Self> {
+    pub fn mount(path: String, kilobytes: usize) -> Option<Self> {
         std::fs::create_dir(&path).unwrap();
         let size = format!("size={kilobytes}k,nr_inodes=0");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "none", &path]).output();

@@ -7,14 +7,14 @@ use super::client::{Answer, Client};
 use super::harness::{HOLDFAST, Launch, Scratch, Server, rowset_files, skip};
 use super::sample;
 
-struct Cluster {
-    fe: Server,
-    bes: Vec<Server>,
+pub struct Cluster {
+    pub fe: Server,
+    pub bes: Vec<Server>,
 }
 
 impl Cluster {
     /// One FE, and BEs that it knows and that are alive.
-    async fn start(scratch: &Scratch, bes: usize) -> Self {
+    pub async fn start(scratch: &Scratch, bes: usize) -> Self {
         // A BE that is gone is noticed soon.
         let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1).start();
         let bes: Vec<_> = (0..bes).map(|n| Launch::be(scratch.path(), &format!("be{n}")).start()).collect();
@@ -27,13 +27,13 @@ impl Cluster {
         cluster
     }
 
-    async fn all_alive(&self, client: &mut Client) {
+    pub async fn all_alive(&self, client: &mut Client) {
         let alive = |answer: &Answer| answer.column("Alive").iter().filter(|alive| **alive == "true").count();
         client.wait_until("SHOW BACKENDS", |answer| alive(answer) == self.bes.len()).await;
     }
 
     /// Stops a BE and starts it again, to die at this place if one is given.
-    async fn restart(&mut self, n: usize, place: Option<&str>) {
+    pub async fn restart(&mut self, n: usize, place: Option<&str>) {
         let be = &mut self.bes[n];
         be.kill();
         // Else the FE might take the BE that is gone for the one that comes.
@@ -84,6 +84,18 @@ async fn tablets_are_spread_and_copied() {
     // Four tablets with one copy, and four with two.
     let files: usize = cluster.bes.iter().map(|be| rowset_files(be.launch.data()).len()).sum();
     assert_eq!(files, 12);
+    // So are those of partitions with one tablet each.
+    client
+        .run(
+            "CREATE TABLE d.p (k INT) DUPLICATE KEY(k) PARTITION BY RANGE(k) (PARTITION p1 VALUES LESS THAN ('1'), \
+             PARTITION p2 VALUES LESS THAN ('2'), PARTITION p3 VALUES LESS THAN ('3'), PARTITION p4 VALUES LESS THAN \
+             ('4')) DISTRIBUTED BY HASH(k) BUCKETS 1 PROPERTIES ('replication_num' = '1')",
+        )
+        .await;
+    let tablets = client.run("SHOW TABLETS FROM d.p").await;
+    let on = |id| tablets.column("BackendId").iter().filter(|backend| **backend == id).count();
+    let first = tablets.column("BackendId")[0].to_owned();
+    assert_eq!((tablets.rows.len(), on(&*first)), (4, 2), "{tablets:?}");
     let create = "CREATE TABLE d.three (k INT) PROPERTIES ('replication_num' = '3')";
     client.refused(create, 5064, "replication").await;
 

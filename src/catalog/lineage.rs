@@ -1,0 +1,66 @@
+//! The line of a catalog: one epoch after another, each begun by the first commit of a process that has opened it.
+//!
+//! A catalog and an old copy of it draw different epochs from where they part. Whoever has seen a sequence of an epoch
+//! can tell whether a catalog follows it, however far that has counted meanwhile: BEs do, so that no FE with an old copy
+//! of its catalog has them throw away what it does not know.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::image::Image;
+use crate::error::{Error, Result};
+use crate::types::EpochId;
+
+/// `ep <n>`: the nth epoch of the line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Which.
+    pub id: EpochId,
+    /// The last sequence before it.
+    pub after: u64,
+}
+
+/// What this process adds to the line, and whether it may.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Recorded with its first commit: an opening that changes nothing is none.
+    pub epoch: EpochId,
+    held: ArcSwapOption<String>,
+}
+
+impl Line {
+    pub fn new(epoch: EpochId) -> Self {
+        Self { epoch, held: ArcSwapOption::empty() }
+    }
+
+    /// Refuses if changes are held.
+    pub fn check(&self) -> Result<()> {
+        match &*self.held.load() {
+            Some(reason) => Err(Error::Refused(reason.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    pub fn hold(&self, reason: Option<String>) {
+        self.held.store(reason.map(Arc::new));
+    }
+}
+
+impl Image {
+    /// The epoch of the last commit.
+    pub fn epoch(&self) -> EpochId {
+        self.epochs.last().map_or_else(EpochId::default, |epoch| epoch.id)
+    }
+
+    /// The last sequence that an epoch has on this line; `None` if it is not on it.
+    pub fn end_of(&self, epoch: EpochId) -> Option<u64> {
+        let next = match self.epochs.iter().position(|known| known.id == epoch) {
+            Some(at) => at + 1,
+            None if epoch == EpochId::default() => 0,
+            None => return None,
+        };
+        Some(self.epochs.get(next).map_or(self.sequence, |next| next.after))
+    }
+}
