@@ -697,7 +697,8 @@ fn a_restore_is_inside_the_backup() {
 /// means. It is in the directory HOLDFAST_BR_FIXTURE.
 #[test]
 fn a_backup_of_br_is_read() {
-    let Some(directory) = std::env::var_os("HOLDFAST_BR_FIXTURE").filter(|named| named != "none").map(PathBuf::from) else {
+    let Some(directory) = std::env::var_os("HOLDFAST_BR_FIXTURE").filter(|named| named != "none").map(PathBuf::from)
+    else {
         return skip("HOLDFAST_BR_FIXTURE names no directory");
     };
     let bytes = fs::read(directory.join(META)).unwrap();

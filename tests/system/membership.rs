@@ -109,7 +109,8 @@ async fn a_front_end_with_an_old_catalog_changes_nothing() {
     cluster.fe.kill();
     copy(&meta, &old);
     let epoch = || {
-        let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&identity).unwrap()).unwrap();
+        let kept = std::fs::read_to_string(&identity).unwrap();
+        let kept: serde_json::Value = serde_json::from_str(kept.lines().next().unwrap()).unwrap();
         kept["epoch"].clone()
     };
     let seen = epoch();

@@ -153,7 +153,9 @@ public class Jdbc {
             try (Connection db = DriverManager.getConnection(url)) {
                 try (Statement statement = db.createStatement()) {
                     statement.execute("CREATE DATABASE " + database);
-                    db.setCatalog(database);
+                }
+                db.setCatalog(database);
+                try (Statement statement = db.createStatement()) {
                     statement.execute("CREATE TABLE t (k INT, b BOOLEAN, g BIGINT, d DOUBLE, m DECIMAL(10, 2), a DATE, "
                             + "z DATETIME, v STRING) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2");
                 }
