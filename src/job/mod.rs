@@ -306,7 +306,11 @@ impl Context {
             let outcome = tokio::select! {
                 outcome = step => outcome,
                 () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
-                () = self.deadline(&current) => Err(Error::Cancelled(format!("it was in {}", job.state))),
+                () = self.deadline(&current) => {
+                    let trouble = run.progress.trouble();
+                    let why = if trouble.is_empty() { trouble } else { format!(": {trouble}") };
+                    Err(Error::Cancelled(format!("it was in {}{why}", job.state)))
+                }
             };
             job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
             let retry = |err: &Error| match job.state {
