@@ -421,9 +421,9 @@ impl Context {
         }
         let raw = if next.raw.is_some() { "-raw" } else { "" };
         let name = format!("{}{raw}.{}", next.kind, next.state).to_lowercase();
-        crash_point(&format!("{name}.before"));
-        // A plan or a swap of very many files takes the processor for a while.
+        // A plan or a swap of very many files takes the processor for a while, and a test may stop here.
         let commit = || {
+            crash_point(&format!("{name}.before"));
             self.catalog.commit_blocking(|draft| {
                 unchanged(draft, from)?;
                 more(draft, &mut next)?;
@@ -432,7 +432,7 @@ impl Context {
             })
         };
         let next = tokio::task::block_in_place(commit)?;
-        crash_point(&format!("{name}.after"));
+        tokio::task::block_in_place(|| crash_point(&format!("{name}.after")));
         tracing::info!(job = %next.id, kind = %next.kind, "{} → {}", from.state, next.state);
         Ok(next)
     }
