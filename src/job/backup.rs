@@ -148,33 +148,29 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
     let next = Job { state: JobState::Snapshoting, meta_prepared: Some(cx.clock.now()), ..job.clone() };
     // Chosen within the commit, so that nothing is loaded, dropped or merged in between.
     cx.advance_with(job, next, |draft, next| {
-        let (meta, pins, total) = pin(draft.image(), job, &selections)?;
-        next.total = total;
+        let image = draft.image().clone();
+        let selected = select(&image, image.database(&job.database)?, &selections)?;
+        let tables = selected.iter().map(|(table, partitions)| table_meta(table, partitions)).collect();
+        let meta = Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables };
         rows::put_document(draft, job.id, &meta)?;
-        rows::put_list(draft, job.id, PINS, pins)
+        rows::put_list(draft, job.id, PINS, pins(&selected).inspect(|pin| next.total.add(pin.file.size)))
     })
     .await
 }
 
-/// Definitions, rows of pins, and how much they pin, as of one image.
-fn pin(image: &Image, job: &Job, selections: &[Selection]) -> Result<(Meta, Vec<Vec<u8>>, Amount)> {
-    let database = image.database(&job.database)?;
-    let selected = select(image, database, selections)?;
-    let tablets = (0..).zip(&selected).flat_map(|(table, (_, partitions))| {
+/// Every file of some partitions, as of the image they are of.
+fn pins(selected: &Selected) -> impl Iterator<Item = Pin> {
+    let tablets = (0..).zip(selected).flat_map(|(table, (_, partitions))| {
         (0..).zip(partitions).flat_map(move |(position, partition)| {
             (0..).zip(&partition.tablets).map(move |(bucket, tablet)| (table, position, bucket, tablet))
         })
     });
-    let mut total = Amount::default();
-    let pins = tablets.flat_map(|(table, partition, bucket, tablet)| {
+    tablets.flat_map(|(table, partition, bucket, tablet)| {
         let replicas = &tablet.replicas;
         let pin =
             move |file: &RowsetFile| Pin { table, partition, bucket, replicas: replicas.clone(), file: file.clone() };
         tablet.files.iter().map(pin)
-    });
-    let rows = rows::encode_list(pins.inspect(|pin| total.add(pin.file.size)))?;
-    let tables = selected.iter().map(|(table, partitions)| table_meta(table, partitions)).collect();
-    Ok((Meta { format: FORMAT, least_reader: FORMAT, bucket_hash: BUCKET_HASH.into(), tables }, rows, total))
+    })
 }
 
 fn table_meta(table: &Table, partitions: &[Arc<Partition>]) -> TableMeta {
@@ -225,10 +221,10 @@ struct PinnedFile {
 }
 
 async fn pinned_files(cx: &Context, job: &Job) -> Result<Vec<PinnedFile>> {
-    let id = job.id;
+    let (id, count) = (job.id, job.total.files as usize);
     let read = move |catalog: &Catalog| {
         let mut places: HashSet<Arc<[BackendId]>> = HashSet::new();
-        let mut files = Vec::new();
+        let mut files = Vec::with_capacity(count);
         for pins in rows::list_rows::<Pin>(catalog, id, PINS) {
             for Pin { replicas, file, .. } in pins? {
                 let replicas = shared(&mut places, &replicas[..]);
@@ -253,9 +249,9 @@ where
     new
 }
 
-fn items(pins: &[PinnedFile], wanted: impl Fn(u64) -> bool) -> Vec<Item> {
+fn items(pins: &[PinnedFile], mut wanted: impl FnMut(&PinnedFile) -> bool) -> Vec<Item> {
     let item = |(number, pin): (u64, &PinnedFile)| Item { number, candidates: pin.replicas.clone(), bytes: pin.size };
-    (0..).zip(pins).filter(|(n, _)| wanted(*n)).map(item).collect()
+    (0..).zip(pins).filter(|(_, pin)| wanted(pin)).map(item).collect()
 }
 
 async fn confirm(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
@@ -309,9 +305,9 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     drop(wanted);
     // What a snapshot names may be lost since; then the content is sent again.
     let mut ends: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-    for (reused, size) in &found {
-        let end = ends.entry(reused.object.clone()).or_default();
-        *end = reused.offset.saturating_add(*size).max(*end);
+    for found in &found {
+        let end = ends.entry(found.object.clone()).or_default();
+        *end = found.offset.saturating_add(found.size).max(*end);
     }
     let look = |(object, end): (Arc<str>, u64)| {
         let repository = repository.clone();
@@ -320,29 +316,42 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     let looks = futures::stream::iter(ends.into_iter().map(look));
     let lost: Vec<Option<Arc<str>>> = looks.buffered(LOOK_AT_ONCE).try_collect().await?;
     let lost: HashSet<Arc<str>> = lost.into_iter().flatten().collect();
-    found.retain(|(reused, _)| !lost.contains(&reused.object));
-    for (_, size) in &found {
+    found.retain(|found| !lost.contains(&found.object));
+    for found in &found {
         next.moved.files -= 1;
-        next.moved.bytes -= size;
+        next.moved.bytes -= found.size;
     }
-    let rows = rows::encode_list(found.into_iter().map(|(reused, _)| reused))?;
-    cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, rows)).await
+    found.sort_by(|a, b| a.object.cmp(&b.object));
+    let mut last: Arc<str> = "".into();
+    let reused = found.into_iter().map(|Found { pin, object, offset, .. }| {
+        let named = (object != last).then(|| object.clone());
+        last = object;
+        Reused { pin, object: named, offset }
+    });
+    cx.advance(job, next, |draft| rows::put_list(draft, job.id, REUSED, reused)).await
 }
 
-/// Looks for wanted content in a committed snapshot, and takes what it finds off the list, with its size.
+/// Wanted content of a pin that is in the repository.
+struct Found {
+    pin: u64,
+    object: Arc<str>,
+    offset: u64,
+    size: u64,
+}
+
+/// Looks for wanted content in a committed snapshot, and takes what it finds off the list.
 async fn find(
     repository: &Repository,
     snapshot: &KnownSnapshot,
     wanted: &mut HashMap<Sha256, (u64, u64)>,
-    found: &mut Vec<(Reused, u64)>,
+    found: &mut Vec<Found>,
 ) -> Result<()> {
     let Some(info) = repository.read_info(&snapshot.label, &snapshot.timestamp).await? else { return Ok(()) };
     let mut objects: HashSet<Arc<str>> = HashSet::new();
     for segment in 0..info.files.len() {
         for row in repository.read_segment(&info, segment).await? {
             if let Some((pin, size)) = wanted.remove(&row.sha256) {
-                let object = shared(&mut objects, row.object.as_str());
-                found.push((Reused { pin, object, offset: row.offset }, size));
+                found.push(Found { pin, object: shared(&mut objects, &*row.object), offset: row.offset, size });
             }
         }
     }
@@ -351,11 +360,14 @@ async fn find(
 
 async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let pins = pinned_files(cx, job).await?;
-    let places = places(cx, job, |n| pins.get(n).map(|pin| pin.sha256)).await?;
+    let id = job.id;
+    let there = rows::blocking(&cx.catalog, move |catalog| places(catalog, id).map(|place| Ok(place?.0)).collect());
+    let there: Vec<u64> = there.await?;
+    let mut sent: HashSet<Sha256> = there.iter().filter_map(|n| pins.get(*n as usize)).map(|pin| pin.sha256).collect();
+    drop(there);
     // Of files with one content, the first is sent.
-    let mut sent: HashSet<Sha256> = places.into_keys().collect();
-    let wanted: HashSet<u64> = (0..).zip(&pins).filter(|(_, pin)| sent.insert(pin.sha256)).map(|(n, _)| n).collect();
-    let items = items(&pins, |n| wanted.contains(&n));
+    let items = items(&pins, |pin| sent.insert(pin.sha256));
+    drop(sent);
     let rest: u64 = items.iter().map(|item| item.bytes).sum();
     let done = Amount {
         files: job.moved.files.saturating_sub(items.len() as u64),
@@ -395,9 +407,8 @@ async fn upload(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     };
     let done = async |numbers: Vec<u64>, task| {
         let done: Vec<Done> = {
-            let packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
-            let one =
-                |number| Done { number, attempt: job.attempt, task, packed: packed.get(&(task, number)).copied() };
+            let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+            let one = |number| Done { number, attempt: job.attempt, task, packed: packed.remove(&(task, number)) };
             numbers.into_iter().map(one).collect()
         };
         rows::put_done(&cx.catalog, job.id, &done).await
@@ -436,35 +447,27 @@ fn pack_hash(files: &[&PinnedFile]) -> Sha256 {
 
 /// Where in the repository a content is.
 enum Place {
-    /// Uploaded by this job: what names the object, and where in it the content begins.
-    Uploaded { named: Sha256, attempt: Attempt, task: u64, offset: u64 },
+    /// Uploaded by this job: what names the object if it holds more than that content, and where it begins then.
+    Uploaded { packed: Option<(Sha256, u64)>, attempt: Attempt, task: u64 },
     /// There before.
     Reused { object: Arc<str>, offset: u64 },
 }
 
-/// What of the pinned content is in the repository already, or has been uploaded by the job. `content` knows that of the
-/// pins.
-async fn places(cx: &Context, job: &Job, content: impl Fn(usize) -> Option<Sha256>) -> Result<HashMap<Sha256, Place>> {
-    let id = job.id;
-    let read = move |catalog: &Catalog| {
-        let mut objects: HashSet<Arc<str>> = HashSet::new();
-        let mut reused: Vec<Reused> = Vec::new();
-        for rows in rows::list_rows::<Reused>(catalog, id, REUSED) {
-            reused.extend(rows?.into_iter().map(|one| Reused { object: shared(&mut objects, &one.object), ..one }));
-        }
-        Ok((reused, rows::done(catalog, id)?))
-    };
-    let (reused, done) = rows::blocking(&cx.catalog, read).await?;
-    let mut places = HashMap::with_capacity(reused.len() + done.len());
-    for Done { number, attempt, task, packed } in done.into_values() {
-        let Some(sha256) = content(number as usize) else { continue };
-        let (named, offset) = packed.unwrap_or((sha256, 0));
-        places.insert(sha256, Place::Uploaded { named, attempt, task, offset });
-    }
-    for Reused { pin, object, offset } in reused {
-        places.extend(content(pin as usize).map(|sha256| (sha256, Place::Reused { object, offset })));
-    }
-    Ok(places)
+/// The pins, by number, whose content is in the repository already or has been uploaded by the job. Blocks as it is read.
+fn places(catalog: &Catalog, job: JobId) -> impl Iterator<Item = Result<(u64, Place)>> {
+    let uploaded = rows::done(catalog, job).map(|done| {
+        let Done { number, attempt, task, packed } = done?;
+        Ok((number, Place::Uploaded { packed, attempt, task }))
+    });
+    let mut last: Arc<str> = "".into();
+    let reused = rows::list_rows::<Reused>(catalog, job, REUSED).flat_map(move |rows| {
+        let place = |Reused { pin, object, offset }| {
+            last = object.unwrap_or_else(|| last.clone());
+            Ok((pin, Place::Reused { object: last.clone(), offset }))
+        };
+        rows.map_or_else(|err| vec![Err(err)], |rows| rows.into_iter().map(place).collect())
+    });
+    uploaded.chain(reused)
 }
 
 async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
@@ -472,37 +475,7 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
     let id = job.id;
     let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
     let meta = repository.write_meta(&job.label, &job.timestamp, &meta).await?;
-    let pins: Vec<Pin> = rows::blocking(&cx.catalog, move |catalog| rows::list(catalog, id, PINS)).await?;
-    let places = places(cx, job, |n| pins.get(n).map(|pin| pin.file.sha256)).await?;
-    let cluster = cx.catalog.image().identity.cluster;
-    let row = |pin: &Pin| {
-        let missing = || Error::internal(format_args!("file {} was not uploaded", pin.file.id));
-        let (object, offset) = match places.get(&pin.file.sha256).ok_or_else(missing)? {
-            Place::Uploaded { named, attempt, task, offset } => {
-                (layout::object(named, cluster, job.id, *attempt, *task), *offset)
-            }
-            Place::Reused { object, offset } => (object.to_string(), *offset),
-        };
-        Ok(FileRow {
-            table: pin.table,
-            partition: pin.partition,
-            bucket: pin.bucket,
-            kind: pin.file.kind,
-            version: pin.file.version,
-            schema_version: pin.file.schema_version,
-            rows: pin.file.rows,
-            bounds: pin.file.bounds.clone(),
-            sha256: pin.file.sha256,
-            size: pin.file.size,
-            object,
-            offset,
-        })
-    };
-    let mut segments = Vec::new();
-    for (n, part) in pins.chunks(SEGMENT_ROWS).enumerate() {
-        let rows = part.iter().map(row).collect::<Result<Vec<_>>>()?;
-        segments.push(repository.write_segment(&job.label, &job.timestamp, n as u32, rows).await?);
-    }
+    let segments = save_files(cx, job, &repository).await?;
     let hashes = ManifestHashes { meta: meta.sha256, meta_size: meta.size, segments: segments.len() as u32 };
     let next = Job { state: JobState::UploadInfo, manifest: Some(hashes), ..job.clone() };
     cx.advance(job, next, |draft| {
@@ -512,6 +485,62 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
             .try_for_each(|(n, part)| draft.put_row(Key::job_row(job.id, SEGMENTS, n as u64), part))
     })
     .await
+}
+/// Writes the file list. Only where contents are is held in memory for all of it.
+async fn save_files(cx: &Context, job: &Job, repository: &Repository) -> Result<Vec<Part>> {
+    let (cluster, id, count) = (cx.catalog.image().identity.cluster, job.id, job.total.files as usize);
+    let find = move |catalog: &Catalog| {
+        let mut contents = Vec::with_capacity(count);
+        for pins in rows::list_rows::<Pin>(catalog, id, PINS) {
+            contents.extend(pins?.iter().map(|pin| pin.file.sha256));
+        }
+        let mut found = HashMap::with_capacity(count);
+        for place in places(catalog, id) {
+            let (number, place) = place?;
+            found.extend(contents.get(number as usize).map(|content| (*content, place)));
+        }
+        Ok(found)
+    };
+    let found: Arc<HashMap<Sha256, Place>> = Arc::new(rows::blocking(&cx.catalog, find).await?);
+    let mut pins = rows::list_rows::<Pin>(&cx.catalog, id, PINS);
+    let mut segments = Vec::new();
+    loop {
+        let found = found.clone();
+        let read = move |_: &Catalog| {
+            let mut objects: HashSet<Arc<str>> = HashSet::new();
+            let mut rows = Vec::with_capacity(SEGMENT_ROWS.min(count));
+            while rows.len() < SEGMENT_ROWS
+                && let Some(part) = pins.next()
+            {
+                for pin in part? {
+                    let content = pin.file.sha256;
+                    let missing = || Error::internal(format_args!("file {} was not uploaded", pin.file.id));
+                    let (object, offset) = match found.get(&content).ok_or_else(missing)? {
+                        Place::Uploaded { packed, attempt, task } => {
+                            let (named, offset) = packed.unwrap_or((content, 0));
+                            (shared(&mut objects, &*layout::object(&named, cluster, id, *attempt, *task)), offset)
+                        }
+                        Place::Reused { object, offset } => (object.clone(), *offset),
+                    };
+                    rows.push(file_row(pin, object, offset));
+                }
+            }
+            Ok((rows, pins))
+        };
+        let (rows, rest) = rows::blocking(&cx.catalog, read).await?;
+        if rows.is_empty() {
+            return Ok(segments);
+        }
+        pins = rest;
+        let n = segments.len() as u32;
+        segments.push(repository.write_segment(&job.label, &job.timestamp, n, rows).await?);
+    }
+}
+
+fn file_row(pin: Pin, object: Arc<str>, offset: u64) -> FileRow {
+    let Pin { table, partition, bucket, file, .. } = pin;
+    let RowsetFile { kind, version, schema_version, size, rows, sha256, bounds, .. } = file;
+    FileRow { table, partition, bucket, kind, version, schema_version, rows, bounds, sha256, size, object, offset }
 }
 
 async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {

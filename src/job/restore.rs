@@ -457,14 +457,14 @@ async fn living_plan(cx: &Context, job: &Job) -> Result<Plan> {
         }
         let id = job.id;
         let mut gone = Vec::new();
-        let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
+        let done = rows::blocking(&cx.catalog, move |catalog| rows::arrived(catalog, id)).await?;
         if !done.is_empty() {
             let (repository, info) = snapshot(cx, job).await?;
             let mut list = FileList::new(&repository, &info, &old, job)?;
             while let Some(files) = list.next().await? {
                 let copies =
                     files.iter().filter_map(|file| Some(file.number * MAX_COPIES + moved.get(&file.id.tablet)?));
-                gone.extend(copies.filter(|number| done.contains_key(number)));
+                gone.extend(copies.filter(|number| done.contains(number)));
             }
         }
         tracing::warn!(job = %job.id, backend = %lost, tablets = moved.len(), "it is lost: others get its tablets");
@@ -592,7 +592,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     let (repository, info) = snapshot(cx, job).await?;
     cx.repository(job).await?;
     let id = job.id;
-    let done = rows::blocking(&cx.catalog, move |catalog| rows::done(catalog, id)).await?;
+    let done = rows::blocking(&cx.catalog, move |catalog| rows::arrived(catalog, id)).await?;
     let progress = &run.progress;
     progress.start(job.moved, Amount::default());
     let mut list = FileList::new(&repository, &info, &plan, job)?;
@@ -605,7 +605,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
             };
             file.replicas.iter().enumerate().map(copy)
         });
-        let (there, items): (Vec<Item>, Vec<Item>) = items.partition(|item| done.contains_key(&item.number));
+        let (there, items): (Vec<Item>, Vec<Item>) = items.partition(|item| done.contains(&item.number));
         progress.files_done.fetch_add(there.len() as u64, Ordering::Relaxed);
         progress.bytes_moved.fetch_add(there.iter().map(|item| item.bytes).sum(), Ordering::Relaxed);
         let Some(first) = files.first().map(|file| file.number) else { continue };
@@ -616,7 +616,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
                     id: file.id,
                     sha256: file.row.sha256,
                     size: file.row.size,
-                    object: file.row.object.clone(),
+                    object: file.row.object.to_string(),
                     offset: file.row.offset,
                 }
             };
@@ -640,7 +640,7 @@ async fn download(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
 /// Adds the table and the partition to an error about an object.
 fn name_place(err: Error, plan: &Plan, files: &[Placed]) -> Error {
     let report = err.report();
-    let Some(file) = files.iter().find(|file| report.contains(&file.row.object)) else { return err };
+    let Some(file) = files.iter().find(|file| report.contains(&*file.row.object)) else { return err };
     let table = &plan.tables[file.table];
     let place = format!("partition {} of table {}", table.partitions[file.partition].name, table.name);
     match err {
@@ -725,7 +725,8 @@ async fn swap(cx: &Context, job: &Job) -> Result<Job> {
     let mut files: HashMap<TabletId, Vec<RowsetFile>> = HashMap::new();
     while let Some(placed) = list.next().await? {
         for Placed { row, id, .. } in placed {
-            files.entry(id.tablet).or_default().push(RowsetFile {
+            // Mostly a tablet has one file.
+            files.entry(id.tablet).or_insert_with(|| Vec::with_capacity(1)).push(RowsetFile {
                 id,
                 kind: row.kind,
                 version: row.version,

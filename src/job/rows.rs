@@ -8,7 +8,7 @@
 //! jr <job> h <n>    backup: the nth segment of the file list is in the repository
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -51,48 +51,39 @@ pub(super) struct Pin {
 pub(super) struct Reused {
     /// Which pin.
     pub pin: u64,
-    /// The object.
-    pub object: Arc<str>,
+    /// The object; `None` if it is that of the entry before.
+    pub object: Option<Arc<str>>,
     /// Where in it.
     pub offset: u64,
 }
 
-/// Makes rows of a list that hold as many entries as fit. An entry's fields go by position, because a list of very many
+/// Writes a list as rows that hold as many entries as fit. An entry's fields go by position, because a list of very many
 /// files is written while a client waits: a later release may only append fields, with a default.
-pub(super) fn encode_list<T: Serialize>(list: impl IntoIterator<Item = T>) -> Result<Vec<Vec<u8>>> {
+pub(super) fn put_list<T: Serialize>(
+    draft: &mut Draft,
+    job: JobId,
+    letter: char,
+    list: impl IntoIterator<Item = T>,
+) -> Result<()> {
     let mut row = Vec::with_capacity(MAX_RECORD);
-    let mut rows = Vec::new();
+    let mut n = 0;
+    let mut put = |row: &[u8]| {
+        n += 1;
+        draft.put_row(Key::job_row(job, letter, n - 1), &serde_bytes::Bytes::new(row))
+    };
     for entry in list {
         let full = row.len();
         rmp_serde::encode::write(&mut row, &entry)
             .map_err(|err| Error::internal(format_args!("encode an entry of a row: {err}")))?;
         if row.len() > ROW && full > 0 {
-            rows.push(row[..full].to_vec());
+            put(&row[..full])?;
             row.drain(..full);
         }
     }
-    if !row.is_empty() {
-        rows.push(row);
-    }
-    Ok(rows)
+    if row.is_empty() { Ok(()) } else { put(&row) }
 }
 
-/// Writes such rows.
-pub(super) fn put_list(draft: &mut Draft, job: JobId, letter: char, rows: Vec<Vec<u8>>) -> Result<()> {
-    let mut rows = (0..).zip(rows);
-    rows.try_for_each(|(n, row)| draft.put_row(Key::job_row(job, letter, n), &serde_bytes::Bytes::new(&row)))
-}
-
-/// Reads such a list. Blocks.
-pub(super) fn list<T: DeserializeOwned>(catalog: &Catalog, job: JobId, letter: char) -> Result<Vec<T>> {
-    let mut all = Vec::new();
-    for entries in list_rows(catalog, job, letter) {
-        all.extend::<Vec<T>>(entries?);
-    }
-    Ok(all)
-}
-
-/// Reads such a list, row by row. Blocks.
+/// Reads such a list, row by row, so that it need not be held whole. Blocks.
 pub(super) fn list_rows<T: DeserializeOwned>(
     catalog: &Catalog,
     job: JobId,
@@ -182,10 +173,14 @@ pub(super) async fn put_done(catalog: &Catalog, job: JobId, done: &[Done]) -> Re
         .await
 }
 
-/// The files that have arrived, by number. Blocks.
-pub(super) fn done(catalog: &Catalog, job: JobId) -> Result<HashMap<u64, Done>> {
-    let rows = catalog.rows::<Done>(Key::job_rows(job, DONE));
-    rows.map(|done| done.map(|done| (done.number, done))).collect()
+/// The files that have arrived, in the order of their numbers. Blocks as it is read.
+pub(super) fn done(catalog: &Catalog, job: JobId) -> impl Iterator<Item = Result<Done>> + use<> {
+    catalog.rows(Key::job_rows(job, DONE))
+}
+
+/// Numbers of the files that have arrived. Blocks.
+pub(super) fn arrived(catalog: &Catalog, job: JobId) -> Result<HashSet<u64>> {
+    done(catalog, job).map(|done| done.map(|done| done.number)).collect()
 }
 
 /// Partitions in one record of a statement's object.

@@ -23,8 +23,8 @@ use crate::types::{
 /// The repository format that this code writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
 
-/// Rows of one file list segment. A segment is held in memory whole, here and by every reader: about 10 MiB.
-pub const SEGMENT_ROWS: usize = 50_000;
+/// Rows of one file list segment. A segment is held in memory whole, here and by every reader: about 4 MiB.
+pub const SEGMENT_ROWS: usize = 20_000;
 
 /// A document that proves its own content: `sha256` is over the exact text of `body`.
 #[derive(Serialize, Deserialize)]
@@ -297,8 +297,8 @@ pub struct FileRow {
     pub sha256: Sha256,
     /// Length in bytes.
     pub size: u64,
-    /// The object, below the repository's root.
-    pub object: String,
+    /// The object, below the repository's root. Files may share it.
+    pub object: Arc<str>,
     /// Where in the object it begins.
     pub offset: u64,
 }
@@ -347,7 +347,7 @@ pub fn encode_segment(rows: &[FileRow]) -> Result<Vec<u8>> {
             Arc::new(StringArray::from_iter(bounds)) as _,
             Arc::new(hashes) as _,
             u64s(|row| row.size),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.object))) as _,
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &*row.object))) as _,
             u64s(|row| row.offset),
         ];
         let batch = RecordBatch::try_new(segment_schema(), columns)?;
@@ -366,6 +366,8 @@ pub fn decode_segment(path: &str, content: Vec<u8>) -> Result<Vec<FileRow>> {
         .and_then(|builder| builder.build())
         .map_err(|err| corrupt(err.to_string()))?;
     let mut rows = Vec::new();
+    // Small files share theirs with their neighbours.
+    let mut last: Arc<str> = "".into();
     for batch in reader {
         let batch = batch.map_err(|err| corrupt(err.to_string()))?;
         let column = |name: &str, ty: DataType| {
@@ -381,6 +383,9 @@ pub fn decode_segment(path: &str, content: Vec<u8>) -> Result<Vec<FileRow>> {
         let hashes = column("sha256", DataType::FixedSizeBinary(32))?.as_fixed_size_binary();
         let (object, offset) = (texts("object")?, u64s("offset")?);
         for row in 0..batch.num_rows() {
+            if *last != *object.value(row) {
+                last = object.value(row).into();
+            }
             let mut hash = [0; 32];
             hash.copy_from_slice(hashes.value(row));
             rows.push(FileRow {
@@ -400,7 +405,7 @@ pub fn decode_segment(path: &str, content: Vec<u8>) -> Result<Vec<FileRow>> {
                     .map_err(|err| corrupt(err.to_string()))?,
                 sha256: Sha256(hash),
                 size: size.value(row),
-                object: object.value(row).to_owned(),
+                object: last.clone(),
                 offset: offset.value(row),
             });
         }
@@ -453,7 +458,7 @@ mod tests {
                 bounds: (n > 0).then(|| KeyBounds { min: Datum::Null, max: Datum::Int(n.into()) }),
                 sha256: Sha256([n; 32]),
                 size: 6,
-                object: format!("__objects/{n}"),
+                object: format!("__objects/{n}").into(),
                 offset: 7,
             })
             .collect();
