@@ -69,7 +69,10 @@ pub(super) async fn insert(
         Some(rows) => rows,
         None => {
             let query = sql::aside(text.len(), || as_load(&insert.source, &table, &targets));
-            reading::rows(fe, context, &query, text).await?
+            tokio::select! {
+                rows = reading::rows(fe, context, &query, text) => rows?,
+                err = context.killed() => return Err(err),
+            }
         }
     };
     if rows.columns.len() != targets.len() {
@@ -364,7 +367,8 @@ async fn commit(
             Ok(())
         })
         .await?;
-    crash_point("load.after-commit");
+    // A test may stop here.
+    tokio::task::block_in_place(|| crash_point("load.after-commit"));
     Ok(loaded.rows)
 }
 

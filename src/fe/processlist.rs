@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -30,6 +31,8 @@ pub struct Process {
     pub killed: CancellationToken,
     clock: Clock,
     state: Mutex<ProcessState>,
+    /// Told when a statement that settles itself has come to its end.
+    settled: Notify,
 }
 
 /// What a connection is at.
@@ -45,6 +48,8 @@ pub struct ProcessState {
     pub left: &'static str,
     /// Since when it does what it does.
     pub since: Timestamp,
+    /// Whether the statement itself says what became of it when a KILL meets it.
+    settles: bool,
     /// Cancelled by KILL QUERY.
     cancel: CancellationToken,
 }
@@ -78,6 +83,7 @@ impl ProcessList {
             statement: None,
             left: "",
             since: self.clock.now(),
+            settles: false,
             cancel: killed.child_token(),
         };
         let process = Arc::new(Process {
@@ -87,6 +93,7 @@ impl ProcessList {
             killed,
             clock: self.clock.clone(),
             state: Mutex::new(state),
+            settled: Notify::new(),
         });
         self.lock().insert(id, process.clone());
         ProcessEntry { list: self.clone(), process }
@@ -122,7 +129,30 @@ impl Process {
         state.left = left;
         state.since = self.clock.now();
         state.cancel = self.killed.child_token();
+        self.settle(&mut state, false);
         state.cancel.clone()
+    }
+
+    /// Says that the statement itself answers a KILL, which may meet its commit.
+    pub fn settles(&self) {
+        self.settle(&mut self.lock(), true);
+    }
+
+    fn settle(&self, state: &mut ProcessState, settles: bool) {
+        state.settles = settles;
+        self.settled.notify_waiters();
+    }
+
+    /// Returns when the connection was killed, and no statement is left to answer that.
+    pub async fn ended(&self) {
+        self.killed.cancelled().await;
+        loop {
+            let settled = self.settled.notified();
+            if !self.lock().settles {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Says that the statement has ended.
@@ -131,6 +161,7 @@ impl Process {
         state.statement = None;
         state.left = "";
         state.since = self.clock.now();
+        self.settle(&mut state, false);
     }
 
     /// Says who and where the session is now.

@@ -126,9 +126,9 @@ async fn change(
     mut rows: RowSet,
     changes: impl Fn(&RecordBatch) -> Result<Vec<Change>>,
 ) -> Result<Outcome> {
-    create_regions(fe, cf).await?;
     let mut affected = 0;
     let work = async {
+        create_regions(fe, cf).await?;
         while let Some(batch) = rows.batches.try_next().await? {
             let changes = changes(&batch)?;
             let count = changes.len() as u64;

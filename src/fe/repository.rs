@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 use super::frontend::Frontend;
+use crate::catalog::Key;
 use crate::error::{Error, Result};
-use crate::job::{known_snapshots_key, reference};
+use crate::job::reference;
 use crate::repository::{Repository, layout, store};
 use crate::rpc::message::{Task, TaskOwner, Work};
 use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
@@ -235,6 +236,6 @@ async fn known_snapshots(fe: &Arc<Frontend>, name: &Name) -> Result<Vec<Vec<u8>>
         return Ok(Vec::new());
     };
     let fe = fe.clone();
-    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(known_snapshots_key(id))).await;
+    let keys = tokio::task::spawn_blocking(move || fe.catalog.keys(Key::known_snapshots(id))).await;
     keys.map_err(|err| Error::internal(format!("read records: {err}")))?
 }

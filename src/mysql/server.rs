@@ -154,7 +154,7 @@ impl Connection {
         let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
         let last_words = tokio::select! {
             biased;
-            () = process.killed.cancelled() => {
+            () = process.ended() => {
                 Some(Fault::new(1317, "70100", format!("Connection was killed{}", process.state().left)))
             }
             ended = AssertUnwindSafe(commands).catch_unwind() => match ended {

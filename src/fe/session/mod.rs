@@ -228,10 +228,15 @@ impl Session {
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
             self.diagnostics.clear();
         }
+        // Whether its rows are there, when a KILL meets its commit, only an INSERT knows.
+        let settles = matches!(runs, Statement::Insert(_));
+        if settles {
+            self.entry.process.settles();
+        }
         let work = AssertUnwindSafe(self.dispatch(parsed, &cancel)).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            () = cancel.cancelled() => return Err(interrupted(left)),
+            () = cancel.cancelled(), if !settles => return Err(interrupted(left)),
             err = limits.reached() => return Err(err),
             outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
         };
