@@ -203,8 +203,14 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
                 .all(|backend| tried.is_some_and(|tried| tried.contains(backend)) || !cx.fleet.is_alive(*backend))
         };
         if !pending.is_empty() && (unreachable || pending.values().any(exhausted)) {
-            // An error that lasts ends the work only where no other replica can do it.
-            let stuck = |numbers: &[u64]| numbers.iter().filter_map(|n| pending.get(n)).any(exhausted);
+            // An error that lasts ends the work only where no other replica can do it, not even one that comes back.
+            let hopeless = |item: &Item| {
+                let tried = failed.get(&item.number);
+                item.candidates
+                    .iter()
+                    .all(|backend| tried.is_some_and(|tried| tried.contains(backend)) || cx.fleet.is_lost(*backend))
+            };
+            let stuck = |numbers: &[u64]| numbers.iter().filter_map(|n| pending.get(n)).any(hopeless);
             let last = errors.iter().position(|(_, numbers, err)| !err.is_retryable() && stuck(numbers));
             if let Some(at) = last {
                 return Err(errors.swap_remove(at).2);

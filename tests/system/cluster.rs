@@ -32,16 +32,21 @@ impl Cluster {
         client.wait_until("SHOW BACKENDS", |answer| alive(answer) == self.bes.len()).await;
     }
 
-    /// Stops a BE and starts it again, to die at this place if one is given.
-    pub async fn restart(&mut self, n: usize, place: Option<&str>) {
-        let be = &mut self.bes[n];
-        be.kill();
-        // Else the FE might take the BE that is gone for the one that comes.
-        let port = be.port("be").to_string();
-        let mut client = self.fe.connect().await;
+    /// Stops a BE, and waits until the FE has noticed.
+    pub async fn kill(&mut self, n: usize) {
+        self.bes[n].kill();
+        let port = self.bes[n].port("be").to_string();
         let gone =
             |answer: &Answer| answer.records().iter().any(|row| row["BePort"] == port && row["Alive"] == "false");
-        client.wait_until("SHOW BACKENDS", gone).await;
+        self.fe.connect().await.wait_until("SHOW BACKENDS", gone).await;
+    }
+
+    /// Stops a BE and starts it again, to die at this place if one is given.
+    pub async fn restart(&mut self, n: usize, place: Option<&str>) {
+        // Else the FE might take the BE that is gone for the one that comes.
+        self.kill(n).await;
+        let mut client = self.fe.connect().await;
+        let be = &mut self.bes[n];
         // The FE knows it by its port.
         let launch = be.launch.clone().flag("--be-port", be.port("be"));
         *be = match place {
@@ -183,6 +188,26 @@ async fn a_transfer_goes_on_after_its_backend_was_killed() {
         client.run(set(0)).await;
         client.finished(kind, database).await;
     }
+    assert_eq!(client.contents("copy").await, expected);
+}
+
+/// What one BE has lost for good, another has, which is only away for a while.
+#[tokio::test]
+async fn a_backup_waits_for_the_backend_that_has_its_files() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = with_sample(&cluster, &scratch, 2).await;
+    let expected = client.contents("shop").await;
+    for file in rowset_files(cluster.bes[0].launch.data()) {
+        std::fs::remove_file(file).unwrap();
+    }
+    cluster.kill(1).await;
+    client.run("BACKUP SNAPSHOT shop.l TO r").await;
+    let told = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("it is missing");
+    client.wait_until("SHOW BACKUP FROM shop", told).await;
+    cluster.restart(1, None).await;
+    client.finished("BACKUP", "shop").await;
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
     assert_eq!(client.contents("copy").await, expected);
 }
 
