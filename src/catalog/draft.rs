@@ -156,6 +156,9 @@ impl Draft {
         self.delete(Key::new("tb").number(id.0));
         if let Some(database) = self.image.database_of(&table) {
             let mut database = (**database).clone();
+            for repository in self.image.repositories.values() {
+                self.batch.delete(Key::known_snapshot(repository.id, &database.name, &table.name).bytes());
+            }
             database.tables.remove(&table.name);
             self.image.databases.insert(database.name.clone(), Arc::new(database));
         }

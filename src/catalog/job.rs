@@ -30,7 +30,7 @@ impl fmt::Display for JobKind {
 /// RESTORE      PENDING → SNAPSHOTING → DOWNLOAD → DOWNLOADING → COMMIT → COMMITTING → FINISHED
 /// BACKUP RAW   PENDING → SNAPSHOTING ⇄ UPLOADING → UPLOAD_INFO → FINISHED
 /// RESTORE RAW  PENDING → DOWNLOADING → COMMITTING → FINISHED
-/// all          any unfinished state → CANCELLED
+/// all          any unfinished state → CANCELLED, but for a RESTORE's COMMITTING
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -249,33 +249,63 @@ impl Job {
     /// Whether the diagram has an arrow from the job's state to another.
     pub fn leads_to(&self, next: JobState) -> bool {
         use JobState::*;
-        let path: &[JobState] = match (self.kind, &self.raw) {
-            (JobKind::Backup, None) => {
-                &[Pending, Snapshoting, UploadSnapshot, Uploading, SaveMeta, UploadInfo, Finished]
-            }
+        let path: &[JobState] = match self.what() {
+            What::Backup => &[Pending, Snapshoting, UploadSnapshot, Uploading, SaveMeta, UploadInfo, Finished],
             // What is lost after it was downloaded is downloaded again.
-            (JobKind::Restore, None) => {
+            What::Restore => {
                 &[Pending, Snapshoting, Download, Downloading, Commit, Downloading, Commit, Committing, Finished]
             }
             // What is lost while it is uploaded is only in another cut.
-            (JobKind::Backup, Some(_)) => {
-                &[Pending, Snapshoting, Uploading, Snapshoting, Uploading, UploadInfo, Finished]
-            }
-            (JobKind::Restore, Some(_)) => &[Pending, Downloading, Committing, Finished],
+            What::RawBackup(_) => &[Pending, Snapshoting, Uploading, Snapshoting, Uploading, UploadInfo, Finished],
+            What::RawRestore(_) => &[Pending, Downloading, Committing, Finished],
         };
-        path.windows(2).any(|step| step == [self.state, next]) || (next == Cancelled && !self.state.is_terminal())
+        let can_fail = match self.what() {
+            // What queries see cannot be taken back.
+            What::Restore => self.state != Committing,
+            _ => true,
+        };
+        path.windows(2).any(|step| step == [self.state, next])
+            || (next == Cancelled && can_fail && !self.state.is_terminal())
     }
 
-    /// Whether it may have left files in a directory that are no backup: whoever knows of its end removes them, by rows
-    /// that are kept until then.
-    pub fn leaves_files(&self) -> bool {
-        let undecided = self.raw.as_ref().is_some_and(|raw| raw.meta.is_none());
-        self.kind == JobKind::Backup && self.state == JobState::Cancelled && undecided
+    /// What it does, and what about.
+    pub fn what(&self) -> What<'_> {
+        match (self.kind, &self.raw) {
+            (JobKind::Backup, None) => What::Backup,
+            (JobKind::Restore, None) => What::Restore,
+            (JobKind::Backup, Some(raw)) => What::RawBackup(raw),
+            (JobKind::Restore, Some(raw)) => What::RawRestore(raw),
+        }
     }
 
     /// When it is given up.
     pub fn deadline(&self) -> Timestamp {
         self.created.plus_ms(self.timeout_ms)
+    }
+}
+
+/// What a job does, as far as jobs differ in how they work.
+#[derive(Debug, Clone, Copy)]
+pub enum What<'a> {
+    /// BACKUP.
+    Backup,
+    /// RESTORE.
+    Restore,
+    /// BACKUP RAW.
+    RawBackup(&'a RawJob),
+    /// RESTORE RAW.
+    RawRestore(&'a RawJob),
+}
+
+impl What<'_> {
+    /// What names of crash points begin with.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::RawBackup(_) => "backup-raw",
+            Self::RawRestore(_) => "restore-raw",
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod record;
 pub mod store;
 mod vault;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,7 @@ pub use self::draft::Draft;
 pub use self::image::{
     Backend, Database, Distribution, Identity, Image, Partition, PasswordHash, Repository, Table, Tablet, User,
 };
-pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, RawJob, Selection};
+pub use self::job::{Amount, Failure, FailureCode, Job, JobKind, JobState, ManifestHashes, RawJob, Selection, What};
 pub use self::lineage::Epoch;
 pub use self::record::Key;
 use crate::catalog::lineage::Line;
@@ -172,9 +173,18 @@ impl Catalog {
         self.row(Key::new("jo").number(id.0))
     }
 
+    /// Jobs that have rows. Blocks.
+    pub fn jobs_with_rows(&self) -> Result<BTreeSet<JobId>> {
+        self.store.scan(b"jr").map(|entry| entry.and_then(|(key, _)| Ok(JobId(number_at(&key, 0)?)))).collect()
+    }
+
     /// Deletes the rows of a job that has ended, durably. Blocks. May run twice.
     pub fn delete_job_rows(&self, job: JobId) -> Result<()> {
-        let mut keys = self.store.scan(&Key::new("jr").number(job.0).bytes()).map(|entry| entry.map(|(key, _)| key));
+        self.delete_parts(self.store.scan(&Key::new("jr").number(job.0).bytes()).map(|entry| entry.map(|(key, _)| key)))
+    }
+
+    /// Deletes records, some in each commit.
+    fn delete_parts(&self, mut keys: impl Iterator<Item = Result<Vec<u8>>>) -> Result<()> {
         loop {
             let part: Vec<Vec<u8>> = keys.by_ref().take(256).collect::<Result<_>>()?;
             if part.is_empty() {
@@ -206,16 +216,20 @@ impl Catalog {
             image.writes.keys().filter(|write| !kept.contains(write)).for_each(|write| draft.end_write(*write));
             Ok(())
         })?;
-        let mut last = None;
-        for entry in self.store.scan(b"jr") {
-            let job = JobId(number_at(&entry?.0, 0)?);
-            let ended = image.jobs.get(&job).is_none_or(|job| job.state.is_terminal() && !job.leaves_files());
-            if last != Some(job) && ended {
-                self.delete_job_rows(job)?;
-            }
-            last = Some(job);
-        }
-        Ok(())
+        self.forget_snapshots(&image)
+    }
+
+    /// Deletes what is known of snapshots of tables, or in repositories, that were dropped while a job went on. Blocks.
+    fn forget_snapshots(&self, image: &Image) -> Result<()> {
+        let repositories: BTreeSet<u64> = image.repositories.values().map(|repository| repository.id.0).collect();
+        let is_left = |key: &[u8]| {
+            let mut names = key.get(10..).unwrap_or_default().split(|byte| *byte == 0);
+            let mut name = || names.next().and_then(|name| std::str::from_utf8(name).ok());
+            let (Some(database), Some(table)) = (name(), name()) else { return false };
+            number_at(key, 0).is_ok_and(|id| repositories.contains(&id)) && image.table(database, table).is_ok()
+        };
+        let keys = self.store.scan(b"rs").map(|entry| entry.map(|(key, _)| key));
+        self.delete_parts(keys.filter(|key| key.as_ref().map_or(true, |key| !is_left(key))))
     }
 }
 

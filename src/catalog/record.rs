@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::image::Distribution;
 use crate::error::{Error, Result};
-use crate::types::{BackendId, ColumnFamily, DatabaseId, JobId, Name, PartitionRange, TabletId, Timestamp};
+use crate::types::{
+    BackendId, ColumnFamily, DatabaseId, JobId, Name, PartitionRange, RepositoryId, TabletId, Timestamp,
+};
 
 /// The letter of the rows that hold a job's secret.
 pub(super) const SECRET: char = 's';
@@ -83,6 +85,16 @@ impl Key {
     /// The prefix of the rows of a job's statement.
     pub fn selections(job: JobId) -> Self {
         Self::new("js").number(job.0)
+    }
+
+    /// What is known of a table's newest snapshot in a repository.
+    pub fn known_snapshot(repository: RepositoryId, database: &str, table: &str) -> Self {
+        Self::known_snapshots(repository).text(database).end().text(table)
+    }
+
+    /// The prefix of what is known to be in a repository.
+    pub fn known_snapshots(repository: RepositoryId) -> Self {
+        Self::new("rs").number(repository.0)
     }
 
     /// A row of a job's statement.

@@ -13,7 +13,7 @@ use crate::catalog::{
     Amount, Catalog, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
 use crate::error::{Error, Result};
-use crate::job::rows::{self, Done, PINS, Pin, REUSED, Reused, SEGMENTS};
+use crate::job::rows::{self, Done, LOCK, PINS, Pin, REUSED, Reused, SEGMENTS};
 use crate::job::tasks::{Item, spread};
 use crate::job::{Context, Run};
 use crate::repository::manifest::{
@@ -21,7 +21,7 @@ use crate::repository::manifest::{
 };
 use crate::repository::{LOCK_GRACE_MS, Repository, layout};
 use crate::rpc::message::{UploadFile, UploadObject, Work};
-use crate::types::{Attempt, BackendId, FileId, JobId, Label, Name, RepositoryId, RowsetFile, Sha256};
+use crate::types::{Attempt, BackendId, FileId, JobId, Label, Name, RowsetFile, Sha256};
 
 /// Objects that are looked at together.
 const LOOK_AT_ONCE: usize = 32;
@@ -54,18 +54,11 @@ struct KnownSnapshot {
     timestamp: String,
 }
 
-/// The prefix of the records of what is known to be in a repository.
-pub fn known_snapshots_key(repository: RepositoryId) -> Key {
-    Key::new("rs").number(repository.0)
-}
-
 /// Remembers that a job's snapshot has what tables of its database consist of now.
 pub(super) fn know_snapshot(draft: &mut Draft, job: &Job, tables: &[&Name]) -> Result<()> {
     let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
-    tables.iter().try_for_each(|table| {
-        let key = known_snapshots_key(job.repository).text(&job.database).end().text(table);
-        draft.put_row(key, &known)
-    })
+    let row = |table| Key::known_snapshot(job.repository, &job.database, table);
+    tables.iter().try_for_each(|table| draft.put_row(row(table), &known))
 }
 
 /// Records the job and takes its database's lock, in one commit.
@@ -103,6 +96,7 @@ pub(super) async fn submit(cx: &Context, request: BackupRequest) -> Result<Job> 
             );
             job.timestamp = now.backup_text();
             draft.add_job(job.clone())?;
+            draft.put_row(Key::job_row(id, LOCK, 0), &())?;
             rows::put_selections(draft, job.id, 0, &names)?;
             Ok(job)
         })
@@ -142,7 +136,7 @@ pub(super) async fn prepare(cx: &Context, job: &Job) -> Result<Job> {
         deadline: job.deadline(),
     };
     let unfinished = |id: JobId| cx.catalog.image().jobs.get(&id).is_some_and(|job| !job.state.is_terminal());
-    repository.claim(&job.label, &lock, |id| !unfinished(id)).await?;
+    repository.claim(&job.label, &lock, &cx.clock, |id| !unfinished(id)).await?;
     let id = job.id;
     let selections = rows::blocking(&cx.catalog, move |catalog| rows::selections(catalog, id)).await?;
     let next = Job { state: JobState::Snapshoting, meta_prepared: Some(cx.clock.now()), ..job.clone() };
@@ -285,10 +279,11 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
     let mut next = Job { state: JobState::Uploading, moved: Amount::default(), ..job.clone() };
     wanted.values().for_each(|(_, size)| next.moved.add(*size));
     let repository = cx.repository(job).await?;
-    let (id, of) = (job.id, known_snapshots_key(job.repository).text(&job.database).end());
+    let (id, repository_id, database) = (job.id, job.repository, job.database.clone());
     let read = move |catalog: &Catalog| {
         let meta: Meta = rows::document(catalog, id)?;
-        let known = meta.tables.iter().map(|table| catalog.row(of.clone().text(&table.name)).transpose());
+        let row = |table| Key::known_snapshot(repository_id, &database, table);
+        let known = meta.tables.iter().map(|table| catalog.row(row(&table.name)).transpose());
         known.flatten().collect::<Result<BTreeSet<KnownSnapshot>>>()
     };
     let known = rows::blocking(&cx.catalog, read).await?;
@@ -601,12 +596,8 @@ async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     cx.advance(job, next, |draft| know_snapshot(draft, job, &tables)).await
 }
 
-/// After the end: gives the label's lock back. What cannot be given back ends by its deadline.
-pub(super) async fn clean_up(cx: &Context, job: &Job) {
-    match cx.repository(job).await {
-        Ok(repository) => {
-            repository.release(&job.label, cx.catalog.image().identity.cluster, job.id).await;
-        }
-        Err(err) => tracing::warn!(job = %job.id, "its lock stays until its deadline: {}", err.report()),
-    }
+/// After the end: gives the label's lock back.
+pub(super) async fn clean_up(cx: &Context, job: &Job) -> Result<()> {
+    let repository = cx.repository(job).await?;
+    repository.release(&job.label, cx.catalog.image().identity.cluster, job.id).await
 }

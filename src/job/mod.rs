@@ -38,13 +38,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::backup::{BackupRequest, known_snapshots_key};
+pub use self::backup::BackupRequest;
 pub use self::health::Health;
 pub use self::raw::{RawOptions, RawRequest, RawWrites, read_backup};
 pub use self::restore::{RestoreRequest, Target};
 pub use self::rows::{pinned, selections};
 pub use self::tasks::Progress;
-use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key};
+use crate::catalog::{self, Catalog, Draft, Failure, FailureCode, Job, JobKind, JobState, Key, What};
 use crate::clock::{Clock, crash_point};
 use crate::error::{Error, Result};
 use crate::repository::{LOCK_GRACE_MS, Repository};
@@ -54,6 +54,9 @@ use crate::types::{Attempt, JobId, Name};
 
 /// How long CANCEL waits for the job to put its things away.
 const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// Bytes of a message in the history.
+const LONGEST_MESSAGE: usize = 2000;
 
 /// What jobs work with.
 pub(crate) struct Context {
@@ -100,12 +103,23 @@ impl Jobs {
             self.start(job, Run::default());
         }
         // What an earlier process could not put away any more.
-        for job in image.jobs.values().filter(|job| job.leaves_files()).cloned() {
-            let cx = self.cx.clone();
+        let ended = |catalog: &Catalog| {
+            let read = |id: JobId| Ok((id, catalog.job(id)?));
+            let jobs = catalog.jobs_with_rows()?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+            Ok(jobs.into_iter().filter(|(_, job)| job.as_ref().is_none_or(|job| job.state.is_terminal())).collect())
+        };
+        let ended: Vec<(JobId, Option<Job>)> = rows::blocking(&self.cx.catalog, ended).await?;
+        for (id, job) in ended {
+            let (cx, shutdown) = (self.cx.clone(), self.shutdown.clone());
             self.tracker.spawn(async move {
-                cx.clean_up(&job).await;
-                if let Err(err) = cx.delete_rows(&job).await {
-                    tracing::warn!(job = %job.id, "its rows stay: {}", err.report());
+                let work = async {
+                    match job {
+                        Some(job) => cx.put_away(&job, cx.clean_up(&job).await).await,
+                        None => cx.delete_rows(id).await,
+                    }
+                };
+                if let Some(Err(err)) = shutdown.run_until_cancelled(work).await {
+                    tracing::warn!(job = %id, "its rows stay: {}", err.report());
                 }
             });
         }
@@ -163,7 +177,9 @@ impl Jobs {
             }
             Err(err) => {
                 self.cx.health.met(job.repository, self.cx.clock.now(), &err);
-                self.cx.clean_up(&job).await;
+                if let Err(stuck) = self.cx.clean_up(&job).await {
+                    tracing::warn!(job = %job.id, "a lock stays until its deadline: {}", stuck.report());
+                }
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
                     self.start(job, Run::default());
@@ -177,16 +193,21 @@ impl Jobs {
         let (jobs, id) = (self.clone(), job.id);
         self.lock().insert(id, run.clone());
         self.tracker.spawn(async move {
-            let work = tokio::select! {
-                // A shutdown stops between two instructions, as a crash would; the next start resumes.
-                () = jobs.shutdown.cancelled() => None,
-                outcome = jobs.cx.run(job, &run) => Some(outcome),
+            let end = || {
+                jobs.lock().remove(&id);
+                run.ended.cancel();
             };
-            if let Some(Err(err)) = work {
-                tracing::error!(job = %id, "the job stays unfinished until the next start: {}", err.report());
+            let work = async {
+                let job = jobs.cx.run(job, &run).await?;
+                let cleaned = jobs.cx.clean_up(&job).await;
+                end();
+                jobs.cx.put_away(&job, cleaned).await
+            };
+            // A shutdown stops between two instructions, as a crash would; the next start resumes.
+            if let Some(Err(err)) = jobs.shutdown.run_until_cancelled(work).await {
+                tracing::error!(job = %id, "the next start goes on with it: {}", err.report());
             }
-            jobs.lock().remove(&id);
-            run.ended.cancel();
+            end();
         });
     }
 
@@ -276,7 +297,7 @@ impl Jobs {
 
 impl Context {
     /// Runs a job to its end. An error means that the catalog could not be used; the job is as it was.
-    async fn run(&self, mut job: Job, run: &Run) -> Result<()> {
+    async fn run(&self, mut job: Job, run: &Run) -> Result<Job> {
         let mut failures = 0;
         while !job.state.is_terminal() {
             // A CANCEL, or a step that got through although it was given up on, may have changed it.
@@ -297,10 +318,10 @@ impl Context {
             // A step may make transitions on its way.
             let current = Mutex::new(job.clone());
             let step = async {
-                match job.kind {
-                    _ if job.raw.is_some() => raw::step(self, &job, run, &current).await,
-                    JobKind::Backup => backup::step(self, &job, run).await,
-                    JobKind::Restore => restore::step(self, &job, run).await,
+                match job.what() {
+                    What::Backup => backup::step(self, &job, run).await,
+                    What::Restore => restore::step(self, &job, run).await,
+                    What::RawBackup(_) | What::RawRestore(_) => raw::step(self, &job, run, &current).await,
                 }
             };
             let outcome = tokio::select! {
@@ -314,13 +335,12 @@ impl Context {
             };
             job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
             let retry = |err: &Error| match job.state {
-                // What is stored by halves must be stored.
-                JobState::Committing if job.raw.is_some() => err.is_retryable(),
+                // What is stored by halves must be stored; where nothing else is left to do, that is done in the end.
+                JobState::Committing => matches!(job.what(), What::Restore) || err.is_retryable(),
                 // Here the snapshot may exist without our knowing: only certainty that it does not ends the job, or a
                 // repository that does not come back until nobody writes under the label's lock any more.
                 JobState::UploadInfo => {
-                    let certain = matches!(err, Error::Cancelled(_)) || job.raw.is_some() && !err.is_retryable();
-                    !certain && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
+                    !is_certain(&job, err) && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
                 }
                 // ALTER REPOSITORY may have brought the credentials that were missing.
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
@@ -351,17 +371,35 @@ impl Context {
             }
         }
         tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "ended");
-        self.clean_up(&job).await;
-        self.delete_rows(&job).await
+        Ok(job)
     }
 
-    /// Puts away what a job that has ended keeps outside of the catalog.
-    async fn clean_up(&self, job: &Job) {
-        match job.kind {
-            _ if job.raw.is_some() => raw::clean_up(self, job).await,
-            JobKind::Backup => backup::clean_up(self, job).await,
-            JobKind::Restore => {}
+    /// Puts away what a job that has ended keeps outside of the catalog. May run twice.
+    async fn clean_up(&self, job: &Job) -> Result<()> {
+        match job.what() {
+            What::Backup => backup::clean_up(self, job).await,
+            What::RawBackup(_) => {
+                raw::clean_up(self, job).await;
+                Ok(())
+            }
+            What::Restore | What::RawRestore(_) => Ok(()),
         }
+    }
+
+    /// Cleans up until that has succeeded, unless it is no use, and then deletes the job's rows: while an ended job has
+    /// some, there is something to put away. `cleaned` is what came of the first try.
+    async fn put_away(&self, job: &Job, mut cleaned: Result<()>) -> Result<()> {
+        let mut failures = 0;
+        while let Err(err) = cleaned {
+            tracing::warn!(job = %job.id, "its lock stays until its deadline: {}", err.report());
+            if !err.is_retryable() || self.clock.now() > job.deadline().plus_ms(LOCK_GRACE_MS) {
+                break;
+            }
+            self.clock.sleep(self.clock.back_off(failures)).await;
+            failures += 1;
+            cleaned = self.clean_up(job).await;
+        }
+        self.delete_rows(job.id).await
     }
 
     /// Waits a while before the next try, longer after each failure.
@@ -419,8 +457,7 @@ impl Context {
         if !from.leads_to(next.state) {
             return Err(Error::internal(format_args!("{} job from {} to {}", from.kind, from.state, next.state)));
         }
-        let raw = if next.raw.is_some() { "-raw" } else { "" };
-        let name = format!("{}{raw}.{}", next.kind, next.state).to_lowercase();
+        let name = format!("{}.{}", next.what().name(), next.state).to_lowercase();
         // A plan or a swap of very many files takes the processor for a while, and a test may stop here.
         let commit = || {
             crash_point(&format!("{name}.before"));
@@ -439,51 +476,12 @@ impl Context {
 
     /// Cancels a job for an error.
     async fn fail(&self, job: &Job, err: &Error) -> Result<Job> {
-        let timed_out = self.clock.now() >= job.deadline();
-        let failure = match err {
-            _ if job.state == JobState::UploadInfo
-                && !matches!(err, Error::Cancelled(_))
-                && (job.raw.is_none() || err.is_retryable()) =>
-            {
-                Failure {
-                    code: FailureCode::Timeout,
-                    message: match &job.raw {
-                        None => format!(
-                            "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} \
-                         tells when it answers again. {}",
-                            job.repository_name,
-                            err.report()
-                        ),
-                        Some(raw) => format!(
-                            "the storage did not say until the deadline whether the backup is there; SHOW BACKUP RAW FROM '{}' \
-                         tells when it answers again. {}",
-                            raw.storage,
-                            err.report()
-                        ),
-                    },
-                }
-            }
-            _ if job.raw.is_some() && job.state == JobState::Committing => Failure {
-                code: FailureCode::CommonError,
-                message: format!("a part of the keys has been stored; RESTORE RAW again. {}", err.report()),
-            },
-            _ if timed_out => {
-                // StarRocks' text; what went wrong last is worth more than its empty message.
-                let label = &job.label;
-                let kind = job.kind.to_string().to_lowercase();
-                Failure {
-                    code: FailureCode::Timeout,
-                    message: format!("{kind} job with label: {label}  timeout. {}", err.report()),
-                }
-            }
-            Error::NotFound(_) => Failure { code: FailureCode::NotFound, message: err.report() },
-            _ => Failure { code: FailureCode::CommonError, message: err.report() },
-        };
+        let failure = failure(job, err, self.clock.now() >= job.deadline());
         tracing::warn!(job = %job.id, kind = %job.kind, state = %job.state, "cancelled: {}", failure.message);
         let mut next = job.clone();
         next.state = JobState::Cancelled;
         next.finished = Some(self.clock.now());
-        next.failure = Some(limit(failure));
+        next.failure = Some(failure);
         self.advance(job, next, |_| Ok(())).await
     }
 
@@ -511,8 +509,7 @@ impl Context {
         self.catalog.commit(|draft| Ok(draft.image().jobs.get(&job.id).map(|job| Job::clone(job)))).await
     }
 
-    async fn delete_rows(&self, job: &Job) -> Result<()> {
-        let id = job.id;
+    async fn delete_rows(&self, id: JobId) -> Result<()> {
         rows::blocking(&self.catalog, move |catalog| catalog.delete_job_rows(id)).await
     }
 
@@ -552,14 +549,49 @@ fn gone(job: &Job) -> Error {
     Error::Refused(format!("failed to get repository: {}", job.repository))
 }
 
-/// Messages of any length must not keep a job from ending.
-fn limit(mut failure: Failure) -> Failure {
-    const LONGEST: usize = 2000;
-    if failure.message.len() > LONGEST {
-        failure.message.truncate(failure.message.floor_char_boundary(LONGEST));
-        failure.message.push('…');
+/// Whether an error in UPLOAD_INFO proves that the commit is not there and will not be.
+fn is_certain(job: &Job, err: &Error) -> bool {
+    matches!(err, Error::Cancelled(_)) || matches!(job.what(), What::RawBackup(_)) && !err.is_retryable()
+}
+
+/// What the history says of a job that an error has ended.
+fn failure(job: &Job, err: &Error, timed_out: bool) -> Failure {
+    let report = err.report();
+    let unknown = job.state == JobState::UploadInfo && !is_certain(job, err);
+    let (code, mut message) = match job.what() {
+        What::RawBackup(raw) if unknown => (
+            FailureCode::Timeout,
+            format!(
+                "the storage did not say until the deadline whether the backup is there; SHOW BACKUP RAW FROM '{}' tells \
+                 when it answers again. {report}",
+                raw.storage
+            ),
+        ),
+        _ if unknown => (
+            FailureCode::Timeout,
+            format!(
+                "the repository did not say until the deadline whether the snapshot is there; SHOW SNAPSHOT ON {} tells \
+                 when it answers again. {report}",
+                job.repository_name
+            ),
+        ),
+        What::RawRestore(_) if job.state == JobState::Committing => {
+            (FailureCode::CommonError, format!("a part of the keys has been stored; RESTORE RAW again. {report}"))
+        }
+        // StarRocks' text; what went wrong last is worth more than its empty message.
+        _ if timed_out => {
+            let kind = job.kind.to_string().to_lowercase();
+            (FailureCode::Timeout, format!("{kind} job with label: {}  timeout. {report}", job.label))
+        }
+        _ if matches!(err, Error::NotFound(_)) => (FailureCode::NotFound, report),
+        _ => (FailureCode::CommonError, report),
+    };
+    // Messages of any length must not keep a job from ending.
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push('…');
     }
-    failure
+    Failure { code, message }
 }
 
 /// A repository as BEs are told of it.

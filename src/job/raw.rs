@@ -499,7 +499,7 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
 
 /// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
 pub(super) async fn clean_up(cx: &Context, job: &Job) {
-    if job.kind != JobKind::Backup || job.state == JobState::Finished {
+    if job.state == JobState::Finished {
         return;
     }
     let decided = job.raw.as_ref().is_some_and(|raw| raw.meta.is_some());

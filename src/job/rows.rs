@@ -1,6 +1,7 @@
-//! Rows of an unfinished job. They go when the job ends.
+//! Rows of an unfinished job. They go when the job has ended and what it kept elsewhere is put away.
 //!
 //! ```text
+//! jr <job> l 0      backup: the label's lock may be in the repository
 //! jr <job> p <n>    backup: pinned files, some a row; what they name is no garbage
 //! jr <job> t <n>    backup: the definitions as of the pin; restore: the plan. JSON, cut into pieces
 //! jr <job> r <n>    backup: files whose content the repository has, some a row
@@ -19,6 +20,7 @@ use crate::catalog::{Catalog, Draft, Key, Selection};
 use crate::error::{Error, Result};
 use crate::types::{Attempt, BackendId, FileId, JobId, Name, RowsetFile, Sha256};
 
+pub(super) const LOCK: char = 'l';
 pub(super) const PINS: char = 'p';
 pub(super) const DOCUMENT: char = 't';
 pub(super) const REUSED: char = 'r';

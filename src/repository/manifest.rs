@@ -108,6 +108,13 @@ pub struct Lock {
     pub deadline: Timestamp,
 }
 
+impl Lock {
+    /// Of two writers, the one with the less came first; clusters that see both locks agree on it.
+    pub fn age(&self) -> (Timestamp, ClusterId, JobId) {
+        (self.time, self.cluster, self.job)
+    }
+}
+
 /// A document that another names by hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Part {

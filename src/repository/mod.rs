@@ -4,10 +4,11 @@
 //! names is stored before. Nothing is renamed or copied, and nothing but locks and probes is deleted to write one. (On a
 //! disk, `__repo_info` gets its name when it is whole.)
 //!
-//! **Two writers of one label.** A writer puts its lock under a name of its own, then lists the label's folder, and
-//! yields if it finds another live lock or a committed snapshot. Every store in use lists what was put before, so of
-//! two writers at least one sees the other: at most one goes on. This needs no conditional put; where the store has
-//! one, it guards the repository's creation.
+//! **Two writers of one label.** A writer puts its lock under a name of its own, then lists the label's folder, and goes
+//! on if it finds neither another live lock nor a committed snapshot. Every store in use lists what was put before, so of
+//! two writers at least one sees the other: at most one goes on. Where both do, the younger yields at once, and the older
+//! looks again for a while: mostly one wins. This needs no conditional put; where the store has one, it guards the
+//! repository's creation.
 //!
 //! **Local disks.** `file://` and NFS are synced: the content before a put returns, then every folder that is new or
 //! changed.
@@ -47,6 +48,9 @@ pub const LOCK_GRACE_MS: i64 = 2 * REQUEST_TIMEOUT.as_millis() as i64;
 /// How long, and how often, a repository's creation waits for another server that creates it.
 const CREATE_WAIT: Duration = Duration::from_millis(200);
 const CREATE_WAITS: u32 = 50;
+
+/// How often a writer looks again whether younger ones have given way to it.
+const YIELD_WAITS: u32 = 4;
 
 /// Bytes up to which a request counts as small.
 const SMALL: usize = 1 << 20;
@@ -253,41 +257,77 @@ impl Repository {
     /// Claims a label for a writer: writes its lock, durably, then looks whether it is alone. `has_ended` tells of jobs
     /// of the own cluster. May run twice. On an error the lock is taken back as far as the store allows; its deadline
     /// ends it in any case.
-    pub async fn claim(&self, label: &Label, lock: &Lock, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
+    pub async fn claim(
+        &self,
+        label: &Label,
+        lock: &Lock,
+        clock: &Clock,
+        has_ended: impl Fn(JobId) -> bool,
+    ) -> Result<()> {
         let own = layout::lock(label, lock.cluster, lock.job);
         self.put(&own, manifest::seal(lock)?).await?;
-        let claimed = self.is_alone(label, lock, has_ended).await;
-        if claimed.is_err() {
-            self.release(label, lock.cluster, lock.job).await;
+        let claimed = self.outlast(label, lock, clock, has_ended).await;
+        if claimed.is_err()
+            && let Err(err) = self.release(label, lock.cluster, lock.job).await
+        {
+            tracing::warn!("a lock stays until its deadline: {}", err.report());
         }
         claimed
     }
 
-    async fn is_alone(&self, label: &Label, lock: &Lock, has_ended: impl Fn(JobId) -> bool) -> Result<()> {
-        let content = self.label_content(label).await?;
-        for timestamp in &content.timestamps {
-            let path = layout::info(label, timestamp);
-            // A commit that does not prove itself is none; one that a newer release wrote is one.
-            let taken = match self.find_document::<Info>(&path).await {
-                Ok(info) => info.is_some_and(|info| info.is_in_time()),
-                Err(Error::Corrupt { .. }) => false,
-                Err(Error::Unsupported(_)) => true,
-                Err(err) => return Err(err),
-            };
-            if taken {
-                return Err(Error::Refused(format!("Snapshot with name '{label}' already exist in repository")));
+    /// Returns when a writer is alone. It gives way to older ones; younger ones get some time to give way to it.
+    async fn outlast(
+        &self,
+        label: &Label,
+        lock: &Lock,
+        clock: &Clock,
+        has_ended: impl Fn(JobId) -> bool,
+    ) -> Result<()> {
+        let mut waits = 0;
+        while let Some(other) = self.oldest_other(label, lock, &has_ended).await? {
+            if other.age() < lock.age() || waits == YIELD_WAITS {
+                return Err(Error::Refused(format!(
+                    "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
+                    self.name, other.job, other.cluster, other.deadline
+                )));
             }
+            clock.sleep(clock.back_off(waits)).await;
+            waits += 1;
         }
+        Ok(())
+    }
+
+    /// The oldest other writer of a label; refuses if it is taken.
+    async fn oldest_other(
+        &self,
+        label: &Label,
+        lock: &Lock,
+        has_ended: impl Fn(JobId) -> bool,
+    ) -> Result<Option<Lock>> {
         let over = |other: &Lock| {
             (other.cluster, other.job) == (lock.cluster, lock.job)
                 || (other.cluster == lock.cluster && has_ended(other.job))
         };
-        match self.live_lock(label, &content, lock.time, over).await? {
-            Some(other) => Err(Error::Refused(format!(
-                "Snapshot with name '{label}' is being written to repository '{}' by job {} of cluster {} until {}",
-                self.name, other.job, other.cluster, other.deadline
-            ))),
-            None => Ok(()),
+        loop {
+            let content = self.label_content(label).await?;
+            for timestamp in &content.timestamps {
+                let path = layout::info(label, timestamp);
+                // A commit that does not prove itself is none; one that a newer release wrote is one.
+                let taken = match self.find_document::<Info>(&path).await {
+                    Ok(info) => info.is_some_and(|info| info.is_in_time()),
+                    Err(Error::Corrupt { .. }) => false,
+                    Err(Error::Unsupported(_)) => true,
+                    Err(err) => return Err(err),
+                };
+                if taken {
+                    return Err(Error::Refused(format!("Snapshot with name '{label}' already exist in repository")));
+                }
+            }
+            let (live, vanished) = self.live_locks(label, &content, lock.time, over).await?;
+            // Whoever has given a lock back since may have committed before.
+            if !vanished {
+                return Ok(live.into_iter().min_by_key(Lock::age));
+            }
         }
     }
 
@@ -299,27 +339,36 @@ impl Repository {
         now: Timestamp,
         is_over: impl Fn(&Lock) -> bool,
     ) -> Result<Option<Lock>> {
-        for name in &content.locks {
-            let path = format!("{}{name}", layout::label_folder(label));
-            let lock = match self.find_document::<Lock>(&path).await {
-                Ok(Some(lock)) => lock,
-                // It is gone, or was never whole, so its writer was never told that it holds.
-                Ok(None) | Err(Error::Corrupt { .. }) => continue,
-                Err(err) => return Err(err),
-            };
-            // Clocks differ, and a last request may be on its way.
-            if lock.deadline.plus_ms(LOCK_GRACE_MS) >= now && !is_over(&lock) {
-                return Ok(Some(lock));
-            }
-        }
-        Ok(None)
+        Ok(self.live_locks(label, content, now, is_over).await?.0.into_iter().next())
     }
 
-    /// Removes a writer's lock. What cannot be removed ends by its deadline.
-    pub async fn release(&self, label: &Label, cluster: ClusterId, job: JobId) {
-        if let Err(err) = self.remove(&layout::lock(label, cluster, job)).await {
-            tracing::warn!("a lock stays until its deadline: {}", err.report());
+    /// The locks that hold, and whether some were there and are no longer.
+    async fn live_locks(
+        &self,
+        label: &Label,
+        content: &LabelContent,
+        now: Timestamp,
+        is_over: impl Fn(&Lock) -> bool,
+    ) -> Result<(Vec<Lock>, bool)> {
+        let (mut live, mut vanished) = (Vec::new(), false);
+        for name in &content.locks {
+            let path = format!("{}{name}", layout::label_folder(label));
+            match self.find_document::<Lock>(&path).await {
+                // Clocks differ, and a last request may be on its way.
+                Ok(Some(lock)) if lock.deadline.plus_ms(LOCK_GRACE_MS) >= now && !is_over(&lock) => live.push(lock),
+                Ok(Some(_)) => {}
+                Ok(None) => vanished = true,
+                // It was never whole, so its writer was never told that it holds.
+                Err(Error::Corrupt { .. }) => {}
+                Err(err) => return Err(err),
+            }
         }
+        Ok((live, vanished))
+    }
+
+    /// Removes a writer's lock. May run twice. What cannot be removed ends by its deadline.
+    pub async fn release(&self, label: &Label, cluster: ClusterId, job: JobId) -> Result<()> {
+        self.remove(&layout::lock(label, cluster, job)).await
     }
 
     /// Writes a snapshot's definitions, durably, and returns their name. May run twice.

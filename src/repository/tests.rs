@@ -162,17 +162,53 @@ async fn a_label_has_one_writer_and_is_free_again_when_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (repository, label) = (repository(dir.path()), Label::new("s").unwrap());
     let (first, second) = (lock(1, 7, 1000), lock(2, 7, 1001));
-    repository.claim(&label, &first, |_| false).await.unwrap();
-    repository.claim(&label, &first, |_| false).await.unwrap();
-    let refused = repository.claim(&label, &second, |_| true).await.unwrap_err().report();
+    repository.claim(&label, &first, &Clock::manual(), |_| false).await.unwrap();
+    repository.claim(&label, &first, &Clock::manual(), |_| false).await.unwrap();
+    let refused = repository.claim(&label, &second, &Clock::manual(), |_| true).await.unwrap_err().report();
     assert!(refused.contains("'s' is being written"), "{refused}");
     // Its own cluster knows the job as ended; or the deadline has passed; or it was released.
-    repository.claim(&label, &lock(1, 8, 1001), |job| job == JobId(7)).await.unwrap();
-    repository.release(&label, cluster(1), JobId(8)).await;
-    repository.claim(&label, &lock(2, 9, 1_000_000), |_| false).await.unwrap();
-    repository.release(&label, cluster(2), JobId(9)).await;
-    repository.release(&label, cluster(1), JobId(7)).await;
-    repository.claim(&label, &second, |_| false).await.unwrap();
+    repository.claim(&label, &lock(1, 8, 1001), &Clock::manual(), |job| job == JobId(7)).await.unwrap();
+    repository.release(&label, cluster(1), JobId(8)).await.unwrap();
+    repository.claim(&label, &lock(2, 9, 1_000_000), &Clock::manual(), |_| false).await.unwrap();
+    repository.release(&label, cluster(2), JobId(9)).await.unwrap();
+    repository.release(&label, cluster(1), JobId(7)).await.unwrap();
+    repository.claim(&label, &second, &Clock::manual(), |_| false).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_writers_that_come_together_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repository, clock) = (repository(dir.path()), Clock::system());
+    for n in 0..8 {
+        let label = Label::new(format!("s{n}")).unwrap();
+        let (first, second) = (lock(1, 7, 1000), lock(2, 7, 1000));
+        let (one, two) = tokio::join!(
+            repository.claim(&label, &first, &clock, |_| false),
+            repository.claim(&label, &second, &clock, |_| false)
+        );
+        assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    }
+}
+
+/// Two snapshots of one label once were possible: a writer committed and went while another looked at its lock.
+#[tokio::test]
+async fn a_writer_that_goes_while_another_looks_may_have_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repository, label) = (repository(dir.path()), Label::new("s").unwrap());
+    let folder = repository.local_path().unwrap();
+    let committed = info(&label, "2026-11-21-00-00-00-000");
+    for job in [8, 9] {
+        repository.claim(&label, &lock(1, job, 1000), &Clock::manual(), |_| true).await.unwrap();
+    }
+    let has_ended = |seen: JobId| {
+        let other = JobId(17 - seen.0);
+        let content = manifest::seal(&committed).unwrap();
+        std::fs::write(folder.join(layout::info(&label, &committed.timestamp)), content).unwrap();
+        let _ = std::fs::remove_file(folder.join(layout::lock(&label, cluster(1), other)));
+        true
+    };
+    let refused = repository.claim(&label, &lock(1, 10, 1001), &Clock::manual(), has_ended).await.unwrap_err();
+    assert_eq!(refused.report(), "Snapshot with name 's' already exist in repository");
 }
 
 #[tokio::test]
@@ -184,13 +220,13 @@ async fn a_committed_label_is_taken_and_a_torn_commit_is_none() {
     repository.commit(&committed).await.unwrap();
     repository.commit(&committed).await.unwrap();
     assert_eq!(repository.read_info(&label, timestamp).await.unwrap(), Some(committed));
-    let refused = repository.claim(&label, &lock(1, 8, 1), |_| true).await.unwrap_err().report();
+    let refused = repository.claim(&label, &lock(1, 8, 1), &Clock::manual(), |_| true).await.unwrap_err().report();
     assert_eq!(refused, "Snapshot with name 's' already exist in repository");
     let path = repository.local_path().unwrap().join(layout::info(&label, timestamp));
     let text = std::fs::read(&path).unwrap();
     std::fs::write(&path, &text[..text.len() / 2]).unwrap();
     assert!(repository.read_info(&label, timestamp).await.is_err());
-    repository.claim(&label, &lock(1, 8, 1), |_| true).await.unwrap();
+    repository.claim(&label, &lock(1, 8, 1), &Clock::manual(), |_| true).await.unwrap();
     assert_eq!(repository.labels().await.unwrap(), std::slice::from_ref(&label));
     // A commit that came after its lock's deadline is no snapshot.
     let late = Info { finish_time: Timestamp(101), timestamp: "2026-11-22-00-00-00-000".into(), ..info(&label, "") };
