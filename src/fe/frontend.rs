@@ -209,6 +209,7 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         | Statement::Kill { .. }
         | Statement::CreateUser { .. }
         | Statement::AlterUser { .. }
+        | Statement::AlterKeys(_)
         | Statement::DropUser { .. }
         | Statement::Begin { .. }
         | Statement::Commit

@@ -50,6 +50,7 @@ const SCALAR: &[&str] = &[
     "tan",
     "trim",
     "trunc",
+    "uuid",
 ];
 
 pub(super) const AGGREGATE: &[&str] = &[

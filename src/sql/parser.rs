@@ -10,7 +10,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::dialect::StarRocksDialect;
 use super::lex::Piece;
-use super::{Parsed, Properties, Statement, TableName, lex, query};
+use super::{Parsed, Properties, SetValue, Statement, TableName, lex, query};
 use crate::error::{Error, Result};
 use crate::types::{Entity, Invalid, Kind, Name};
 
@@ -96,7 +96,6 @@ const REFUSED: &[&str] = &[
     "ALTER ROUTINE LOAD",
     "ALTER STORAGE VOLUME",
     "ALTER SYSTEM",
-    "ALTER TABLE",
     "ALTER VIEW",
     "ANALYZE",
     "CALL",
@@ -105,6 +104,8 @@ const REFUSED: &[&str] = &[
     "CANCEL EXPORT",
     "CANCEL LOAD",
     "CANCEL REFRESH",
+    "CHECK TABLE",
+    "CHECKSUM TABLE",
     "CLEAN",
     "CREATE CATALOG",
     "CREATE EXTERNAL CATALOG",
@@ -160,6 +161,7 @@ const REFUSED: &[&str] = &[
     "REFRESH",
     "RELEASE SAVEPOINT",
     "RENAME",
+    "REPAIR TABLE",
     "REPLACE",
     "RESUME ROUTINE LOAD",
     "REVOKE",
@@ -205,7 +207,30 @@ fn parse_piece(piece: Piece) -> Result<Parsed> {
     let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base, dialect: &dialect };
     let statement = p.statement()?;
     p.end()?;
-    Ok(Parsed { statement, text: piece.text })
+    let mut hints = Vec::new();
+    for hint in &piece.hints {
+        hints.extend(set_var(hint)?);
+    }
+    Ok(Parsed { statement, text: piece.text, hints })
+}
+
+/// The assignments of each `SET_VAR(name = value, …)` in a hint. Other hints are comments.
+fn set_var(hint: &str) -> Result<Vec<(String, SetValue)>> {
+    let mut found = Vec::new();
+    for piece in lex::pieces(hint) {
+        let piece = piece?;
+        let dialect = StarRocksDialect::new(piece.tokens.len());
+        let parser = Parser::new(&dialect).with_tokens_with_locations(piece.tokens);
+        let mut p = P { inner: parser, base: piece.base, dialect: &dialect };
+        while !p.at_end() {
+            if p.words("SET_VAR") {
+                found.extend(p.parens(|p| Ok((p.ident("a variable name")?.to_lowercase(), p.assigned_value()?)))?);
+            } else {
+                p.skip();
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A cursor over one statement. Words are compared by their text, because many of StarRocks' are no keywords to
@@ -310,6 +335,7 @@ impl P<'_> {
             Token::EOF => "the end of the statement".to_owned(),
             // A string may be a password at the wrong place.
             Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => "a string".to_owned(),
+            Token::HexStringLiteral(_) => "bytes".to_owned(),
             token => match token.to_string() {
                 // So may one that is written in another way, or a URI in the quotes of a name.
                 text if text.contains('\'') || text.contains("://") => "a string".to_owned(),
@@ -486,6 +512,8 @@ impl P<'_> {
     pub fn query(&mut self) -> Result<Box<Query>> {
         let parsed = self.inner.parse_query();
         let query = self.lift(parsed)?;
+        // The older way to write FOR SHARE.
+        self.words("LOCK IN SHARE MODE");
         query::check(&query)?;
         Ok(query)
     }
