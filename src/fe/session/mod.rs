@@ -229,7 +229,7 @@ impl Session {
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
             _ => "",
         };
-        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || sql::mask_secrets(&parsed.text)), left);
+        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || shown(&parsed.text)), left);
         let tells = matches!(parsed.statement, Statement::Show(Show::Warnings { .. } | Show::WarningCount { .. }));
         self.warned = 0;
         if !tells {
@@ -607,6 +607,16 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// A statement as others may see it, its secrets masked. Of a long one only the beginning, as in MySQL's
+/// performance_schema.
+fn shown(text: &str) -> String {
+    const MOST: usize = 64 << 10;
+    match text.len() {
+        ..=MOST => sql::mask_secrets(text),
+        _ => sql::mask_secrets(&text[..text.floor_char_boundary(MOST)]) + " …",
     }
 }
 
