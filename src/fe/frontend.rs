@@ -214,6 +214,8 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::RollbackToSavepoint
         | Statement::Prepare { .. }
         | Statement::Execute { .. }
         | Statement::Deallocate { .. } => Err(Error::internal("a session's statement has left its session")),

@@ -127,7 +127,7 @@ pub fn text_with_bytes(bytes: &[u8]) -> Option<String> {
             b'\'' | b'"' => {
                 let (content, len) = literal_at(rest)?;
                 if std::str::from_utf8(&rest[..len]).is_err() {
-                    text.extend_from_slice(format!("x'{}'", hex::encode(content)).as_bytes());
+                    text.extend_from_slice(format!(" x'{}'", hex::encode(content)).as_bytes());
                     rest = &rest[len..];
                     continue;
                 }

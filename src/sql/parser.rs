@@ -5,7 +5,7 @@
 
 use sqlparser::ast::{Expr, Query, SetExpr};
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::dialect::StarRocksDialect;
@@ -160,13 +160,11 @@ const REFUSED: &[&str] = &[
     "PAUSE ROUTINE LOAD",
     "RECOVER",
     "REFRESH",
-    "RELEASE SAVEPOINT",
     "RENAME",
     "REPAIR TABLE",
     "REPLACE",
     "RESUME ROUTINE LOAD",
     "REVOKE",
-    "SAVEPOINT",
     "STOP ROUTINE LOAD",
     "SUBMIT",
     "SUSPEND",
@@ -224,7 +222,22 @@ fn parse_long(text: &str, LongInsert { first, more }: LongInsert) -> Option<Resu
     Some(Ok(parsed))
 }
 
-fn parse_piece(piece: Piece) -> Result<Parsed> {
+/// Leaves out MySQL's older way to write FOR SHARE, whose first word the parser would take for an alias.
+fn drop_share_lock(tokens: &mut Vec<TokenWithSpan>) {
+    const LOCK: [&str; 4] = ["LOCK", "IN", "SHARE", "MODE"];
+    let is = |(token, wanted): (&TokenWithSpan, &str)| match &token.token {
+        Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted),
+        _ => false,
+    };
+    // The last token is EOF.
+    let end = tokens.len().saturating_sub(1);
+    if end > LOCK.len() && tokens[end - LOCK.len()..end].iter().zip(LOCK).all(is) {
+        tokens.drain(end - LOCK.len()..end);
+    }
+}
+
+fn parse_piece(mut piece: Piece) -> Result<Parsed> {
+    drop_share_lock(&mut piece.tokens);
     let dialect = StarRocksDialect::new(piece.tokens.len());
     let parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH);
     let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base, dialect: &dialect };
@@ -535,8 +548,6 @@ impl P<'_> {
     pub fn query(&mut self) -> Result<Box<Query>> {
         let parsed = self.inner.parse_query();
         let query = self.lift(parsed)?;
-        // The older way to write FOR SHARE.
-        self.words("LOCK IN SHARE MODE");
         query::check(&query)?;
         Ok(query)
     }

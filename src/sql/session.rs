@@ -161,12 +161,18 @@ impl P<'_> {
         } else if self.words("COMMIT") {
             self.after_commit()?;
             Statement::Commit
+        } else if self.words("SAVEPOINT") || self.words("RELEASE SAVEPOINT") {
+            self.ident("a savepoint")?;
+            Statement::Savepoint
         } else if self.words("ROLLBACK") {
             self.after_commit()?;
-            if self.at(0, "TO") {
-                return Err(Error::Unsupported("ROLLBACK TO SAVEPOINT".into()));
+            if self.words("TO") {
+                self.words("SAVEPOINT");
+                self.ident("a savepoint")?;
+                Statement::RollbackToSavepoint
+            } else {
+                Statement::Rollback
             }
-            Statement::Rollback
         } else if self.words("UNLOCK TABLES") || self.words("UNLOCK TABLE") {
             Statement::UnlockTables
         } else if self.words("LOCK TABLES") || self.words("LOCK TABLE") {

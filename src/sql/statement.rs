@@ -148,6 +148,10 @@ pub enum Statement {
     Commit,
     /// `ROLLBACK`.
     Rollback,
+    /// `SAVEPOINT`, `RELEASE SAVEPOINT`, which dump tools send.
+    Savepoint,
+    /// `ROLLBACK TO SAVEPOINT`.
+    RollbackToSavepoint,
     /// `LOCK TABLES`, which dump tools send.
     LockTables,
     /// `UNLOCK TABLES`.

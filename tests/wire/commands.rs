@@ -97,6 +97,7 @@ async fn text_that_is_not_utf8_is_refused() {
     for (query, value) in [
         (&b"\x03SELECT '\xe9''\\'\\0\\\\'"[..], "x'e9272700 5c'".replace(' ', "")),
         (&b"\x03SELECT /* ' */ _binary \"\xff'\" -- '"[..], "x'ff27'".into()),
+        (&b"\x03SELECT _binary'\xff'"[..], "x'ff'".into()),
         (&b"\x03SELECT _binary'text'"[..], "text".into()),
         ("\x03SELECT _utf8mb4'é'".as_bytes(), "é".into()),
     ] {

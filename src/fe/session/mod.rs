@@ -1,7 +1,7 @@
 //! What a client's connection remembers between statements, and the statements that are about nothing else.
 //!
-//! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK and `autocommit` are accepted because every driver sends
-//! them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
+//! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK, SAVEPOINT and `autocommit` are accepted because drivers
+//! send them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
 
 mod limits;
 mod prepared;
@@ -420,7 +420,12 @@ impl Session {
             }
             Statement::Begin { read_only } => self.transaction_read_only = *read_only,
             Statement::Commit | Statement::Rollback => self.transaction_read_only = None,
-            Statement::LockTables | Statement::UnlockTables => {}
+            Statement::LockTables | Statement::UnlockTables | Statement::Savepoint => {}
+            Statement::RollbackToSavepoint => self.diagnostics.push(Diagnostic {
+                level: "Warning",
+                number: 1196,
+                message: "Some non-transactional changed tables couldn't be rolled back".to_owned(),
+            }),
             Statement::Prepare { name, source } => {
                 let text = match source {
                     PrepareSource::Text(text) => text.0.clone(),

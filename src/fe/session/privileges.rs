@@ -25,6 +25,8 @@ pub(super) fn check(user: &Name, statement: &Statement) -> Result<()> {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::RollbackToSavepoint
         | Statement::LockTables
         | Statement::UnlockTables
         | Statement::Prepare { .. }
