@@ -18,6 +18,10 @@ impl P<'_> {
             if !query_only {
                 self.words("CONNECTION");
             }
+            let is_word = matches!(self.peek(0), Token::Word(word) if !word.value.starts_with('@'));
+            if is_word && self.peek(1) == &Token::EOF {
+                return self.unexpected("a connection id");
+            }
             Statement::Kill { connection: self.value()?, query_only }
         } else if let Some(user) = self.user_statement()? {
             user
