@@ -209,10 +209,13 @@ async fn run(fe: &Arc<Frontend>, context: &StatementContext, parsed: &Parsed) ->
         | Statement::Kill { .. }
         | Statement::CreateUser { .. }
         | Statement::AlterUser { .. }
+        | Statement::AlterKeys(_)
         | Statement::DropUser { .. }
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::RollbackToSavepoint
         | Statement::Prepare { .. }
         | Statement::Execute { .. }
         | Statement::Deallocate { .. } => Err(Error::internal("a session's statement has left its session")),

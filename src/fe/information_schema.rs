@@ -308,18 +308,18 @@ fn keywords(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
 }
 
 fn character_sets(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
-    Ok(vec![row![CHARSET, COLLATION, "UTF-8 Unicode", 4]])
+    Ok(vec![row![CHARSET, COLLATION, "UTF-8 Unicode", 4], row!["binary", "binary", "Binary pseudo charset", 1]])
 }
 
 fn collations(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
     Ok(vec![
         row![COLLATION, CHARSET, 45, "Yes", "Yes", 1, "PAD SPACE"],
-        row!["binary", CHARSET, 63, "Yes", "Yes", 1, "NO PAD"],
+        row!["binary", "binary", 63, "Yes", "Yes", 1, "NO PAD"],
     ])
 }
 
 fn collation_applicability(_: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
-    Ok(vec![row![COLLATION, CHARSET], row!["binary", CHARSET]])
+    Ok(vec![row![COLLATION, CHARSET], row!["binary", "binary"]])
 }
 
 /// Everyone may read; only root may do more.
@@ -473,6 +473,16 @@ static VIEWS: &[View] = &[
         rows: character_sets,
     },
     View {
+        name: "check_constraints",
+        columns: &[
+            ("CONSTRAINT_CATALOG", TEXT),
+            ("CONSTRAINT_SCHEMA", TEXT),
+            ("CONSTRAINT_NAME", TEXT),
+            ("CHECK_CLAUSE", TEXT),
+        ],
+        rows: none,
+    },
+    View {
         name: "collation_character_set_applicability",
         columns: &[("COLLATION_NAME", TEXT), ("CHARACTER_SET_NAME", TEXT)],
         rows: collation_applicability,
@@ -572,6 +582,50 @@ static VIEWS: &[View] = &[
             ("CHARACTER_SET_CLIENT", TEXT),
             ("COLLATION_CONNECTION", TEXT),
             ("DATABASE_COLLATION", TEXT),
+        ],
+        rows: none,
+    },
+    View {
+        name: "files",
+        columns: &[
+            ("FILE_ID", INT),
+            ("FILE_NAME", TEXT),
+            ("FILE_TYPE", TEXT),
+            ("TABLESPACE_NAME", TEXT),
+            ("TABLE_CATALOG", TEXT),
+            ("TABLE_SCHEMA", TEXT),
+            ("TABLE_NAME", TEXT),
+            ("LOGFILE_GROUP_NAME", TEXT),
+            ("LOGFILE_GROUP_NUMBER", INT),
+            ("ENGINE", TEXT),
+            ("FULLTEXT_KEYS", TEXT),
+            ("DELETED_ROWS", INT),
+            ("UPDATE_COUNT", INT),
+            ("FREE_EXTENTS", INT),
+            ("TOTAL_EXTENTS", INT),
+            ("EXTENT_SIZE", INT),
+            ("INITIAL_SIZE", INT),
+            ("MAXIMUM_SIZE", INT),
+            ("AUTOEXTEND_SIZE", INT),
+            ("CREATION_TIME", TIME),
+            ("LAST_UPDATE_TIME", TIME),
+            ("LAST_ACCESS_TIME", TIME),
+            ("RECOVER_TIME", TIME),
+            ("TRANSACTION_COUNTER", TEXT),
+            ("VERSION", INT),
+            ("ROW_FORMAT", TEXT),
+            ("TABLE_ROWS", INT),
+            ("AVG_ROW_LENGTH", INT),
+            ("DATA_LENGTH", INT),
+            ("MAX_DATA_LENGTH", INT),
+            ("INDEX_LENGTH", INT),
+            ("DATA_FREE", INT),
+            ("CREATE_TIME", TIME),
+            ("UPDATE_TIME", TIME),
+            ("CHECK_TIME", TIME),
+            ("CHECKSUM", INT),
+            ("STATUS", TEXT),
+            ("EXTRA", TEXT),
         ],
         rows: none,
     },

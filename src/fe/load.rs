@@ -592,6 +592,9 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     } else if target == DataType::Binary {
         let array = if from.is_binary() { array.clone() } else { cast(array, &DataType::Utf8)? };
         cast(&array, &target)?
+    } else if from.is_binary() && target == DataType::Utf8 {
+        // NULL where it is no text.
+        cast(array, &target)?
     } else if *from == DataType::Utf8 || (target.is_temporal() && !from.is_temporal()) {
         // Our own reading of texts is the one of bounds and defaults. A number may be a date's digits.
         let texts = cast(array, &DataType::Utf8)?;
@@ -631,6 +634,14 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     let misfit = (0..array.len()).find(|row| array.is_valid(*row) && (converted.is_null(*row) || !fits(*row)));
     match misfit {
         None => Ok(converted),
+        Some(row) if from.is_binary() && converted.is_null(row) => {
+            let shown = array_value_to_string(array, row).map_err(Error::internal)?;
+            Err(Misfit::WrongValue.error(format!(
+                "Incorrect string value: x'{}' for column '{}'",
+                shown.chars().take(64).collect::<String>(),
+                column.name
+            )))
+        }
         Some(row) => Err(unfit(column, &array_value_to_string(array, row).map_err(Error::internal)?)),
     }
 }

@@ -197,20 +197,11 @@ fn open(storage: &Storage) -> Result<Folder> {
 }
 
 /// The columns of SHOW BACKUP RAW.
-const FILES: &[&str] =
+pub(super) const FILES: &[&str] =
     &["File", "CF", "StartKey", "EndKey", "TotalKVs", "TotalBytes", "Crc64Xor", "Size", "SHA256", "ApiVersion"];
 
 /// Those of VERIFY BACKUP RAW.
-const VERIFIED: &[&str] = &["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"];
-
-/// The columns of a statement that looks into a backup, if it is one: to know them nobody has to read the backup.
-pub(super) fn columns(show: &sql::Show) -> Option<Listing> {
-    match show {
-        sql::Show::BackupRaw(_) => Some(Listing::new(FILES)),
-        sql::Show::VerifyBackupRaw { .. } => Some(Listing::new(VERIFIED)),
-        _ => None,
-    }
-}
+pub(super) const VERIFIED: &[&str] = &["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"];
 
 /// SHOW BACKUP RAW: a row for each file.
 pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listing> {

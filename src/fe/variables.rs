@@ -74,6 +74,7 @@ const UTF8: &str = "text is UTF-8 in both directions";
 const BYTES: &str = "texts compare byte by byte";
 const ALONE: &str = "every statement commits by itself";
 const MEMORY: &str = "all queries share query_mem_limit of fe.conf";
+const LOCKS: &str = "no statement waits for a lock of another";
 const CORES: &str = "every query may use all cores";
 
 /// What clients ask for and set when they connect, and Holdfast's own. Some are there because clients set them and go
@@ -97,6 +98,7 @@ const VARIABLES: &[Variable] = &[
     variable("enable_insert_strict", "ON", Kind::Constant),
     inert("enable_profile", "OFF", Kind::Flag, "no profiles of queries are made"),
     inert("enable_spill", "ON", Kind::Flag, "sorts and aggregates that do not fit go to the disk in any case"),
+    variable("error_count", "0", Kind::Fixed),
     inert("exec_mem_limit", "0", POSITIVE, MEMORY),
     variable("foreign_key_checks", "ON", Kind::Flag),
     inert("group_concat_max_len", "1024", POSITIVE, "GROUP_CONCAT is never cut"),
@@ -105,7 +107,9 @@ const VARIABLES: &[Variable] = &[
     variable("have_query_cache", "NO", Kind::Fixed),
     variable("have_ssl", "YES", Kind::Fixed),
     variable("identity", "0", Kind::Fixed),
+    variable("information_schema_stats_expiry", "86400", POSITIVE),
     variable("init_connect", "", Kind::Fixed),
+    inert("innodb_lock_wait_timeout", "50", POSITIVE, LOCKS),
     variable("insert_max_filter_ratio", "0", Kind::Constant),
     inert(
         "insert_timeout",
@@ -117,11 +121,13 @@ const VARIABLES: &[Variable] = &[
     variable("last_insert_id", "0", Kind::Fixed),
     variable("license", "Apache License 2.0", Kind::Fixed),
     inert("load_mem_limit", "0", POSITIVE, MEMORY),
+    inert("lock_wait_timeout", "31536000", POSITIVE, LOCKS),
     variable("log_bin", "OFF", Kind::Fixed),
     variable("lower_case_file_system", "OFF", Kind::Fixed),
     variable("lower_case_table_names", "0", Kind::Fixed),
     variable("max_allowed_packet", "67108864", Kind::Fixed),
     variable("max_connections", "", Kind::Fixed),
+    inert("max_execution_time", "0", POSITIVE, "query_timeout, in seconds, is what counts"),
     inert("max_join_size", "9223372036854775807", POSITIVE, "no query is refused for its size"),
     inert("net_buffer_length", "16384", POSITIVE, "buffers are as large as they must be"),
     inert("net_read_timeout", "60", POSITIVE, "wait_timeout is what counts"),
@@ -137,7 +143,9 @@ const VARIABLES: &[Variable] = &[
     variable("query_timeout", "300", Kind::Number(1, 259_200)),
     variable("read_only", "OFF", Kind::Fixed),
     variable("sql_auto_is_null", "OFF", Kind::Constant),
+    inert("sql_big_selects", "ON", Kind::Flag, "no query is refused for its size"),
     variable("sql_dialect", "StarRocks", Kind::Constant),
+    inert("sql_log_bin", "OFF", Kind::Flag, "there is no binary log"),
     inert(
         "sql_mode",
         "ONLY_FULL_GROUP_BY",
@@ -160,6 +168,7 @@ const VARIABLES: &[Variable] = &[
     variable("version_compile_os", std::env::consts::OS, Kind::Fixed),
     variable("wait_for_jobs", "OFF", Kind::Flag),
     variable("wait_timeout", "28800", Kind::Number(1, 31_536_000)),
+    variable("warning_count", "0", Kind::Fixed),
 ];
 
 /// A variable's older names.
@@ -314,9 +323,28 @@ impl Variables {
         Ok(warning.or(of_collation.filter(|_| named)))
     }
 
-    /// All variables with their values as SHOW VARIABLES has them, by name.
+    /// Takes the value of a variable over from others.
+    pub(super) fn take_over(&mut self, name: &str, others: &Self) {
+        let Ok(variable) = find(name) else { return };
+        match others.set.get(variable.name) {
+            Some(value) => self.set.insert(variable.name, value.clone()),
+            None => self.set.remove(variable.name),
+        };
+    }
+
+    /// How many warnings and errors the last statement has had.
+    pub(super) fn set_counts(&mut self, warnings: usize, errors: usize) {
+        for (name, count) in [("warning_count", warnings), ("error_count", errors)] {
+            self.set.insert(name, Some(count.to_string()));
+        }
+    }
+
+    /// All variables with their values as SHOW VARIABLES has them, by name, and the older names that drivers look for.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, String)> {
-        VARIABLES.iter().map(|variable| (variable.name, self.text(variable).unwrap_or_default().to_owned()))
+        let old = ["tx_isolation", "tx_read_only"].into_iter().filter_map(|name| Some((name, find(name).ok()?)));
+        let mut all: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, variable)).chain(old).collect();
+        all.sort_by_key(|(name, _)| *name);
+        all.into_iter().map(|(name, variable)| (name, self.text(variable).unwrap_or_default().to_owned()))
     }
 
     fn text(&self, variable: &Variable) -> Option<&str> {

@@ -163,12 +163,12 @@ impl Shim<'_> {
     ) -> io::Result<Option<Results<'w, W>>> {
         self.desk.set_session(shown(self.session));
         match outcome {
-            Ok(Outcome::Done { affected, info, warnings }) => {
+            Ok(Outcome::Done { affected, info, .. }) => {
                 let status_flags = if more { StatusFlags::SERVER_MORE_RESULTS_EXISTS } else { StatusFlags::empty() };
                 let ok = OkResponse { affected_rows: affected, info, status_flags, ..OkResponse::default() };
                 // The crate writes the OK of the statement before, and keeps this one.
                 let writer = results.writer.complete_one(ok).await?;
-                self.desk.set_warnings(warnings.len());
+                self.desk.set_warnings(self.session.warnings());
                 Ok(Some(Results { writer, open_end: true }))
             }
             Ok(Outcome::Rows(rows)) => self.rows(rows, results).await,
@@ -188,6 +188,7 @@ impl Shim<'_> {
         };
         self.desk.announce_rows(results.open_end, encode::definitions(&columns));
         let mut writer = results.writer.start(stand_ins).await?;
+        self.desk.set_warnings(self.session.warnings());
         loop {
             let batch = match while_there(self.socket, batches.next()).await? {
                 None => break,

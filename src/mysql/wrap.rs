@@ -27,6 +27,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::error::Fault;
 use super::packet::{FRAME, Fields, Packet, PacketReader, PacketWriter, ok_packet};
+use crate::sql;
 use crate::types::Datum;
 
 /// The most bytes of one command, and of the parameters that a statement collects. Clients are told the same by
@@ -135,7 +136,7 @@ struct State {
     statements: HashMap<u32, Prepared>,
     edits: VecDeque<Edit>,
     shown: Shown,
-    /// How many warnings the next OK tells of.
+    /// How many warnings the next OK, or end of rows, tells of.
     warnings: u16,
     sequence: u8,
     in_rows: bool,
@@ -175,7 +176,7 @@ impl Desk {
         self.lock().shown = shown;
     }
 
-    /// The next OK tells of so many warnings: the crate leaves them out.
+    /// The next OK, or end of rows, tells of so many warnings: the crate leaves them out.
     pub fn set_warnings(&self, count: usize) {
         self.lock().warnings = u16::try_from(count).unwrap_or(u16::MAX);
     }
@@ -347,10 +348,15 @@ impl State {
         what: &str,
         command: impl FnOnce(String) -> Command,
     ) -> Option<Vec<u8>> {
+        let text = match std::str::from_utf8(content) {
+            Ok(text) => Some(text.to_owned()),
+            Err(_) if code == COM_INIT_DB => None,
+            Err(_) => sql::text_with_bytes(content),
+        };
         // Prepare and init have answers of their own, but an error is the same everywhere.
-        match std::str::from_utf8(content) {
-            Ok(text) => self.ask(code, command(text.to_owned())),
-            Err(_) => self.ask(COM_QUERY, Command::Refuse(Fault::not_utf8(what))),
+        match text {
+            Some(text) => self.ask(code, command(text)),
+            None => self.ask(COM_QUERY, Command::Refuse(Fault::not_utf8(what))),
         }
     }
 
@@ -389,7 +395,9 @@ impl State {
     fn reply(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
         match self.edits.pop_front() {
             Some(Edit::Replace(packet)) => {
-                self.in_rows &= packet.first() != Some(&0xff);
+                if packet.first() == Some(&0xff) {
+                    (self.in_rows, self.warnings) = (false, 0);
+                }
                 Some(packet)
             }
             Some(Edit::Keep | Edit::Drop) => None,
@@ -400,8 +408,11 @@ impl State {
             }
             Some(Edit::End) | None => match payload.first() {
                 Some(0xfe) if payload.len() == 5 => {
-                    self.in_rows = false;
-                    self.eof(payload)
+                    let warnings =
+                        if std::mem::take(&mut self.in_rows) { std::mem::take(&mut self.warnings) } else { 0 };
+                    let mut eof = self.eof(payload)?;
+                    eof[1..3].copy_from_slice(&warnings.to_le_bytes());
+                    Some(eof)
                 }
                 Some(0x00) if !self.in_rows => {
                     let ok = self.ok(payload);
@@ -447,7 +458,7 @@ impl Prepared {
         for (i, (ty, unsigned)) in self.types.iter().enumerate() {
             let long = u16::try_from(i).ok().and_then(|i| self.long_data.get(&i));
             params.push(if let Some(bytes) = long {
-                text_param(bytes, i)?
+                text_param(bytes)
             } else if nulls[i / 8] & (1 << (i % 8)) != 0 {
                 Datum::Null
             } else {
@@ -467,7 +478,7 @@ fn param(fields: &mut Fields<'_>, ty: u8, unsigned: bool, i: usize) -> Result<Da
         0x02 | 0x0d => int(fields.u16().map(|v| if unsigned { v.into() } else { (v as i16).into() })),
         0x03 | 0x09 => int(fields.u32().map(|v| if unsigned { v.into() } else { (v as i32).into() })),
         0x08 => match fields.array().map(i64::from_le_bytes) {
-            Some(value) if unsigned && value < 0 => Ok(Datum::Decimal((value as u64).into())),
+            Some(value) if unsigned && value < 0 => Ok(Datum::Exact((value as u64).to_string())),
             value => int(value),
         },
         // The shortest text of an f32 is what was meant, and not the digits of its f64.
@@ -478,17 +489,25 @@ fn param(fields: &mut Fields<'_>, ty: u8, unsigned: bool, i: usize) -> Result<Da
         0x05 => fields.array().map(f64::from_le_bytes).map(Datum::Double).ok_or_else(Fault::malformed),
         0x07 | 0x0a | 0x0c => date_param(fields, ty == 0x0a).ok_or_else(Fault::malformed),
         0x0b => time_param(fields).ok_or_else(Fault::malformed),
-        // A DECIMAL too: as a text it keeps its digits.
-        0x00 | 0x0f | 0x10 | 0xf5..=0xff => text_param(fields.lenenc_bytes().ok_or_else(Fault::malformed)?, i),
+        0x00 | 0xf6 => {
+            let text = std::str::from_utf8(fields.lenenc_bytes().ok_or_else(Fault::malformed)?).unwrap_or("?");
+            Datum::exact(text).ok_or_else(|| {
+                Fault::new(1366, "HY000", format!("Incorrect DECIMAL value: '{text}' for parameter {}", i + 1))
+            })
+        }
+        0x0f | 0x10 | 0xf5 | 0xf7..=0xff => Ok(text_param(fields.lenenc_bytes().ok_or_else(Fault::malformed)?)),
         _ => {
             Err(Fault::new(1210, "HY000", format!("Incorrect arguments to EXECUTE: parameter {} has type {ty}", i + 1)))
         }
     }
 }
 
-fn text_param(bytes: &[u8], i: usize) -> Result<Datum, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Fault::not_utf8(&format!("parameter {}", i + 1)))?;
-    Ok(Datum::Text(text.to_owned()))
+/// Drivers send texts as BLOBs and bytes as texts, so what can be a text is one: a VARBINARY takes it too.
+fn text_param(bytes: &[u8]) -> Datum {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Datum::Text(text.to_owned()),
+        Err(_) => Datum::Bytes(bytes.to_owned()),
+    }
 }
 
 /// DATE, DATETIME and TIMESTAMP: as much of it as is not zero.

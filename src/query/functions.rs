@@ -36,6 +36,8 @@ enum Kind {
     Int,
     Double,
     Time,
+    /// Numbers as BIGINT, rounded, all else as it is.
+    Whole,
     /// As it is.
     Any,
 }
@@ -99,7 +101,7 @@ functions! {
     ["reverse"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).chars().rev().collect()));
     ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
     ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
-    ["hex"] (Any) 1..1, TEXT, false, hex_of;
+    ["hex"] (Whole) 1..1, TEXT, false, hex_of;
     ["md5"] (Bytes) 1..1, TEXT, false, |a| Ok(Datum::Text(hex::encode(md5::Md5::digest(bytes(a, 0)))));
     ["sha2"] (Bytes Int) 2..2, TEXT, false, |a| Ok(sha2(bytes(a, 0), number(a, 1)));
     ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
@@ -143,6 +145,11 @@ functions! {
     ["__add_days"] (Any Int Text) 3..3, Returns::Day, false, |a| add_days(&a[0], number(a, 1), text(a, 2));
     ["__add_time"] (Time Int Text) 3..3, TIME, false, |a| add_time(time(a, 0), number(a, 1), text(a, 2));
 
+    // A negative number is what its bits mean without a sign.
+    ["__unsigned"] (Any) 1..1, Returns::Is(ColumnType::Decimal { precision: 38, scale: 0 }), false, |a| Ok(match a[0] {
+        Datum::Decimal(value) if value < 0 => Datum::Decimal(value + (1 << 64)),
+        ref value => value.clone(),
+    });
     ["ceil" "ceiling" "dceil"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).ceil()));
     ["floor" "dfloor"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).floor()));
     ["sqrt"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).sqrt()));
@@ -333,7 +340,11 @@ fn argument(array: &ArrayRef, row: usize, ty: ColumnType, kind: Kind) -> Datum {
         (Kind::Time, value) => value.text(ty).and_then(|text| Datum::parse(&text, ColumnType::DateTime).ok()),
         (Kind::Int, Datum::Bool(value)) => Some(Datum::Int(value.into())),
         (Kind::Int, value @ Datum::Int(_)) => Some(value),
-        (Kind::Int, value) => double(value, ty).and_then(|value| whole(Datum::Double(value.round())).ok()),
+        (Kind::Whole, value @ (Datum::Int(_) | Datum::Text(_) | Datum::Bytes(_))) => Some(value),
+        (Kind::Whole, value @ (Datum::Date(_) | Datum::DateTime(_))) => value.text(ty).map(Datum::Text),
+        (Kind::Int | Kind::Whole, value) => {
+            double(value, ty).and_then(|value| whole(Datum::Double(value.round())).ok())
+        }
         (Kind::Double, value) => double(value, ty).map(Datum::Double),
     };
     converted.unwrap_or(Datum::Null)
@@ -370,7 +381,7 @@ pub(super) fn scalar(value: Datum) -> ScalarValue {
         Datum::Decimal(value) => ScalarValue::Decimal128(Some(value), 38, 0),
         Datum::Date(value) => ScalarValue::Date32(Some(value)),
         Datum::DateTime(value) => ScalarValue::TimestampMicrosecond(Some(value), None),
-        Datum::Text(value) => ScalarValue::Utf8(Some(value)),
+        Datum::Exact(value) | Datum::Text(value) => ScalarValue::Utf8(Some(value)),
         Datum::Bytes(value) => ScalarValue::Binary(Some(value)),
     }
 }

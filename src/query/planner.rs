@@ -50,6 +50,7 @@ const SCALAR: &[&str] = &[
     "tan",
     "trim",
     "trunc",
+    "uuid",
 ];
 
 pub(super) const AGGREGATE: &[&str] = &[
@@ -266,6 +267,9 @@ fn common_type<'a>(types: impl Iterator<Item = &'a DataType>) -> Option<DataType
     }
     if all(&[Class::Day, Class::Time]) {
         return Some(ColumnType::DateTime.arrow());
+    }
+    if types.iter().all(|ty| class(ty) == Class::Text || **ty == DataType::Binary) {
+        return Some(DataType::Binary);
     }
     // Whatever else meets is shown as text.
     (!any(Class::Other)).then_some(DataType::Utf8)

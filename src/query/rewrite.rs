@@ -17,7 +17,7 @@ use super::functions::Operation;
 use super::planner::AGGREGATE;
 use super::{QueryContext, VariableScope};
 use crate::error::{Error, Misfit, Result};
-use crate::sql::{files_call, projection_names};
+use crate::sql::{self, files_call, projection_names};
 use crate::types::{Datum, Entity, Kind, Zone};
 
 /// Separates what a table's name in a rewritten query stands for; no name has it.
@@ -107,7 +107,7 @@ fn headers_of(select: &Select, written: &[Option<String>]) -> Vec<Header> {
 /// The name of a plain column.
 fn last_name(expr: &Expr) -> Option<&str> {
     match expr {
-        Expr::Identifier(name) if !is_variable(name) => Some(&name.value),
+        Expr::Identifier(name) if !is_variable(name) && !is_call(name) => Some(&name.value),
         Expr::CompoundIdentifier(names) if !is_variable(&names[0]) => names.last().map(|name| name.value.as_str()),
         _ => None,
     }
@@ -115,6 +115,11 @@ fn last_name(expr: &Expr) -> Option<&str> {
 
 fn is_variable(name: &Ident) -> bool {
     name.quote_style.is_none() && name.value.starts_with('@')
+}
+
+/// Whether a word is a function that is written without parentheses too, and that the parser takes for a name.
+fn is_call(name: &Ident) -> bool {
+    name.quote_style.is_none() && name.value.eq_ignore_ascii_case("current_user")
 }
 
 /// Gives each item but plain columns an alias: the one it has, in lower case, or its text.
@@ -223,6 +228,22 @@ fn is_usual(collation: &str) -> bool {
     collation.ends_with("_bin") || ["utf8mb4_general_ci", "utf8mb3_general_ci", "utf8_general_ci"].contains(&collation)
 }
 
+/// Makes an EXISTS of a select list, where DataFusion takes none, a comparison of how many rows there are.
+fn count_rows(expr: &mut Expr) -> Result<()> {
+    let Expr::Exists { subquery, negated } = expr else { return Ok(()) };
+    let text = format!("SELECT COUNT(*) {} 0 FROM (SELECT 1) AS found", if *negated { "=" } else { ">" });
+    let counted = sql::parse(&text)?.pop().map(|parsed| parsed.statement);
+    let Some(sql::Statement::Query(mut counted)) = counted else { return Err(Error::internal("SELECT is no query")) };
+    if let SetExpr::Select(select) = &mut *counted.body
+        && let [table] = &mut select.from[..]
+        && let TableFactor::Derived { subquery: place, .. } = &mut table.relation
+    {
+        std::mem::swap(place, subquery);
+    }
+    *expr = Expr::Subquery(counted);
+    Ok(())
+}
+
 /// What DISTINCT has left can only be ordered by the names of the list's items.
 fn order_by_names(select: &Select, order: &mut OrderBy) {
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -257,6 +278,13 @@ impl VisitorMut for Pass<'_> {
         }
         filter_by_names(select);
         name_items(select);
+        for item in &mut select.projection {
+            if let SelectItem::ExprWithAlias { expr, .. } = item
+                && let Err(err) = count_rows(expr)
+            {
+                return ControlFlow::Break(err);
+            }
+        }
         for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
             truth(condition);
         }
@@ -379,6 +407,9 @@ impl Pass<'_> {
     fn rewritten(&mut self, expr: Expr) -> Result<Expr> {
         Ok(match expr {
             Expr::Identifier(id) if is_variable(&id) => self.variable(&id.value, None)?,
+            Expr::Identifier(id) if is_call(&id) => {
+                self.of_session(&id.value.to_lowercase(), true)?.unwrap_or_else(null)
+            }
             Expr::Identifier(id) => Expr::Identifier(self.lower(id)),
             Expr::CompoundIdentifier(mut ids) if is_variable(&ids[0]) => {
                 let variable = ids.pop().unwrap_or_else(|| Ident::new(""));
@@ -402,7 +433,9 @@ impl Pass<'_> {
                 }
                 other => Expr::Value(other.into()),
             },
-            Expr::Prefixed { prefix, value } if prefix.value.to_lowercase().starts_with("_utf8") => *value,
+            Expr::Prefixed { prefix, .. } => {
+                return Err(Error::Unsupported(format!("{prefix} before a text; text is UTF-8")));
+            }
             // All texts compare byte by byte, those of the collation that columns are said to have too.
             Expr::Collate { expr, collation } if is_usual(&collation.to_string().to_lowercase()) => *expr,
             Expr::Collate { collation, .. } => {
@@ -693,10 +726,15 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
             };
             call("left", vec![expr, most])
         }
-        data_type => {
-            Expr::Cast { kind: CastKind::TryCast, expr: Box::new(expr), data_type, array: false, format: None }
+        data_type @ (DataType::Unsigned | DataType::UnsignedInteger) => {
+            try_cast(call("__unsigned", vec![try_cast(expr, data_type.clone())]), data_type)
         }
+        data_type => try_cast(expr, data_type),
     }
+}
+
+fn try_cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind: CastKind::TryCast, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 /// A time and an interval added or subtracted.
@@ -844,6 +882,8 @@ fn literal(value: Datum) -> Expr {
             cast(string(&value.to_string()), DataType::BigInt(None))
         }
         Datum::Int(value) => number(value),
+        Datum::Exact(digits) => Expr::Value(Value::Number(digits, false).into()),
+        Datum::Bytes(bytes) => Expr::Value(Value::HexStringLiteral(hex::encode(bytes)).into()),
         Datum::Double(value) => cast(string(&value.to_string()), DataType::Double(ExactNumberInfo::None)),
         Datum::DateTime(_) => match value.text(crate::types::ColumnType::DateTime) {
             Some(text) => cast(string(&text), DataType::Timestamp(None, TimezoneInfo::None)),

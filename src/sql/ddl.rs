@@ -49,6 +49,12 @@ impl P<'_> {
         } else if self.words("TRUNCATE") {
             self.words("TABLE");
             Statement::Truncate { table: self.table_name()?, partitions: self.partitions()? }
+        } else if self.words("ALTER TABLE") {
+            let table = self.table_name()?;
+            if !self.words("DISABLE KEYS") && !self.words("ENABLE KEYS") {
+                return Err(Error::Unsupported("ALTER TABLE".into()));
+            }
+            Statement::AlterKeys(table)
         } else if self.peek_words("CREATE REPOSITORY") || self.peek_words("CREATE READ") {
             self.need("CREATE")?;
             let read_only = self.words("READ");
@@ -186,22 +192,26 @@ impl P<'_> {
         }
         let name = self.name(Kind::Column)?;
         let ty = self.column_type()?;
-        let mut column = ColumnDef { name, ty, nullable: true, default: None, comment: String::new() };
-        let mut default = None;
+        let (mut nullable, mut default, mut comment) = (None, None, None);
         loop {
-            if self.words("NOT NULL") {
-                column.nullable = false;
+            let (clause, again) = if self.words("NOT NULL") {
+                ("NULL", nullable.replace(false).is_some())
             } else if self.words("NULL") {
-                column.nullable = true;
+                ("NULL", nullable.replace(true).is_some())
             } else if self.words("DEFAULT") {
-                default = Some(self.default()?);
+                ("DEFAULT", default.replace(self.default()?).is_some())
             } else if self.words("COMMENT") {
-                column.comment = self.string()?;
+                ("COMMENT", comment.replace(self.string()?).is_some())
             } else {
                 break;
+            };
+            if again {
+                return Err(Error::Analysis(format!("{clause} of column '{name}' is given twice")));
             }
         }
         self.refuse_column_attribute()?;
+        let (nullable, comment) = (nullable.unwrap_or(true), comment.unwrap_or_default());
+        let mut column = ColumnDef { name, ty, nullable, default: None, comment };
         if let Some(text) = default {
             let parse = |text: String| Datum::parse(&text, ty).map_err(|invalid| default_error(&column, &invalid.0));
             let value = text.map(parse).transpose()?.unwrap_or(Datum::Null);

@@ -1,4 +1,5 @@
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace};
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, TokenizerError, Whitespace, Word};
 
 use super::dialect::StarRocksDialect;
 use crate::error::{Error, Result};
@@ -22,13 +23,23 @@ pub(super) struct Piece {
     pub text: String,
     /// Where it begins in the whole text.
     pub base: Location,
+    /// What stands in its `/*+ … */`.
+    pub hints: Vec<String>,
 }
 
 /// Cuts a text at its `;`. Empty statements are left out. The first fault is the last item.
 pub(super) fn pieces(text: &str) -> Vec<Result<Piece>> {
     let mut all = Vec::new();
     let fault = tokens(text, &mut all).err();
+    let hint = |token: &TokenWithSpan| match &token.token {
+        Token::Whitespace(Whitespace::MultiLineComment(comment)) => {
+            Some((token.span.start, comment.strip_prefix('+')?.to_owned()))
+        }
+        _ => None,
+    };
+    let hints: Vec<(Location, String)> = all.iter().filter_map(hint).collect();
     all.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+    let all = joined(all);
     let mut offsets = Offsets::new(text);
     let mut pieces = Vec::new();
     let mut statements: Vec<_> = all.split(|token| token.token == Token::SemiColon).collect();
@@ -48,6 +59,8 @@ pub(super) fn pieces(text: &str) -> Vec<Result<Piece>> {
         let from = offsets.seek(base);
         let to = offsets.seek(last.span.end);
         let end = relative(last.span.end, base);
+        let inside = |(place, _): &&(Location, String)| (base..last.span.end).contains(place);
+        let hints = hints.iter().filter(inside).map(|(_, hint)| hint.clone()).collect();
         let mut tokens: Vec<_> = tokens
             .iter()
             .map(|token| {
@@ -56,13 +69,115 @@ pub(super) fn pieces(text: &str) -> Vec<Result<Piece>> {
             })
             .collect();
         tokens.push(TokenWithSpan::new(Token::EOF, Span::new(end, end)));
-        pieces.push(Ok(Piece { tokens, text: text[from..to].to_owned(), base }));
+        pieces.push(Ok(Piece { tokens, text: text[from..to].to_owned(), base, hints }));
     }
     pieces.extend(fault.map(|error| {
         let Location { line, column } = error.location;
         Err(Error::Syntax { line, column, message: error.message })
     }));
     pieces
+}
+
+/// The same tokens, but `@` and the quoted name behind it as one word, and without the `_binary` or `_utf8mb4` before a
+/// literal: texts and bytes are what they are.
+fn joined(all: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    const INTRODUCERS: [&str; 4] = ["_binary", "_utf8mb4", "_utf8mb3", "_utf8"];
+    let introduces = |token: &Token| match token {
+        Token::Word(word) => word.quote_style.is_none() && is_one_of(&word.value, &INTRODUCERS),
+        _ => false,
+    };
+    let mut joined: Vec<TokenWithSpan> = Vec::with_capacity(all.len());
+    for mut token in all {
+        if let Some(last) = joined.last() {
+            if last.token == Token::AtSign
+                && last.span.end == token.span.start
+                && let Some(name) = quoted(&token.token)
+            {
+                let word = Word { value: format!("@{name}"), quote_style: None, keyword: Keyword::NoKeyword };
+                token = TokenWithSpan::new(Token::Word(word), Span::new(last.span.start, token.span.end));
+                joined.pop();
+            } else if is_literal(&token.token) && introduces(&last.token) {
+                joined.pop();
+            }
+        }
+        joined.push(token);
+    }
+    joined
+}
+
+fn quoted(token: &Token) -> Option<&str> {
+    match token {
+        Token::Word(word) if word.quote_style.is_some() => Some(&word.value),
+        Token::SingleQuotedString(text) | Token::DoubleQuotedString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_literal(token: &Token) -> bool {
+    matches!(token, Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) | Token::HexStringLiteral(_))
+}
+
+/// The text of statements that is not all UTF-8, because drivers write bytes between quotes as they are: each such
+/// literal becomes `x'…'`. `None` if anything else is not UTF-8.
+pub fn text_with_bytes(bytes: &[u8]) -> Option<String> {
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        let len = match first {
+            b'\'' | b'"' => {
+                let (content, len) = literal_at(rest)?;
+                if std::str::from_utf8(&rest[..len]).is_err() {
+                    text.extend_from_slice(format!(" x'{}'", hex::encode(content)).as_bytes());
+                    rest = &rest[len..];
+                    continue;
+                }
+                len
+            }
+            b'`' => 1 + until(&rest[1..], b"`"),
+            b'#' => until(rest, b"\n"),
+            b'-' if rest.starts_with(b"--") => until(rest, b"\n"),
+            // What `/*!` begins is no comment.
+            b'/' if rest.starts_with(b"/*") && !rest.starts_with(b"/*!") => 2 + until(&rest[2..], b"*/"),
+            _ => 1,
+        };
+        text.extend_from_slice(&rest[..len]);
+        rest = &rest[len..];
+    }
+    String::from_utf8(text).ok()
+}
+
+/// How long a text is up to an end, which is counted; all of it if there is none.
+fn until(text: &[u8], end: &[u8]) -> usize {
+    text.windows(end.len()).position(|part| part == end).map_or(text.len(), |at| at + end.len())
+}
+
+/// What the literal at the beginning of a text means, and how long it is; `None` if it does not end.
+fn literal_at(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let mut content = Vec::new();
+    let mut at = 1;
+    loop {
+        let (byte, next) = (*text.get(at)?, text.get(at + 1).copied());
+        at += 2;
+        match (byte, next) {
+            (b'\\', next) => match next? {
+                b'0' => content.push(0),
+                b'b' => content.push(8),
+                b'n' => content.push(b'\n'),
+                b'r' => content.push(b'\r'),
+                b't' => content.push(b'\t'),
+                b'Z' => content.push(0x1a),
+                // Only LIKE knows these.
+                wildcard @ (b'%' | b'_') => content.extend_from_slice(&[b'\\', wildcard]),
+                other => content.push(other),
+            },
+            (quote, Some(next)) if quote == text[0] && next == quote => content.push(quote),
+            (quote, _) if quote == text[0] => return Some((content, at - 1)),
+            (other, _) => {
+                content.push(other);
+                at -= 1;
+            }
+        }
+    }
 }
 
 /// All tokens with their places in the text; those before the fault, if there is one.
@@ -184,7 +299,7 @@ fn check_chain(tokens: &[TokenWithSpan]) -> Result<()> {
                 chain.inner = chain.inner.max(inner);
             }
             Token::Period | Token::Number(..) | Token::Placeholder(_) => {}
-            Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => {}
+            literal if is_literal(literal) => {}
             Token::Word(word) if is_one_of(&word.value, &CONNECTORS) => chain.connect(),
             Token::Word(word) if !is_one_of(&word.value, &OPERATORS) => {}
             _ => chain.operate(),

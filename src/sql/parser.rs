@@ -5,13 +5,13 @@
 
 use sqlparser::ast::{Expr, Query, SetExpr};
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::dialect::StarRocksDialect;
 use super::lex::Piece;
 use super::rows::LongInsert;
-use super::{Parsed, Properties, Statement, TableName, lex, query};
+use super::{Parsed, Properties, SetValue, Statement, TableName, lex, query};
 use crate::error::{Error, Result};
 use crate::types::{Entity, Invalid, Kind, Name};
 
@@ -97,7 +97,6 @@ const REFUSED: &[&str] = &[
     "ALTER ROUTINE LOAD",
     "ALTER STORAGE VOLUME",
     "ALTER SYSTEM",
-    "ALTER TABLE",
     "ALTER VIEW",
     "ANALYZE",
     "CALL",
@@ -106,6 +105,8 @@ const REFUSED: &[&str] = &[
     "CANCEL EXPORT",
     "CANCEL LOAD",
     "CANCEL REFRESH",
+    "CHECK TABLE",
+    "CHECKSUM TABLE",
     "CLEAN",
     "CREATE CATALOG",
     "CREATE EXTERNAL CATALOG",
@@ -159,12 +160,11 @@ const REFUSED: &[&str] = &[
     "PAUSE ROUTINE LOAD",
     "RECOVER",
     "REFRESH",
-    "RELEASE SAVEPOINT",
     "RENAME",
+    "REPAIR TABLE",
     "REPLACE",
     "RESUME ROUTINE LOAD",
     "REVOKE",
-    "SAVEPOINT",
     "STOP ROUTINE LOAD",
     "SUBMIT",
     "SUSPEND",
@@ -222,13 +222,51 @@ fn parse_long(text: &str, LongInsert { first, more }: LongInsert) -> Option<Resu
     Some(Ok(parsed))
 }
 
-fn parse_piece(piece: Piece) -> Result<Parsed> {
+/// Leaves out MySQL's older way to write FOR SHARE, whose first word the parser would take for an alias.
+fn drop_share_lock(tokens: &mut Vec<TokenWithSpan>) {
+    const LOCK: [&str; 4] = ["LOCK", "IN", "SHARE", "MODE"];
+    let is = |(token, wanted): (&TokenWithSpan, &str)| match &token.token {
+        Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted),
+        _ => false,
+    };
+    // The last token is EOF.
+    let end = tokens.len().saturating_sub(1);
+    if end > LOCK.len() && tokens[end - LOCK.len()..end].iter().zip(LOCK).all(is) {
+        tokens.drain(end - LOCK.len()..end);
+    }
+}
+
+fn parse_piece(mut piece: Piece) -> Result<Parsed> {
+    drop_share_lock(&mut piece.tokens);
     let dialect = StarRocksDialect::new(piece.tokens.len());
     let parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH);
     let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base, dialect: &dialect };
     let statement = p.statement()?;
     p.end()?;
-    Ok(Parsed { statement, text: piece.text })
+    let mut hints = Vec::new();
+    for hint in &piece.hints {
+        hints.extend(set_var(hint)?);
+    }
+    Ok(Parsed { statement, text: piece.text, hints })
+}
+
+/// The assignments of each `SET_VAR(name = value, …)` in a hint. Other hints are comments.
+fn set_var(hint: &str) -> Result<Vec<(String, SetValue)>> {
+    let mut found = Vec::new();
+    for piece in lex::pieces(hint) {
+        let piece = piece?;
+        let dialect = StarRocksDialect::new(piece.tokens.len());
+        let parser = Parser::new(&dialect).with_tokens_with_locations(piece.tokens);
+        let mut p = P { inner: parser, base: piece.base, dialect: &dialect };
+        while !p.at_end() {
+            if p.words("SET_VAR") {
+                found.extend(p.parens(|p| Ok((p.ident("a variable name")?.to_lowercase(), p.assigned_value()?)))?);
+            } else {
+                p.skip();
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A cursor over one statement. Words are compared by their text, because many of StarRocks' are no keywords to
@@ -333,6 +371,7 @@ impl P<'_> {
             Token::EOF => "the end of the statement".to_owned(),
             // A string may be a password at the wrong place.
             Token::SingleQuotedString(_) | Token::DoubleQuotedString(_) => "a string".to_owned(),
+            Token::HexStringLiteral(_) => "bytes".to_owned(),
             token => match token.to_string() {
                 // So may one that is written in another way, or a URI in the quotes of a name.
                 text if text.contains('\'') || text.contains("://") => "a string".to_owned(),

@@ -11,7 +11,7 @@ use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::lex::Offsets;
 use super::parser::{P, first_repeated, wrong_name};
-use super::{Delete, Insert, Statement, lex};
+use super::{Delete, Insert, Parsed, Statement, lex};
 use crate::error::{Error, Misfit, Result};
 use crate::types::{ColumnType, Datum, Kind, Label};
 
@@ -147,6 +147,17 @@ fn source(statement: &Statement) -> Option<&Query> {
     }
 }
 
+/// `SELECT` of an expression that was read elsewhere.
+pub fn select_of(expr: &Expr) -> Result<Parsed> {
+    let mut parsed = super::parse("SELECT 1")?.pop().ok_or_else(|| Error::internal("SELECT is no statement"))?;
+    if let Statement::Query(query) = &mut parsed.statement
+        && let SetExpr::Select(select) = &mut *query.body
+    {
+        select.projection = vec![SelectItem::UnnamedExpr(expr.clone())];
+    }
+    Ok(parsed)
+}
+
 /// How many `?` a statement has. One with any must be [bound](bind) before it is executed.
 pub fn placeholders(statement: &Statement) -> usize {
     source(statement).map_or(0, placeholders_in)
@@ -206,6 +217,7 @@ fn literal(value: &Datum) -> Result<Value> {
         Datum::Double(value) if value.is_finite() => Value::Number(format!("{value:e}"), false),
         Datum::Double(value) => return Err(Error::Analysis(format!("parameter {value} is not a finite number"))),
         Datum::Decimal(value) => Value::Number(value.to_string(), false),
+        Datum::Exact(digits) => Value::Number(digits.clone(), false),
         Datum::Date(_) => Value::SingleQuotedString(value.text(ColumnType::Date).unwrap_or_default()),
         Datum::DateTime(_) => Value::SingleQuotedString(value.text(ColumnType::DateTime).unwrap_or_default()),
         Datum::Text(text) => Value::SingleQuotedString(text.clone()),
@@ -225,7 +237,9 @@ pub fn projection_names(query: &Query, text: &str) -> Vec<Option<String>> {
     let written = written_items(text).filter(|written| written.len() == items.len());
     let name = |(n, item): (usize, &SelectItem)| match item {
         SelectItem::UnnamedExpr(Expr::Identifier(column)) => Some(column.value.clone()),
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().map(|part| part.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if !parts[0].value.starts_with("@@") => {
+            parts.last().map(|part| part.value.clone())
+        }
         SelectItem::UnnamedExpr(expr) => match &written {
             Some(written) => Some(written[n].to_owned()),
             None => Some(expr.to_string()),

@@ -18,7 +18,7 @@ const LONG: usize = 256 << 10;
 const PART: usize = 64 << 10;
 
 /// The words that a row of literals may have.
-const WORDS: [&str; 5] = ["NULL", "TRUE", "FALSE", "DEFAULT", "X"];
+const WORDS: [&str; 6] = ["NULL", "TRUE", "FALSE", "DEFAULT", "X", "_BINARY"];
 
 /// A text that is one `INSERT … VALUES` of nothing but literals, in parts.
 pub(super) struct LongInsert {
@@ -170,7 +170,7 @@ impl<'a> Scan<'a> {
                 b',' | b'+' | b'-' => self.at += 1,
                 byte if byte.is_ascii_whitespace() => self.at += 1,
                 byte if byte.is_ascii_digit() || byte == b'.' => drop(self.word()),
-                byte if byte.is_ascii_alphabetic() => {
+                byte if byte.is_ascii_alphabetic() || byte == b'_' => {
                     let word = self.word();
                     if !WORDS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(word)) {
                         return None;

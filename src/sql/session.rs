@@ -18,7 +18,11 @@ impl P<'_> {
             if !query_only {
                 self.words("CONNECTION");
             }
-            Statement::Kill { connection: self.number("a connection id")?, query_only }
+            let is_word = matches!(self.peek(0), Token::Word(word) if !word.value.starts_with('@'));
+            if is_word && self.peek(1) == &Token::EOF {
+                return self.unexpected("a connection id");
+            }
+            Statement::Kill { connection: self.value()?, query_only }
         } else if let Some(user) = self.user_statement()? {
             user
         } else if let Some(transaction) = self.transaction()? {
@@ -39,7 +43,7 @@ impl P<'_> {
             Statement::CreateUser { user, if_not_exists, identified }
         } else if self.words("ALTER USER") {
             let if_exists = self.words("IF EXISTS");
-            let user = self.user()?;
+            let user = self.optional_user()?;
             self.refuse_user_clause("ALTER USER")?;
             let identified = self.identified()?;
             self.refuse_user_clause("ALTER USER")?;
@@ -127,9 +131,10 @@ impl P<'_> {
         Ok(UserName { user, host: host.unwrap_or_else(|| "%".into()) })
     }
 
-    /// A user, or `None` for `CURRENT_USER`.
+    /// A user, or `None` for `CURRENT_USER` and `USER()`.
     pub fn optional_user(&mut self) -> Result<Option<UserName>> {
-        if self.words("CURRENT_USER") {
+        let called = self.at(0, "USER") && self.peek(1) == &Token::LParen;
+        if self.words("CURRENT_USER") || called && self.words("USER") {
             if self.token(&Token::LParen) {
                 self.need_token(&Token::RParen)?;
             }
@@ -160,12 +165,18 @@ impl P<'_> {
         } else if self.words("COMMIT") {
             self.after_commit()?;
             Statement::Commit
+        } else if self.words("SAVEPOINT") || self.words("RELEASE SAVEPOINT") {
+            self.ident("a savepoint")?;
+            Statement::Savepoint
         } else if self.words("ROLLBACK") {
             self.after_commit()?;
-            if self.at(0, "TO") {
-                return Err(Error::Unsupported("ROLLBACK TO SAVEPOINT".into()));
+            if self.words("TO") {
+                self.words("SAVEPOINT");
+                self.ident("a savepoint")?;
+                Statement::RollbackToSavepoint
+            } else {
+                Statement::Rollback
             }
-            Statement::Rollback
         } else if self.words("UNLOCK TABLES") || self.words("UNLOCK TABLE") {
             Statement::UnlockTables
         } else if self.words("LOCK TABLES") || self.words("LOCK TABLE") {
@@ -228,13 +239,6 @@ impl P<'_> {
 
     /// `@name`, with or without quotes after the `@`, in lower case.
     fn optional_user_variable(&mut self) -> Result<Option<String>> {
-        if self.token(&Token::AtSign) {
-            let name = match self.optional_string() {
-                Some(name) => name,
-                None => self.ident("a variable name")?,
-            };
-            return Ok(Some(name.to_lowercase()));
-        }
         let Token::Word(word) = self.peek(0) else {
             return Ok(None);
         };
@@ -247,18 +251,15 @@ impl P<'_> {
     }
 
     fn set(&mut self) -> Result<Vec<Assignment>> {
-        const REFUSED: [&str; 8] = [
-            "CATALOG",
-            "ROLE",
-            "DEFAULT ROLE",
-            "PROPERTY",
-            "DEFAULT STORAGE VOLUME",
-            "RESOURCE GROUP",
-            "PERSIST",
-            "PERSIST_ONLY",
-        ];
+        const REFUSED: [&str; 7] =
+            ["ROLE", "DEFAULT ROLE", "PROPERTY", "DEFAULT STORAGE VOLUME", "RESOURCE GROUP", "PERSIST", "PERSIST_ONLY"];
         if let Some(refused) = REFUSED.iter().find(|phrase| self.peek_words(phrase) && !self.assigned(phrase)) {
             return Err(Error::Unsupported(format!("SET {refused}")));
+        }
+        if self.at(0, "CATALOG") && !self.assigned("CATALOG") {
+            self.skip();
+            let value = SetValue::Literal(Datum::Text(self.ident("a catalog")?));
+            return Ok(vec![Assignment::Variable { scope: Scope::Session, name: "catalog".into(), value }]);
         }
         if self.at(0, "PASSWORD") && (self.at(1, "FOR") || self.assigned("PASSWORD")) {
             return Ok(vec![self.set_password()?]);
@@ -376,13 +377,18 @@ impl P<'_> {
         Ok((scope, self.ident("a variable name")?.to_lowercase()))
     }
 
-    fn assigned_value(&mut self) -> Result<SetValue> {
+    /// What is assigned to a variable, after the sign.
+    pub fn assigned_value(&mut self) -> Result<SetValue> {
         if !self.token(&Token::Eq) && !self.token(&Token::Assignment) {
             return self.unexpected("'='");
         }
+        self.value()
+    }
+
+    fn value(&mut self) -> Result<SetValue> {
         let minus = self.peek(0) == &Token::Minus;
         let after = self.peek(1 + usize::from(minus));
-        if matches!(after, Token::Comma | Token::EOF)
+        if matches!(after, Token::Comma | Token::RParen | Token::EOF)
             && let Some(value) = plain_value(self.peek(usize::from(minus)), minus)
         {
             self.skip();
@@ -412,7 +418,9 @@ fn plain_value(token: &Token, minus: bool) -> Option<SetValue> {
             let text = format!("{}{digits}", if minus { "-" } else { "" });
             SetValue::Literal(match text.parse() {
                 Ok(number) => Datum::Int(number),
-                Err(_) => Datum::Double(text.parse().ok()?),
+                // A number with an exponent is a DOUBLE, one with a point a DECIMAL.
+                Err(_) if text.contains(['e', 'E']) => Datum::Double(text.parse().ok()?),
+                Err(_) => Datum::exact(&text)?,
             })
         }
         _ if minus => return None,

@@ -20,7 +20,7 @@ impl P<'_> {
             if self.peek_words("ORDER BY") || self.at(0, "LIMIT") {
                 return self.unexpected(
                     "the end of the statement: of all SHOWs only SHOW PARTITIONS and SHOW TABLET take ORDER BY and \
-                     LIMIT, and information_schema has the rest",
+                     LIMIT, SHOW WARNINGS takes LIMIT, and information_schema has the rest",
                 );
             }
             return Ok(Some(show));
@@ -42,7 +42,11 @@ impl P<'_> {
         if self.words("ALL") {
             return Err(Error::Unsupported("DESC … ALL".into()));
         }
-        let filter = if self.at_end() { None } else { Some(Filter::Like(self.ident("a column name")?)) };
+        let filter = match self.optional_string() {
+            Some(pattern) => Some(Filter::Like(pattern)),
+            None if self.at_end() => None,
+            None => Some(Filter::Like(self.ident("a column name")?)),
+        };
         Ok(Show::Columns { table, full: false, filter })
     }
 
@@ -130,7 +134,7 @@ impl P<'_> {
             let (table, partitions) = (self.table_from()?, self.partitions()?);
             Show::Tablets { table, partitions, filter: self.filter()?, page: self.page()? }
         } else if self.any_word(&["INDEX", "INDEXES", "KEYS", "KEY"]) {
-            Show::Index(self.table_from()?)
+            Show::Index { table: self.table_from()?, filter: self.filter()? }
         } else {
             return Ok(None);
         }))
@@ -157,10 +161,20 @@ impl P<'_> {
             Show::Backends
         } else if self.words("FRONTENDS") {
             Show::Frontends
-        } else if self.words("WARNINGS") {
-            Show::Warnings
-        } else if self.words("ERRORS") {
-            Show::Errors
+        } else if self.at(0, "WARNINGS") || self.at(0, "ERRORS") {
+            let errors_only = self.at(0, "ERRORS");
+            self.skip();
+            Show::Warnings { errors_only, page: Page { limit: self.limit()?, ..Page::default() } }
+        } else if self.at(0, "COUNT") && self.peek(1) == &Token::LParen {
+            self.skip();
+            for token in [Token::LParen, Token::Mul, Token::RParen] {
+                self.need_token(&token)?;
+            }
+            let errors_only = self.words("ERRORS");
+            if !errors_only {
+                self.need("WARNINGS")?;
+            }
+            Show::WarningCount { errors_only }
         } else if self.words("ENGINES") || self.words("STORAGE ENGINES") {
             Show::Engines
         } else if self.words("CHARACTER SET") || self.words("CHARSET") {
@@ -169,6 +183,8 @@ impl P<'_> {
             Show::Collation(self.filter()?)
         } else if self.words("GRANTS") {
             Show::Grants(if self.words("FOR") { self.optional_user()? } else { None })
+        } else if self.words("CATALOGS") {
+            Show::Catalogs(self.filter()?)
         } else if self.words("PLUGINS") {
             Show::Plugins
         } else if self.words("USERS") {
@@ -216,17 +232,23 @@ impl P<'_> {
                 Ok((column, descends))
             })?;
         }
-        if self.words("LIMIT") {
-            let first = self.number("a number of rows")?;
-            page.limit = Some(if self.token(&Token::Comma) {
-                (first, self.number("a number of rows")?)
-            } else if self.words("OFFSET") {
-                (self.number("a number of rows")?, first)
-            } else {
-                (0, first)
-            });
-        }
+        page.limit = self.limit()?;
         Ok(page)
+    }
+
+    /// `LIMIT [skip,] n [OFFSET skip]`, if it is next: how many rows are left out, and how many may follow.
+    fn limit(&mut self) -> Result<Option<(usize, usize)>> {
+        if !self.words("LIMIT") {
+            return Ok(None);
+        }
+        let first = self.number("a number of rows")?;
+        Ok(Some(if self.token(&Token::Comma) {
+            (first, self.number("a number of rows")?)
+        } else if self.words("OFFSET") {
+            (self.number("a number of rows")?, first)
+        } else {
+            (0, first)
+        }))
     }
 
     /// `SHOW` and the words that follow, for the error that names it.

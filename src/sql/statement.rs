@@ -17,6 +17,8 @@ pub struct Parsed {
     /// Its source, without the `;`. Spans in the statement's queries count from the beginning of this text. It may
     /// hold secrets: show it through [`mask_secrets`](super::mask_secrets).
     pub text: String,
+    /// `/*+ SET_VAR(name = value) */`: variables, in lower case, that are so for this statement alone.
+    pub hints: Vec<(String, SetValue)>,
 }
 
 /// What a client can ask for. Everything that StarRocks knows and this enum does not is refused by name when parsed.
@@ -71,6 +73,9 @@ pub enum Statement {
         partitions: Vec<Name>,
     },
 
+    /// `ALTER TABLE … DISABLE KEYS` and `ENABLE KEYS`, which dump tools write and no table has a use for.
+    AlterKeys(TableName),
+
     /// `CREATE REPOSITORY`.
     CreateRepository(CreateRepository),
     /// `ALTER REPOSITORY name [SET] PROPERTIES (…)`.
@@ -104,8 +109,8 @@ pub enum Statement {
     Set(Vec<Assignment>),
     /// `KILL`.
     Kill {
-        /// The connection.
-        connection: u64,
+        /// The connection; an expression has its number.
+        connection: SetValue,
         /// `KILL QUERY`: end what it runs, keep the connection.
         query_only: bool,
     },
@@ -120,8 +125,8 @@ pub enum Statement {
     },
     /// `ALTER USER`.
     AlterUser {
-        /// The account.
-        user: UserName,
+        /// The account; the session's own if absent.
+        user: Option<UserName>,
         /// Succeed if it does not exist.
         if_exists: bool,
         /// How it proves itself from now on.
@@ -143,6 +148,10 @@ pub enum Statement {
     Commit,
     /// `ROLLBACK`.
     Rollback,
+    /// `SAVEPOINT`, `RELEASE SAVEPOINT`, which dump tools send.
+    Savepoint,
+    /// `ROLLBACK TO SAVEPOINT`.
+    RollbackToSavepoint,
     /// `LOCK TABLES`, which dump tools send.
     LockTables,
     /// `UNLOCK TABLES`.
@@ -597,7 +606,12 @@ pub enum Show {
         page: Page,
     },
     /// `SHOW INDEX FROM table`, `SHOW KEYS FROM table`.
-    Index(TableName),
+    Index {
+        /// The table.
+        table: TableName,
+        /// Which rows.
+        filter: Option<Filter>,
+    },
     /// `SHOW BACKENDS`.
     Backends,
     /// `SHOW FRONTENDS`.
@@ -621,10 +635,18 @@ pub enum Show {
         /// Which rows.
         filter: Option<Filter>,
     },
-    /// `SHOW WARNINGS`.
-    Warnings,
-    /// `SHOW ERRORS`.
-    Errors,
+    /// `SHOW WARNINGS`, `SHOW ERRORS`.
+    Warnings {
+        /// ERRORS.
+        errors_only: bool,
+        /// How many.
+        page: Page,
+    },
+    /// `SHOW COUNT(*) WARNINGS`, `SHOW COUNT(*) ERRORS`.
+    WarningCount {
+        /// ERRORS.
+        errors_only: bool,
+    },
     /// `SHOW [STORAGE] ENGINES`.
     Engines,
     /// `SHOW CHARACTER SET`, `SHOW CHARSET`.
@@ -633,6 +655,8 @@ pub enum Show {
     Collation(Option<Filter>),
     /// `SHOW GRANTS [FOR user]`.
     Grants(Option<UserName>),
+    /// `SHOW CATALOGS`: there is one.
+    Catalogs(Option<Filter>),
     /// `SHOW PLUGINS`.
     Plugins,
     /// `SHOW USERS`.

@@ -30,6 +30,9 @@ pub enum Datum {
     Double(f64),
     /// DECIMAL, as the unscaled number; the scale is the type's.
     Decimal(i128),
+    /// A number of a statement with a scale of its own, in digits: see [`Datum::exact`]. No column holds it.
+    #[serde(skip)]
+    Exact(String),
     /// DATE, in days since 1970-01-01.
     Date(i32),
     /// DATETIME, in microseconds since 1970-01-01 00:00:00, without a time zone.
@@ -77,6 +80,38 @@ impl Datum {
         }
     }
 
+    /// Reads an exact number of any size and scale, which may have an exponent: `-1.50`, `1e2`.
+    pub fn exact(text: &str) -> Option<Self> {
+        /// As many digits as MySQL's DECIMAL has.
+        const MAX_DIGITS: usize = 65;
+        let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().ok()?),
+            None => (text, 0),
+        };
+        let (negative, whole, fraction) = decimal_parts(mantissa)?;
+        let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
+        let mut digits = format!("{whole}{fraction}");
+        if point <= 0 {
+            digits.insert_str(0, &"0".repeat(1 + point.unsigned_abs() as usize));
+        }
+        let point = point.max(1) as usize;
+        if digits.len() < point {
+            digits.push_str(&"0".repeat(point - digits.len()));
+        }
+        let (whole, fraction) = digits.split_at(point);
+        let whole = whole.trim_start_matches('0');
+        if whole.len() + fraction.len() > MAX_DIGITS {
+            return None;
+        }
+        let sign = if negative { "-" } else { "" };
+        let whole = if whole.is_empty() { "0" } else { whole };
+        Some(Self::Exact(if fraction.is_empty() {
+            format!("{sign}{whole}")
+        } else {
+            format!("{sign}{whole}.{fraction}")
+        }))
+    }
+
     /// The value as text that [`Datum::parse`] reads back, but for bytes that are no text; `None` for NULL.
     pub fn text(&self, ty: ColumnType) -> Option<String> {
         Some(match self {
@@ -93,7 +128,7 @@ impl Datum {
                 let time = DateTime::from_timestamp_micros(*value).unwrap_or_default().naive_utc();
                 time.format("%Y-%m-%d %H:%M:%S%.f").to_string()
             }
-            Self::Text(value) => value.clone(),
+            Self::Exact(value) | Self::Text(value) => value.clone(),
             Self::Bytes(value) => String::from_utf8_lossy(value).into_owned(),
         })
     }
@@ -230,20 +265,34 @@ fn parse_datetime(text: &str) -> Option<i64> {
     let time = NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f")
         .or_else(|_| NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M"))
         .ok()
-        .or_else(|| parse_date(text).map(|date| date.and_time(chrono::NaiveTime::MIN)))?;
+        .or_else(|| parse_date(text).map(|date| date.and_time(chrono::NaiveTime::MIN)))
+        // The 60th second, which chrono keeps as these.
+        .filter(|time| chrono::Timelike::nanosecond(time) < 1_000_000_000)?;
     Some(time.and_utc().timestamp_micros())
 }
 
-/// Digits beyond the scale are rounded half up, as MySQL does.
-fn parse_decimal(text: &str, precision: u8, scale: i8) -> Option<Datum> {
+/// Whether a number in digits is negative, and its digits before and after the point.
+fn decimal_parts(text: &str) -> Option<(bool, &str, &str)> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if (whole.is_empty() && fraction.is_empty()) || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
-        return None;
-    }
+    let known = (!whole.is_empty() || !fraction.is_empty())
+        && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit());
+    known.then_some((negative, whole, fraction))
+}
+
+/// Digits beyond the scale are rounded half up, as MySQL does.
+fn parse_decimal(text: &str, precision: u8, scale: i8) -> Option<Datum> {
+    let exponential;
+    let text = if text.contains(['e', 'E']) {
+        exponential = Datum::exact(text)?.to_string();
+        &exponential
+    } else {
+        text
+    };
+    let (negative, whole, fraction) = decimal_parts(text)?;
     let scale = usize::try_from(scale).ok()?;
     let mut value: i128 = 0;
     for digit in whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(scale)) {
@@ -294,6 +343,7 @@ mod tests {
             assert_eq!(Datum::parse(&value.text(ty).unwrap(), ty).unwrap(), value, "{text}");
         }
         assert_eq!(Datum::parse("1.005", money).unwrap(), Datum::Decimal(101));
+        assert_eq!(Datum::parse("-1.5e2", money).unwrap(), Datum::Decimal(-15_000));
         assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
     }
 
@@ -311,6 +361,25 @@ mod tests {
             (1e300, "1e300"),
         ] {
             assert_eq!(Datum::Double(value).text(ColumnType::Double).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_exact_number_keeps_its_scale() {
+        for (text, digits) in [
+            ("1.10", "1.10"),
+            ("-.5", "-0.5"),
+            ("+007.", "7"),
+            ("1E2", "100"),
+            ("-1.25e1", "-12.5"),
+            ("12.5e-3", "0.0125"),
+            ("0.00", "0.00"),
+            ("0e9999", "0"),
+        ] {
+            assert_eq!(Datum::exact(text).unwrap().to_string(), digits, "{text}");
+        }
+        for text in ["", ".", "e1", "1e", "NaN", "Infinity", "1e65", "1e-99", "1 ", "0x1", "1e99999"] {
+            assert!(Datum::exact(text).is_none(), "{text}");
         }
     }
 
@@ -364,6 +433,7 @@ mod tests {
             ("26-02-03", ColumnType::Date),
             ("+12026-01-05 00:00:00", ColumnType::Date),
             ("+12026-01-05 10:00:00", ColumnType::DateTime),
+            ("2026-01-05 10:00:60", ColumnType::DateTime),
             ("-5-01-05 10:00:00", ColumnType::DateTime),
             ("100000000", ColumnType::Decimal { precision: 10, scale: 2 }),
             ("abc", ColumnType::Varchar(2)),

@@ -78,6 +78,54 @@ async fn a_script_of_many_statements_runs_through_mariadb() {
     assert!(well && out.contains("Current database:\tm"), "{out}{err}");
 }
 
+/// A dump loads into another database, and so does the head that MySQL's own mysqldump writes.
+#[tokio::test]
+async fn dumps_are_loaded_again() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let script = "CREATE DATABASE d; CREATE DATABASE again; USE d;
+        CREATE TABLE t (k INT, v VARCHAR(20), m DECIMAL(10, 2)) DISTRIBUTED BY HASH(k) BUCKETS 1;
+        INSERT INTO t VALUES (1, 'it''s \\\\', 1.10), (2, NULL, NULL);
+        CREATE TABLE empty (k INT)";
+    let Some((well, _, err)) = mariadb(&server, &["--batch"], script).await else { return };
+    assert!(well, "{err}");
+    let mut dump = Command::new("mariadb-dump");
+    dump.args(["--no-defaults", "-h127.0.0.1", "-uroot"]).arg(format!("-P{}", server.port("mysql"))).args([
+        "--no-tablespaces",
+        "--single-transaction",
+        "d",
+    ]);
+    let Some(output) = run(dump, "").await else { return skip("mariadb-dump", "apt install mariadb-client") };
+    assert_eq!((output.status.success(), String::from_utf8(output.stderr).unwrap()), (true, String::new()));
+    let dump = String::from_utf8(output.stdout).unwrap();
+    let (well, _, err) = mariadb(&server, &["again"], &dump).await.unwrap();
+    assert!(well, "{err}\n{dump}");
+    let script = include_str!("clients/mysqldump.sql");
+    let (well, _, err) = mariadb(&server, &["again"], script).await.unwrap();
+    assert!(well, "{err}");
+    let query = "SELECT * FROM t ORDER BY k; SHOW TABLES; SELECT @@sql_notes, @@unique_checks";
+    let (_, out, _) = mariadb(&server, &["--batch", "--skip-column-names", "again"], query).await.unwrap();
+    assert_eq!(out, "1\tit's \\\\\t1.10\n2\tNULL\tNULL\n3\tlater\t0.00\nempty\nt\n1\t1\n");
+}
+
+/// A SET GLOBAL whose value takes a while does not undo another one.
+#[tokio::test]
+async fn global_variables_are_set_one_by_one() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let (mut slow, mut quick) = (server.connect().await, server.connect().await);
+    let many = "SELECT COUNT(*) FROM information_schema.columns a, information_schema.columns b \
+                WHERE LENGTH(CONCAT(a.COLUMN_NAME, b.COLUMN_NAME)) > 1";
+    let set = tokio::spawn(async move {
+        slow.run(format!("SET GLOBAL net_write_timeout = 70 + 0 * ({many})")).await;
+    });
+    let begun = |answer: &super::client::Answer| answer.column("Info").iter().any(|info| info.contains("= 70 + 0"));
+    quick.wait_until("SHOW FULL PROCESSLIST", |answer| begun(answer) || set.is_finished()).await;
+    quick.run("SET GLOBAL wait_timeout = 1234").await;
+    set.await.unwrap();
+    assert_eq!(quick.value("SELECT CONCAT(@@global.wait_timeout, ' ', @@global.net_write_timeout)").await, "1234 70");
+}
+
 /// Runs a program that ends by saying that all is fine.
 async fn finds_all_fine(command: Command, input: &str) {
     let output = run(command, input).await.unwrap();
@@ -296,6 +344,12 @@ async fn prepared_statements_tell_their_columns() {
     // What has no result, or none that is known yet, tells no columns, and still runs.
     for text in ["INSERT INTO t (k) VALUES (1)", "SELECT * FROM later"] {
         assert!(conn.prep(text).await.unwrap().columns().is_empty(), "{text}");
+    }
+    // To tell them nothing is run: these fail when they are.
+    for (text, columns) in [("SHOW SNAPSHOT ON nowhere", 7), ("VERIFY BACKUP RAW FROM 'local:///nowhere'", 6)] {
+        let statement = conn.prep(text).await.unwrap();
+        assert_eq!(statement.columns().len(), columns, "{text}");
+        assert!(conn.exec_drop(&statement, ()).await.is_err(), "{text}");
     }
     conn.exec_drop("INSERT INTO t (k) VALUES (?)", (8,)).await.unwrap();
     assert_eq!(conn.exec_first("SELECT COUNT(*) FROM t", ()).await.unwrap(), Some(2));

@@ -89,7 +89,23 @@ async fn text_that_is_not_utf8_is_refused() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
     for code in [0x02, 0x03, 0x16] {
-        assert_eq!(error(client.command(&[code, b'\'', 0xe9, b'\'']).await), (1300, "HY000".into()), "{code:#x}");
+        assert_eq!(error(client.command(&[code, b'`', 0xe9, b'`']).await), (1300, "HY000".into()), "{code:#x}");
+    }
+    assert_eq!(error(client.command(b"\x03SELECT '\xe9").await).0, 1300);
+    assert_eq!(error(client.command(b"\x02'\xe9'").await).0, 1300);
+    // Within quotes drivers write bytes.
+    for (query, value) in [
+        (&b"\x03SELECT '\xe9''\\'\\0\\\\'"[..], "x'e9272700 5c'".replace(' ', "")),
+        (&b"\x03SELECT /* ' */ _binary \"\xff'\" -- '"[..], "x'ff27'".into()),
+        (&b"\x03SELECT _binary'\xff'"[..], "x'ff'".into()),
+        (&b"\x03SELECT _binary'text'"[..], "text".into()),
+        ("\x03SELECT _utf8mb4'é'".as_bytes(), "é".into()),
+    ] {
+        let answers = client.command(query).await;
+        assert!(
+            matches!(&answers[..], [Answer::Rows { rows, .. }] if texts(&rows[0]) == [Some(value.clone())]),
+            "{value}"
+        );
     }
     still_lives(&mut client).await;
 }
@@ -184,7 +200,7 @@ async fn malformed_executions_are_refused() {
     assert_eq!(error(client.command(&execute(&[0, 1, 0x50, 0, 253, 0, 1, 1, b'a'])).await).0, 1210);
     let nan = [&[0, 1, 5, 0, 6, 0][..], &f64::NAN.to_le_bytes()].concat();
     assert_eq!(error(client.command(&execute(&nan)).await).0, 1064);
-    assert_eq!(error(client.command(&execute(&[0, 1, 253, 0, 6, 0, 1, 0xe9])).await).0, 1300);
+    assert_eq!(error(client.command(&execute(&[0, 1, 246, 0, 6, 0, 1, b'x'])).await).0, 1366);
     // Statements that were never prepared.
     assert_eq!(error(client.command(&[0x17, 99, 0, 0, 0, 0, 1, 0, 0, 0]).await), (1243, "HY000".into()));
     assert_eq!(error(client.command(&[0x1a, 99, 0, 0, 0]).await).0, 1243);

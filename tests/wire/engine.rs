@@ -133,8 +133,14 @@ async fn evaluate(expr: &ast::Expr, context: &StatementContext) -> Result<Datum>
             ast::Value::Boolean(value) => Datum::Int((*value).into()),
             ast::Value::Number(text, _) => {
                 let text = text.to_string();
-                text.parse().map(Datum::Int).or(text.parse().map(Datum::Double)).map_err(|_| unsupported())?
+                match text.parse() {
+                    Ok(number) => Datum::Int(number),
+                    // A DECIMAL keeps its digits.
+                    Err(_) if !text.contains('e') => Datum::Text(text),
+                    Err(_) => Datum::Double(text.parse().map_err(|_| unsupported())?),
+                }
             }
+            ast::Value::HexStringLiteral(digits) => Datum::Text(format!("x'{digits}'")),
             ast::Value::SingleQuotedString(text) | ast::Value::DoubleQuotedString(text) => Datum::Text(text.clone()),
             _ => return Err(unsupported()),
         }),

@@ -246,11 +246,15 @@ async fn values_of_every_type_can_be_bound() {
         (11, 0, vec![12, 0, 0, 0, 0, 0, 1, 2, 3, 5, 0, 0, 0], Some("01:02:03.000005")),
         (0, 0, b"\x041.50".to_vec(), Some("1.50")),
         (246, 0, b"\x041.50".to_vec(), Some("1.50")),
+        (246, 0, b"\x06-1.5E2".to_vec(), Some("-150")),
+        (8, 128, vec![0xff; 8], Some("18446744073709551615")),
         (15, 0, b"\x02hi".to_vec(), Some("hi")),
         (245, 0, b"\x02{}".to_vec(), Some("{}")),
         (252, 0, b"\x07it's \\?".to_vec(), Some("it's \\?")),
         (253, 0, b"\x00".to_vec(), Some("")),
         (254, 0, "\x04🦀".into(), Some("🦀")),
+        // What is no text is bytes.
+        (252, 0, b"\x02\xff\x00".to_vec(), Some("x'ff00'")),
     ];
     let (id, _) = client.prepare("SELECT ?").await.unwrap();
     for (ty, unsigned, bytes, expected) in cases {
@@ -341,6 +345,15 @@ async fn an_ok_counts_the_warnings_of_its_own_statement() {
     };
     let seen: Vec<_> = client.query(text).await.iter().map(warnings).collect();
     assert_eq!(seen, [Some(0), Some(2), Some(0), None, Some(1), Some(0)]);
+    // The end of rows tells them too: a hint that has no effect.
+    let text = "SELECT /*+ SET_VAR(no_such = 1) */ 1; SELECT @@warning_count; SHOW COUNT(*) WARNINGS; SHOW WARNINGS";
+    let answers = client.query(text).await;
+    let rows = |answer: &Answer| match answer {
+        Answer::Rows { rows, .. } => texts(&rows[0]),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rows(&answers[1]), [Some("1".to_owned())]);
+    assert_eq!(rows(&answers[2]), [Some("0".to_owned())]);
     assert_eq!(warnings(&client.one("SET sql_mode = ''").await), Some(1));
     let Answer::Rows { rows, .. } = client.one("SHOW WARNINGS").await else { panic!() };
     assert_eq!(rows.len(), 1);

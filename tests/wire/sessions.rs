@@ -104,7 +104,16 @@ async fn users_other_than_root_may_only_read() {
     assert_eq!(fails(&mut root, "CREATE USER v IDENTIFIED WITH ed25519 BY 'x'").await.number, 1235);
 
     let mut user = Client::login(server.address, "u", "one", NATIVE).await.unwrap();
-    for text in ["USE d", "SET @x = 1", "BEGIN", "COMMIT", "SET PASSWORD = 'two'"] {
+    for text in [
+        "USE d",
+        "SET @x = 1",
+        "BEGIN",
+        "COMMIT",
+        "SET PASSWORD = 'two'",
+        "ALTER USER u IDENTIFIED BY 'three'",
+        "ALTER USER CURRENT_USER() IDENTIFIED BY 'four'",
+        "ALTER USER USER() IDENTIFIED BY 'two'",
+    ] {
         done(&mut user, text).await;
     }
     assert_eq!(user.row("SELECT 1").await, some(&["1"]));

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
+use sqlparser::ast::{Query, SetExpr};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,11 +40,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Those that a session's variables set.
-    pub(super) fn of_query(variables: &Variables) -> Self {
+    /// Those that a session's variables set. A LIMIT of the query's own comes before `sql_select_limit`.
+    pub(super) fn of_query(variables: &Variables, query: &Query) -> Self {
         let seconds = variables.number("query_timeout");
         let time = Some((Instant::now() + Duration::from_secs(seconds), seconds));
-        Self { rows: variables.number("sql_select_limit"), time }
+        let rows = if has_limit(query) { u64::MAX } else { variables.number("sql_select_limit") };
+        Self { rows, time }
     }
 
     /// Returns when the time is over.
@@ -56,6 +58,10 @@ impl Limits {
             }
         }
     }
+}
+
+fn has_limit(query: &Query) -> bool {
+    query.limit_clause.is_some() || matches!(&*query.body, SetExpr::Query(inner) if has_limit(inner))
 }
 
 /// Rows that end in an error when a KILL, a panic or the time meets them, and after as many as the limit says.

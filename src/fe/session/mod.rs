@@ -1,7 +1,7 @@
 //! What a client's connection remembers between statements, and the statements that are about nothing else.
 //!
-//! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK and `autocommit` are accepted because every driver sends
-//! them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
+//! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK, SAVEPOINT and `autocommit` are accepted because drivers
+//! send them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
 
 mod limits;
 mod prepared;
@@ -22,15 +22,17 @@ use tokio_util::sync::CancellationToken;
 pub use self::limits::interrupted;
 use self::limits::{Limits, bug, guarded};
 use self::prepared::{PreparedStatements, bind};
+use super::frontend::writable;
 use super::listing::like;
 use super::reading::INFORMATION_SCHEMA;
-use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables, raw_backup};
+use super::show::head;
+use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables};
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::query::{ResultColumn, RowSet};
-use crate::sql::{self, Assignment, Parsed, PrepareSource, Scope, SetValue, Show, Statement};
-use crate::types::{Datum, Name, Timestamp};
+use crate::sql::{self, Assignment, Parsed, PrepareSource, Scope, SetValue, Show, Statement, TableName, UserName};
+use crate::types::{Datum, Entity, Kind, Name, Timestamp};
 
 /// The one catalog there is, which StarRocks' clients put before a database's name.
 const DEFAULT_CATALOG: &str = "default_catalog.";
@@ -121,6 +123,7 @@ impl Sessions {
             prepared: PreparedStatements::default(),
             transaction_read_only: None,
             diagnostics: Vec::new(),
+            warned: 0,
             shared: self.clone(),
         }
     }
@@ -131,14 +134,18 @@ impl Sessions {
     }
 }
 
-/// The number of all warnings: MySQL's "not supported".
-const WARNING: u16 = 1235;
-
 /// A row of SHOW WARNINGS.
 struct Diagnostic {
     level: &'static str,
     number: u16,
     message: String,
+}
+
+impl Diagnostic {
+    /// All warnings have the number of MySQL's "not supported".
+    fn warning(message: String) -> Self {
+        Self { level: "Warning", number: 1235, message }
+    }
 }
 
 /// One client's connection.
@@ -154,6 +161,8 @@ pub struct Session {
     transaction_read_only: Option<bool>,
     /// What SHOW WARNINGS tells of the last statement.
     diagnostics: Vec<Diagnostic>,
+    /// How many of them are the running statement's own.
+    warned: usize,
 }
 
 impl Session {
@@ -220,12 +229,10 @@ impl Session {
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
             _ => "",
         };
-        let limits = match runs {
-            Statement::Query(_) => Limits::of_query(&self.variables),
-            _ => Limits::default(),
-        };
         let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || shown(&parsed.text)), left);
-        if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
+        let tells = matches!(parsed.statement, Statement::Show(Show::Warnings { .. } | Show::WarningCount { .. }));
+        self.warned = 0;
+        if !tells {
             self.diagnostics.clear();
         }
         // Whether its rows are there, when a KILL meets its commit, only an INSERT knows.
@@ -233,21 +240,62 @@ impl Session {
         if settles {
             self.entry.process.settles();
         }
+        let unhinted = self.take_hints(&parsed.hints, runs);
+        let limits = match runs {
+            Statement::Query(query) => Limits::of_query(&self.variables, query),
+            _ => Limits::default(),
+        };
         let work = AssertUnwindSafe(self.dispatch(parsed, &cancel)).catch_unwind();
         let outcome = tokio::select! {
             biased;
-            () = cancel.cancelled(), if !settles => return Err(interrupted(left)),
-            err = limits.reached() => return Err(err),
-            outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic)))?,
+            () = cancel.cancelled(), if !settles => Err(interrupted(left)),
+            err = limits.reached() => Err(err),
+            outcome = work => outcome.unwrap_or_else(|panic| Err(bug(&*panic))),
         };
+        if let Some(variables) = unhinted {
+            self.variables = variables;
+        }
+        let outcome = outcome?;
         if let Outcome::Done { warnings, .. } = &outcome {
-            let warning = |message: &String| Diagnostic { level: "Warning", number: WARNING, message: message.clone() };
-            self.diagnostics.extend(warnings.iter().map(warning));
+            self.diagnostics.extend(warnings.iter().cloned().map(Diagnostic::warning));
+        }
+        if !tells {
+            self.count_diagnostics();
+            self.warned = self.diagnostics.len();
         }
         Ok(match outcome {
             Outcome::Done { .. } => outcome,
             Outcome::Rows(rows) => Outcome::Rows(guarded(rows, cancel, limits)),
         })
+    }
+
+    /// Sets the variables that a statement has hints for, as long as it runs; returns those to go back to.
+    fn take_hints(&mut self, hints: &[(String, SetValue)], runs: &Statement) -> Option<Variables> {
+        let takes = matches!(runs, Statement::Query(_) | Statement::Insert(_) | Statement::Delete(_));
+        if hints.is_empty() || !takes {
+            return None;
+        }
+        let before = self.variables.clone();
+        for (name, value) in hints {
+            let warning = match value {
+                SetValue::Default => self.variables.set(name, None),
+                SetValue::Literal(value) => self.variables.set(name, Some(value)),
+                SetValue::Expr(_) => Err(Error::Unsupported(format!("an expression for {name} in SET_VAR"))),
+            };
+            let warning = warning.unwrap_or_else(|error| Some(error.report()));
+            self.diagnostics.extend(warning.map(Diagnostic::warning));
+        }
+        Some(before)
+    }
+
+    /// How many warnings the statement that has just run has.
+    pub fn warnings(&self) -> usize {
+        self.warned
+    }
+
+    fn count_diagnostics(&mut self) {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.level == "Error").count();
+        self.variables.set_counts(self.diagnostics.len(), errors);
     }
 
     /// Says that the statement and its rows have come to their end.
@@ -259,6 +307,7 @@ impl Session {
     pub fn set_last_error(&mut self, number: u16, message: &str) {
         // A statement that could not be parsed has not cleared those of the one before.
         self.diagnostics = vec![Diagnostic { level: "Error", number, message: message.to_owned() }];
+        self.count_diagnostics();
     }
 
     /// Prepares a statement; returns its id and how many values it takes.
@@ -295,13 +344,10 @@ impl Session {
         let context = self.context(&CancellationToken::new());
         match &parsed.statement {
             Statement::Query(query) => self.shared.executor.describe(&context, query, &parsed.text).await,
-            Statement::Show(show) => match self.show(show)?.or_else(|| raw_backup::columns(show)) {
-                Some(listing) => Ok(listing.into_rows().columns),
-                None => match self.shared.executor.run(&context, parsed).await? {
-                    Outcome::Rows(rows) => Ok(rows.columns),
-                    Outcome::Done { .. } => Ok(Vec::new()),
-                },
-            },
+            Statement::Show(show) => {
+                let listing = self.show(show)?.map_or_else(|| head(&context, show), Ok)?;
+                Ok(listing.into_rows().columns)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -359,19 +405,32 @@ impl Session {
                 let warnings = self.set(assignments, cancel).await?;
                 return Ok(Outcome::Done { affected: 0, info: String::new(), warnings });
             }
-            Statement::Kill { connection, query_only } => self.kill(*connection, *query_only)?,
+            Statement::Kill { connection, query_only } => {
+                let number = self.evaluate(connection, cancel, &self.variables, &self.user_variables).await?;
+                let number = number.map_or_else(String::new, |number| number.to_string());
+                let unknown = |_| Error::NotFound(Entity::new(Kind::Connection, &number));
+                self.kill(number.parse().map_err(unknown)?, *query_only)?;
+            }
             Statement::CreateUser { user, if_not_exists, identified } => {
                 self.shared.accounts.create(user, *if_not_exists, identified.as_ref()).await?;
             }
             Statement::AlterUser { user, if_exists, identified } => {
-                self.shared.accounts.alter(user, *if_exists, identified).await?;
+                let own = || UserName { user: self.user.clone(), host: "%".to_owned() };
+                let user = user.clone().unwrap_or_else(own);
+                self.shared.accounts.alter(&user, *if_exists, identified).await?;
             }
+            Statement::AlterKeys(table) => self.alter_keys(table)?,
             Statement::DropUser { user, if_exists } => {
                 self.shared.accounts.drop(user, *if_exists).await?;
             }
             Statement::Begin { read_only } => self.transaction_read_only = *read_only,
             Statement::Commit | Statement::Rollback => self.transaction_read_only = None,
-            Statement::LockTables | Statement::UnlockTables => {}
+            Statement::LockTables | Statement::UnlockTables | Statement::Savepoint => {}
+            Statement::RollbackToSavepoint => self.diagnostics.push(Diagnostic {
+                level: "Warning",
+                number: 1196,
+                message: "Some non-transactional changed tables couldn't be rolled back".to_owned(),
+            }),
             Statement::Prepare { name, source } => {
                 let text = match source {
                     PrepareSource::Text(text) => text.0.clone(),
@@ -428,6 +487,18 @@ impl Session {
         Ok(Outcome::done())
     }
 
+    /// Tells, as MySQL does of engines without the option, that nothing was done.
+    fn alter_keys(&mut self, table: &TableName) -> Result<()> {
+        let context = self.context(&CancellationToken::new());
+        let (database, name) = writable(&context, table)?;
+        let name = self.shared.catalog.image().table(database, name)?.name.clone();
+        if self.variables.flag("sql_notes") {
+            let message = format!("Table storage engine for '{name}' doesn't have this option");
+            self.diagnostics.push(Diagnostic { level: "Note", number: 1031, message });
+        }
+        Ok(())
+    }
+
     /// Whoever drops the current database is in none.
     fn forget_dropped_database(&mut self) {
         let Some(database) = &self.database else {
@@ -482,17 +553,27 @@ impl Session {
             self.shared.accounts.set_password(user, &password.0).await?;
         }
         let touched = |assignment: &Assignment| match assignment {
-            Assignment::Variable { scope, .. } | Assignment::TransactionIsolation { scope, .. } => {
-                *scope == Scope::Global
+            Assignment::Variable { scope: Scope::Global, name, .. } => Some(name.clone()),
+            Assignment::TransactionIsolation { scope: Scope::Global, .. } => Some("transaction_isolation".to_owned()),
+            Assignment::TransactionAccess { scope: Some(Scope::Global), .. } => {
+                Some("transaction_read_only".to_owned())
             }
-            Assignment::TransactionAccess { scope, .. } => *scope == Some(Scope::Global),
-            Assignment::UserVariable { .. }
+            Assignment::Variable { .. }
+            | Assignment::TransactionIsolation { .. }
+            | Assignment::TransactionAccess { .. }
+            | Assignment::UserVariable { .. }
             | Assignment::Names { .. }
             | Assignment::CharacterSet(_)
-            | Assignment::Password { .. } => false,
+            | Assignment::Password { .. } => None,
         };
-        if assignments.iter().any(touched) {
-            self.shared.globals.store(Arc::new(globals));
+        let touched: Vec<String> = assignments.iter().filter_map(touched).collect();
+        if !touched.is_empty() {
+            // Others may have set others meanwhile.
+            self.shared.globals.rcu(|now| {
+                let mut next = (**now).clone();
+                touched.iter().for_each(|name| next.take_over(name, &globals));
+                next
+            });
         }
         self.variables = variables;
         self.user_variables = user_variables;
@@ -526,8 +607,7 @@ impl Session {
             SetValue::Default => Ok(None),
             SetValue::Literal(value) => Ok(Some(value.clone())),
             SetValue::Expr(expr) => {
-                let mut query = sql::parse(&format!("SELECT {expr}"))?;
-                let query = query.pop().ok_or_else(|| Error::internal("SELECT is no statement"))?;
+                let query = sql::select_of(expr)?;
                 privileges::check(&self.user, &query.statement)?;
                 let (variables, user_variables) = (variables.clone(), user_variables.clone());
                 let context = StatementContext { variables, user_variables, ..self.context(cancel) };
@@ -567,8 +647,8 @@ async fn single_value(mut rows: RowSet) -> Result<Datum> {
             return Err(one());
         }
         value = match Datum::at(batch.column(0), 0) {
-            // A user variable does not remember a scale.
-            Some(decimal @ Datum::Decimal(_)) => decimal.text(ty).map(Datum::Text),
+            // A variable has no type to remember the scale.
+            Some(decimal @ Datum::Decimal(_)) => decimal.text(ty).map(Datum::Exact),
             value => value,
         };
     }

@@ -77,7 +77,11 @@ impl PreparedStatements {
 
 /// A statement with values in the place of its `?`.
 pub(super) fn bind(prepared: &Parsed, params: &[Datum]) -> Result<Parsed> {
-    Ok(Parsed { statement: sql::bind(&prepared.statement, params)?, text: prepared.text.clone() })
+    Ok(Parsed {
+        statement: sql::bind(&prepared.statement, params)?,
+        text: prepared.text.clone(),
+        hints: prepared.hints.clone(),
+    })
 }
 
 fn unknown(name: impl std::fmt::Display) -> Error {

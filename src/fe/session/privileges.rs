@@ -25,6 +25,8 @@ pub(super) fn check(user: &Name, statement: &Statement) -> Result<()> {
         | Statement::Begin { .. }
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Savepoint
+        | Statement::RollbackToSavepoint
         | Statement::LockTables
         | Statement::UnlockTables
         | Statement::Prepare { .. }
@@ -51,6 +53,9 @@ pub(super) fn check(user: &Name, statement: &Statement) -> Result<()> {
         | Statement::RestoreRaw(_)
         | Statement::CancelBackup { .. }
         | Statement::CancelRestore { .. } => need_root(user, "REPOSITORY", "SYSTEM"),
+        Statement::AlterKeys(table) => need_root(user, "ALTER", &format!("TABLE {table}")),
+        // Only its password can be altered.
+        Statement::AlterUser { user: whose, .. } if whose.as_ref().is_none_or(|whose| whose.user == *user) => Ok(()),
         Statement::CreateUser { .. } | Statement::AlterUser { .. } | Statement::DropUser { .. } => {
             need_root(user, "GRANT", "SYSTEM")
         }

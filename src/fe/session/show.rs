@@ -33,13 +33,19 @@ impl Session {
                 listing.filter(filter.as_ref())?
             }
             Show::Processlist { full } => self.show_processes(*full),
-            Show::Warnings | Show::Errors => {
+            Show::Warnings { errors_only, page } => {
                 let mut listing = Listing::new(&["Level", "Code", "Message"]);
                 for Diagnostic { level, number, message } in &self.diagnostics {
-                    if *show == Show::Warnings || *level == "Error" {
+                    if !errors_only || *level == "Error" {
                         listing.row([level, &number.to_string(), message]);
                     }
                 }
+                listing.page(page)?
+            }
+            Show::WarningCount { errors_only } => {
+                let name = if *errors_only { "error_count" } else { "warning_count" };
+                let mut listing = Listing::new(&[&format!("@@session.{name}")]);
+                listing.row([&self.variables.number(name).to_string()]);
                 listing
             }
             Show::Engines => {
@@ -50,6 +56,7 @@ impl Session {
             Show::CharacterSet(filter) => {
                 let mut listing = Listing::new(&["Charset", "Description", "Default collation", "Maxlen"]);
                 listing.row(["utf8mb4", "UTF-8 Unicode", "utf8mb4_general_ci", "4"]);
+                listing.row(["binary", "Binary pseudo charset", "binary", "1"]);
                 listing.filter(filter.as_ref())?
             }
             Show::Collation(filter) => {
@@ -59,6 +66,11 @@ impl Session {
                 listing.filter(filter.as_ref())?
             }
             Show::Grants(user) => self.show_grants(user.as_ref())?,
+            Show::Catalogs(filter) => {
+                let mut listing = Listing::new(&["Catalog", "Type", "Comment"]);
+                listing.row(["default_catalog", "Internal", "The databases of this server"]);
+                listing.filter(filter.as_ref())?
+            }
             Show::Plugins => {
                 let mut listing = Listing::new(&["Name", "Status", "Type", "Library", "License"]);
                 for name in ["mysql_native_password", "caching_sha2_password"] {
@@ -126,7 +138,7 @@ impl Session {
             | Show::CreateRepository(_)
             | Show::Partitions { .. }
             | Show::Tablets { .. }
-            | Show::Index(_)
+            | Show::Index { .. }
             | Show::Backends
             | Show::Frontends
             | Show::FrontendConfig(_)

@@ -9,22 +9,24 @@ use crate::catalog::{Image, Table};
 use crate::error::Result;
 use crate::types::{BackendId, ColumnType, Datum, Name, PartitionRange};
 
+pub(super) const PARTITIONS: &[&str] = &[
+    "PartitionId",
+    "PartitionName",
+    "VisibleVersion",
+    "VisibleVersionTime",
+    "State",
+    "PartitionKey",
+    "Range",
+    "DistributionKey",
+    "Buckets",
+    "ReplicationNum",
+    "DataSize",
+    "RowCount",
+];
+
 /// SHOW PARTITIONS, in the order of their ranges.
 pub(super) fn partitions(image: &Image, database: &Name, table: &Table) -> Listing {
-    let mut listing = Listing::new(&[
-        "PartitionId",
-        "PartitionName",
-        "VisibleVersion",
-        "VisibleVersionTime",
-        "State",
-        "PartitionKey",
-        "Range",
-        "DistributionKey",
-        "Buckets",
-        "ReplicationNum",
-        "DataSize",
-        "RowCount",
-    ]);
+    let mut listing = Listing::new(PARTITIONS);
     let restoring = image.check_not_restoring(database, &table.name).is_err();
     let key = table.partition_column.as_ref();
     let ty = key.and_then(|key| table.schema.column(key)).map(|column| column.ty);
@@ -58,19 +60,12 @@ pub(in crate::fe) fn range_text(range: &PartitionRange, ty: ColumnType) -> Strin
     format!("[{}..{})", bound(&range.lower, "MINVALUE"), bound(&range.upper, "MAXVALUE"))
 }
 
+pub(super) const TABLETS: &[&str] =
+    &["TabletId", "BackendId", "Version", "DataSize", "RowCount", "VersionCount", "PartitionName", "Bucket", "Alive"];
+
 /// SHOW TABLET: a row for each replica.
 pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Listing> {
-    let mut listing = Listing::new(&[
-        "TabletId",
-        "BackendId",
-        "Version",
-        "DataSize",
-        "RowCount",
-        "VersionCount",
-        "PartitionName",
-        "Bucket",
-        "Alive",
-    ]);
+    let mut listing = Listing::new(TABLETS);
     let partitions = match only {
         [] => table.ordered_partitions(),
         names => names.iter().map(|name| table.partition(name)).collect::<Result<_>>()?,
@@ -95,33 +90,35 @@ pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Lis
     Ok(listing)
 }
 
+pub(super) const BACKENDS: &[&str] = &[
+    "BackendId",
+    "IP",
+    "HeartbeatPort",
+    "BePort",
+    "HttpPort",
+    "BrpcPort",
+    "LastStartTime",
+    "LastHeartbeat",
+    "Alive",
+    "SystemDecommissioned",
+    "ClusterDecommissioned",
+    "TabletNum",
+    "DataUsedCapacity",
+    "AvailCapacity",
+    "TotalCapacity",
+    "UsedPct",
+    "MaxDiskUsedPct",
+    "ErrMsg",
+    "Version",
+    "DataTotalCapacity",
+    "DataUsedPct",
+    "CpuCores",
+];
+
 /// SHOW BACKENDS. One port serves all that StarRocks has three ports for. What a BE says of its disk is from its last
 /// heartbeat, and NULL before the first.
 pub(super) fn backends(fe: &Frontend, image: &Image) -> Listing {
-    let mut listing = Listing::new(&[
-        "BackendId",
-        "IP",
-        "HeartbeatPort",
-        "BePort",
-        "HttpPort",
-        "BrpcPort",
-        "LastStartTime",
-        "LastHeartbeat",
-        "Alive",
-        "SystemDecommissioned",
-        "ClusterDecommissioned",
-        "TabletNum",
-        "DataUsedCapacity",
-        "AvailCapacity",
-        "TotalCapacity",
-        "UsedPct",
-        "MaxDiskUsedPct",
-        "ErrMsg",
-        "Version",
-        "DataTotalCapacity",
-        "DataUsedPct",
-        "CpuCores",
-    ]);
+    let mut listing = Listing::new(BACKENDS);
     for backend in image.backends.values() {
         let health = fe.fleet.health(backend.id);
         let (tablets, used) = holdings(image, backend.id);
@@ -171,26 +168,28 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{:.2} %", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 })
 }
 
+pub(super) const FRONTENDS: &[&str] = &[
+    "Name",
+    "IP",
+    "EditLogPort",
+    "HttpPort",
+    "QueryPort",
+    "RpcPort",
+    "Role",
+    "ClusterId",
+    "Join",
+    "Alive",
+    "ReplayedJournalId",
+    "LastHeartbeat",
+    "IsHelper",
+    "ErrMsg",
+    "StartTime",
+    "Version",
+];
+
 /// SHOW FRONTENDS: this one. It has no ports for other FEs.
 pub(super) fn frontends(fe: &Frontend, image: &Image) -> Listing {
-    let mut listing = Listing::new(&[
-        "Name",
-        "IP",
-        "EditLogPort",
-        "HttpPort",
-        "QueryPort",
-        "RpcPort",
-        "Role",
-        "ClusterId",
-        "Join",
-        "Alive",
-        "ReplayedJournalId",
-        "LastHeartbeat",
-        "IsHelper",
-        "ErrMsg",
-        "StartTime",
-        "Version",
-    ]);
+    let mut listing = Listing::new(FRONTENDS);
     let config = fe.config.get();
     let text = |text: &dyn ToString| Some(text.to_string());
     listing.push(vec![
@@ -214,9 +213,11 @@ pub(super) fn frontends(fe: &Frontend, image: &Image) -> Listing {
     listing
 }
 
+pub(super) const FRONTEND_CONFIG: &[&str] = &["Key", "AliasNames", "Value", "Type", "IsMutable", "Comment"];
+
 /// ADMIN SHOW FRONTEND CONFIG. No key has another name.
 pub(super) fn frontend_config(fe: &Arc<Frontend>) -> Listing {
-    let mut listing = Listing::new(&["Key", "AliasNames", "Value", "Type", "IsMutable", "Comment"]);
+    let mut listing = Listing::new(FRONTEND_CONFIG);
     for setting in fe.config.list() {
         let mutable = setting.mutable.to_string();
         listing.row([setting.name, "[]", &setting.value, setting.kind, &mutable, setting.comment]);

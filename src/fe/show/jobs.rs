@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::job::Progress;
 use crate::types::Name;
 
-const BACKUP: [&str; 14] = [
+pub(super) const BACKUP: [&str; 14] = [
     "JobId",
     "SnapshotName",
     "DbName",
@@ -29,7 +29,7 @@ const BACKUP: [&str; 14] = [
     "Timeout",
 ];
 
-const RESTORE: [&str; 18] = [
+pub(super) const RESTORE: [&str; 18] = [
     "JobId",
     "Label",
     "Timestamp",

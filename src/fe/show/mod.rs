@@ -49,21 +49,22 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         Show::CreateTable(table) => create_table(fe, &image, context, table)?,
         Show::CreateDatabase(name) => create_database(&image, name)?,
         Show::CreateRepository(name) => {
-            let mut listing = Listing::new(&["Repository", "Create Repository"]);
+            let mut listing = Listing::new(CREATE_REPOSITORY);
             listing.row([name, &definition::create_repository(image.repository(name)?)]);
             listing
         }
         Show::Partitions { table, filter, page } => {
-            let (database, table) = stored(&image, context, table)?;
+            let (database, table) = stored(fe, &image, context, table)?;
             cluster::partitions(&image, database, table).filter(named(filter, "PartitionName").as_ref())?.page(page)?
         }
         Show::Tablets { table, partitions, filter, page } => {
-            let (_, table) = stored(&image, context, table)?;
+            let (_, table) = stored(fe, &image, context, table)?;
             cluster::tablets(fe, table, partitions)?.filter(filter.as_ref())?.page(page)?
         }
-        Show::Index(table) => {
+        Show::Index { table, filter } => {
             schema(fe, &image, context, table)?;
-            index()
+            // No table has an index.
+            Listing::new(INDEX).filter(filter.as_ref())?
         }
         Show::Backends => cluster::backends(fe, &image),
         Show::Frontends => cluster::frontends(fe, &image),
@@ -85,12 +86,13 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         Show::Processlist { .. }
         | Show::Variables { .. }
         | Show::Status { .. }
-        | Show::Warnings
-        | Show::Errors
+        | Show::Warnings { .. }
+        | Show::WarningCount { .. }
         | Show::Engines
         | Show::CharacterSet(_)
         | Show::Collation(_)
         | Show::Grants(_)
+        | Show::Catalogs(_)
         | Show::Plugins
         | Show::Users
         | Show::Triggers
@@ -99,6 +101,53 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         | Show::FunctionStatus => return Err(Error::internal("a session's statement has left its session")),
     };
     Ok(Outcome::Rows(listing.into_rows()))
+}
+
+const CREATE_REPOSITORY: &[&str] = &["Repository", "Create Repository"];
+
+/// The columns of a SHOW that sessions do not answer, which is not run.
+pub(super) fn head(context: &StatementContext, show: &Show) -> Result<Listing> {
+    Ok(Listing::new(match show {
+        Show::Databases(_) => DATABASES,
+        Show::Tables { full, database, .. } => {
+            return Ok(tables_head(database_of(context, database.as_ref())?, *full));
+        }
+        Show::TableStatus { .. } => TABLE_STATUS,
+        Show::Columns { full: true, .. } => FULL_COLUMNS,
+        Show::Columns { full: false, .. } => COLUMNS,
+        Show::CreateTable(_) => CREATE_TABLE,
+        Show::CreateDatabase(_) => CREATE_DATABASE,
+        Show::CreateRepository(_) => CREATE_REPOSITORY,
+        Show::Partitions { .. } => cluster::PARTITIONS,
+        Show::Tablets { .. } => cluster::TABLETS,
+        Show::Index { .. } => INDEX,
+        Show::Backends => cluster::BACKENDS,
+        Show::Frontends => cluster::FRONTENDS,
+        Show::FrontendConfig(_) => cluster::FRONTEND_CONFIG,
+        Show::Repositories(_) => snapshots::REPOSITORIES,
+        Show::Backup { .. } => &jobs::BACKUP,
+        Show::Restore { .. } => &jobs::RESTORE,
+        Show::BackupRaw(_) => raw_backup::FILES,
+        Show::VerifyBackupRaw { .. } => raw_backup::VERIFIED,
+        Show::Snapshot { timestamp: None, .. } => snapshots::SNAPSHOTS,
+        Show::Snapshot { timestamp: Some(_), .. } => snapshots::SNAPSHOT,
+        Show::Processlist { .. }
+        | Show::Variables { .. }
+        | Show::Status { .. }
+        | Show::Warnings { .. }
+        | Show::WarningCount { .. }
+        | Show::Engines
+        | Show::CharacterSet(_)
+        | Show::Collation(_)
+        | Show::Grants(_)
+        | Show::Catalogs(_)
+        | Show::Plugins
+        | Show::Users
+        | Show::Triggers
+        | Show::Events
+        | Show::ProcedureStatus
+        | Show::FunctionStatus => return Err(Error::internal("a session's statement has left its session")),
+    }))
 }
 
 /// A filter whose LIKE looks at a column that is not the first.
@@ -127,9 +176,20 @@ fn is_information_schema(database: &str) -> bool {
     database.eq_ignore_ascii_case(INFORMATION_SCHEMA)
 }
 
-/// A table in tablets, with its database.
-fn stored<'a>(image: &'a Image, context: &'a StatementContext, table: &'a TableName) -> Result<(&'a Name, &'a Table)> {
-    let (database, table) = qualified(context, table)?;
+/// A table of the catalog, with its database.
+fn stored<'a>(
+    fe: &Arc<Frontend>,
+    image: &'a Arc<Image>,
+    context: &'a StatementContext,
+    named: &'a TableName,
+) -> Result<(&'a Name, &'a Table)> {
+    let (database, table) = qualified(context, named)?;
+    if is_information_schema(database) {
+        schema(fe, image, context, named)?;
+        return Err(Error::Refused(format!(
+            "{database}.{table} is a view of the server's own; DESC tells its columns"
+        )));
+    }
     Ok((database, image.table(database, table)?))
 }
 
@@ -149,11 +209,13 @@ fn schema(
         .ok_or_else(|| Error::NotFound(Entity::new(Kind::Table, format_args!("{database}.{table}"))))
 }
 
+const DATABASES: &[&str] = &["Database"];
+
 fn databases(image: &Image) -> Listing {
     let mut names: Vec<&str> = image.databases.keys().map(|name| &**name).collect();
     names.push(INFORMATION_SCHEMA);
     names.sort_unstable();
-    let mut listing = Listing::new(&["Database"]);
+    let mut listing = Listing::new(DATABASES);
     names.iter().for_each(|name| listing.row([name]));
     listing
 }
@@ -172,9 +234,13 @@ fn table_type(table: Option<&Table>) -> &'static str {
     if table.is_some() { "BASE TABLE" } else { "SYSTEM VIEW" }
 }
 
-fn tables(image: &Image, database: &Name, full: bool) -> Result<Listing> {
+fn tables_head(database: &Name, full: bool) -> Listing {
     let header = format!("Tables_in_{database}");
-    let mut listing = if full { Listing::new(&[&header, "Table_type"]) } else { Listing::new(&[&header]) };
+    if full { Listing::new(&[&header, "Table_type"]) } else { Listing::new(&[&header]) }
+}
+
+fn tables(image: &Image, database: &Name, full: bool) -> Result<Listing> {
+    let mut listing = tables_head(database, full);
     for (name, table) in tables_of(image, database)? {
         if full {
             listing.row([&name, table_type(table)]);
@@ -202,27 +268,29 @@ pub(super) fn size(table: &Table) -> Size {
     }
 }
 
+const TABLE_STATUS: &[&str] = &[
+    "Name",
+    "Engine",
+    "Version",
+    "Row_format",
+    "Rows",
+    "Avg_row_length",
+    "Data_length",
+    "Max_data_length",
+    "Index_length",
+    "Data_free",
+    "Auto_increment",
+    "Create_time",
+    "Update_time",
+    "Check_time",
+    "Collation",
+    "Checksum",
+    "Create_options",
+    "Comment",
+];
+
 fn table_status(image: &Image, database: &Name) -> Result<Listing> {
-    let mut listing = Listing::new(&[
-        "Name",
-        "Engine",
-        "Version",
-        "Row_format",
-        "Rows",
-        "Avg_row_length",
-        "Data_length",
-        "Max_data_length",
-        "Index_length",
-        "Data_free",
-        "Auto_increment",
-        "Create_time",
-        "Update_time",
-        "Check_time",
-        "Collation",
-        "Checksum",
-        "Create_options",
-        "Comment",
-    ]);
+    let mut listing = Listing::new(TABLE_STATUS);
     for (name, table) in tables_of(image, database)? {
         let size = table.map(size);
         let number = |of: fn(&Size) -> u64| size.as_ref().map(|size| of(size).to_string());
@@ -271,13 +339,13 @@ pub(super) fn yes_no(holds: bool) -> &'static str {
     if holds { "YES" } else { "NO" }
 }
 
+const COLUMNS: &[&str] = &["Field", "Type", "Null", "Key", "Default", "Extra"];
+const FULL_COLUMNS: &[&str] =
+    &["Field", "Type", "Collation", "Null", "Key", "Default", "Extra", "Privileges", "Comment"];
+
 /// DESC writes types as CREATE TABLE does; the full form is for MySQL's clients and writes theirs.
 fn columns(schema: &Schema, full: bool) -> Listing {
-    let mut listing = if full {
-        Listing::new(&["Field", "Type", "Collation", "Null", "Key", "Default", "Extra", "Privileges", "Comment"])
-    } else {
-        Listing::new(&["Field", "Type", "Null", "Key", "Default", "Extra"])
-    };
+    let mut listing = Listing::new(if full { FULL_COLUMNS } else { COLUMNS });
     for (n, column) in schema.columns.iter().enumerate() {
         let text = |text: &str| Some(text.to_owned());
         let (null, key) = (text(yes_no(column.nullable)), Some((n < schema.keys as usize).to_string()));
@@ -293,48 +361,44 @@ fn columns(schema: &Schema, full: bool) -> Listing {
     listing
 }
 
+const CREATE_TABLE: &[&str] = &["Table", "Create Table"];
+
 fn create_table(
     fe: &Arc<Frontend>,
     image: &Arc<Image>,
     context: &StatementContext,
     table: &TableName,
 ) -> Result<Listing> {
-    let (database, name) = qualified(context, table)?;
-    if is_information_schema(database) {
-        schema(fe, image, context, table)?;
-        return Err(Error::Refused(format!("{database}.{name} is a view of the server's own; DESC tells its columns")));
-    }
-    let table = image.table(database, name)?;
-    let mut listing = Listing::new(&["Table", "Create Table"]);
+    let (_, table) = stored(fe, image, context, table)?;
+    let mut listing = Listing::new(CREATE_TABLE);
     listing.row([&table.name, &definition::create_table(table)]);
     Ok(listing)
 }
 
+const CREATE_DATABASE: &[&str] = &["Database", "Create Database"];
+
 fn create_database(image: &Image, name: &Name) -> Result<Listing> {
     let name: &str = if is_information_schema(name) { INFORMATION_SCHEMA } else { &image.database(name)?.name };
-    let mut listing = Listing::new(&["Database", "Create Database"]);
+    let mut listing = Listing::new(CREATE_DATABASE);
     listing.row([name, &format!("CREATE DATABASE {}", quoted(name))]);
     Ok(listing)
 }
 
-/// No table has an index.
-fn index() -> Listing {
-    Listing::new(&[
-        "Table",
-        "Non_unique",
-        "Key_name",
-        "Seq_in_index",
-        "Column_name",
-        "Collation",
-        "Cardinality",
-        "Sub_part",
-        "Packed",
-        "Null",
-        "Index_type",
-        "Comment",
-        "Index_comment",
-    ])
-}
+const INDEX: &[&str] = &[
+    "Table",
+    "Non_unique",
+    "Key_name",
+    "Seq_in_index",
+    "Column_name",
+    "Collation",
+    "Cardinality",
+    "Sub_part",
+    "Packed",
+    "Null",
+    "Index_type",
+    "Comment",
+    "Index_comment",
+];
 
 /// A number of bytes, as StarRocks writes it.
 fn capacity(bytes: u64) -> String {

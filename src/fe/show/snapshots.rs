@@ -17,9 +17,19 @@ use crate::types::{Label, Name, Timestamp};
 /// Requests to object stores at one time.
 const AT_ONCE: usize = 16;
 
+pub(super) const SNAPSHOTS: &[&str] =
+    &["Snapshot", "Timestamp", "Status", "ClusterId", "FinishTime", "TTL", "ExpireTime"];
+
+/// Of one snapshot at one timestamp.
+pub(super) const SNAPSHOT: &[&str] =
+    &["Snapshot", "Timestamp", "Database", "Details", "Status", "ClusterId", "FinishTime", "TTL", "ExpireTime"];
+
+pub(super) const REPOSITORIES: &[&str] =
+    &["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"];
+
 /// SHOW REPOSITORIES, each with what is known to be wrong with it.
 pub(super) fn repositories(fe: &Frontend, image: &Image) -> Listing {
-    let mut listing = Listing::new(&["RepoId", "RepoName", "CreateTime", "IsReadOnly", "Location", "Broker", "ErrMsg"]);
+    let mut listing = Listing::new(REPOSITORIES);
     for repository in image.repositories.values() {
         listing.push(vec![
             Some(repository.id.to_string()),
@@ -62,8 +72,7 @@ pub(super) async fn snapshots(
         async move { summary(image, now, repository, &label).await }
     };
     let rows: Vec<_> = stream::iter(labels.into_iter().map(row)).buffered(AT_ONCE).collect().await;
-    let mut listing =
-        Listing::new(&["Snapshot", "Timestamp", "Status", "ClusterId", "FinishTime", "TTL", "ExpireTime"]);
+    let mut listing = Listing::new(SNAPSHOTS);
     rows.into_iter().for_each(|row| listing.push(row));
     Ok(listing)
 }
@@ -141,17 +150,7 @@ async fn detail(repository: &Repository, snapshot: &str, timestamp: &str) -> Lis
             [&shown[..], &retention(None)].concat()
         }
     };
-    let mut listing = Listing::new(&[
-        "Snapshot",
-        "Timestamp",
-        "Database",
-        "Details",
-        "Status",
-        "ClusterId",
-        "FinishTime",
-        "TTL",
-        "ExpireTime",
-    ]);
+    let mut listing = Listing::new(SNAPSHOT);
     listing.push(row);
     listing
 }

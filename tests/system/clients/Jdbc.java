@@ -80,6 +80,38 @@ public class Jdbc {
         }
     }
 
+    /** Decimals are exact, and bytes are what they are. */
+    static void values(Connection db) throws SQLException {
+        byte[] every = new byte[256];
+        for (int at = 0; at < every.length; at++) {
+            every[at] = (byte) at;
+        }
+        try (Statement statement = db.createStatement()) {
+            statement.execute("CREATE DATABASE IF NOT EXISTS rawkv");
+        }
+        try (PreparedStatement insert = db.prepareStatement("INSERT INTO rawkv.default VALUES (?, ?)")) {
+            insert.setBytes(1, every);
+            insert.setBytes(2, new byte[] {(byte) 0xff, 0, '\'', '\\'});
+            same(insert.executeUpdate(), 1);
+        }
+        try (PreparedStatement select = db.prepareStatement("SELECT v FROM rawkv.default WHERE k = ?")) {
+            select.setBytes(1, every);
+            try (ResultSet rows = select.executeQuery()) {
+                same(rows.next(), true);
+                same(java.util.Arrays.equals(rows.getBytes(1), new byte[] {(byte) 0xff, 0, '\'', '\\'}), true);
+            }
+        }
+        try (PreparedStatement select = db.prepareStatement("SELECT ? + 0.2 = 0.3, COUNT(*) FROM t WHERE m = ?")) {
+            select.setBigDecimal(1, new BigDecimal("0.1"));
+            select.setBigDecimal(2, new BigDecimal("12.30"));
+            try (ResultSet rows = select.executeQuery()) {
+                rows.next();
+                same(rows.getInt(1), 1);
+                same(rows.getInt(2), 1);
+            }
+        }
+    }
+
     static void batches(Connection db) throws SQLException {
         try (PreparedStatement insert = db.prepareStatement("INSERT INTO t (k, v) VALUES (?, ?)")) {
             for (int k = 10; k < 60; k++) {
@@ -160,6 +192,7 @@ public class Jdbc {
                             + "z DATETIME, v STRING) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2");
                 }
                 types(db);
+                values(db);
                 batches(db);
                 metadata(db, database);
                 errors(db);

@@ -41,6 +41,21 @@ for pure in (True, False):
         assert prepared.rowcount == 1
     cursor.execute("SELECT d, m, a, z, v FROM t WHERE k = 100")
     assert cursor.fetchall() == [(1.25, decimal.Decimal("-0.01"), row[5], row[6], row[7])]
+    # Decimals are exact, and bytes are what they are, in both protocols.
+    cursor.execute("CREATE TABLE exact (d DECIMAL(20, 10)) DUPLICATE KEY(d)")
+    cursor.execute("INSERT INTO exact VALUES (0.1), (0.3)")
+    cursor.execute("CREATE DATABASE IF NOT EXISTS rawkv")
+    every = bytes(range(256))
+    for prepared in (True, False):
+        with db.cursor(prepared=prepared) as other:
+            other.execute("SELECT COUNT(*) FROM exact WHERE d = %s", (decimal.Decimal("0.1"),))
+            assert other.fetchall() == [(1,)]
+            other.execute("SELECT %s + 0.2 = 0.3", (decimal.Decimal("1E-1"),))
+            assert other.fetchall() == [(1,)]
+            other.execute("DELETE FROM rawkv.default WHERE k >= ''")
+            other.execute("INSERT INTO rawkv.default VALUES (%s, %s)", (every, b"\xff'\x00\\"))
+            other.execute("SELECT k, v FROM rawkv.default WHERE k = %s", (every,))
+            assert [tuple(map(bytes, row)) for row in other.fetchall()] == [(every, b"\xff'\x00\\")]
     try:
         cursor.execute("SELECT * FROM missing")
         raise AssertionError("no error")

@@ -42,4 +42,21 @@ streamed = connect(database="py", cursorclass=pymysql.cursors.SSDictCursor)
 with streamed.cursor() as cursor:
     cursor.execute("SELECT k FROM t ORDER BY k")
     assert [row["k"] for row in cursor] == list(range(1, 53))
+# Bytes are written between quotes as they are, with _binary before them or not.
+every = bytes(range(256))
+streamed.cursor().execute("CREATE DATABASE IF NOT EXISTS rawkv")
+for prefix in (True, False):
+    raw = connect(database="rawkv", binary_prefix=prefix)
+    with raw.cursor() as cursor:
+        rows = [(every + b"1", every), (b"text", b"'quoted' \\\xff"), ("é".encode(), b"")]
+        assert cursor.executemany("INSERT INTO `default` VALUES (%s, %s)", rows) == 3
+        cursor.execute("SELECT v FROM `default` WHERE k = %s", (every + b"1",))
+        assert cursor.fetchall() == ((every,),)
+        cursor.execute("SELECT k, v FROM `default`")
+        assert cursor.fetchall() == tuple(sorted(rows)), cursor.fetchall()
+        try:
+            cursor.execute("INSERT INTO py.t (k, v) VALUES (100, %s)", (b"\xff",))
+            raise AssertionError("no error")
+        except pymysql.MySQLError as error:
+            assert error.args[0] == 1366, error.args
 print("fine")
