@@ -17,6 +17,7 @@ mod system {
     mod demo;
     mod harness;
     mod jobs;
+    mod joins;
     mod membership;
     mod power;
     mod proxy;
