@@ -301,12 +301,6 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             list.list = items.map(|(item, ty)| converted(item, ty, &DataType::Float64)).collect::<Result<_>>()?;
             Ok(Transformed::yes(Expr::InList(list)))
         }
-        Expr::Like(mut like) => {
-            for text in [&mut like.expr, &mut like.pattern] {
-                **text = as_text(std::mem::take(text), class(&type_of(text)?))?;
-            }
-            Ok(Transformed::yes(Expr::Like(like)))
-        }
         Expr::InSubquery(mut search) => {
             let ty = type_of(&search.expr)?;
             let plan = &search.subquery.subquery;
