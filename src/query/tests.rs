@@ -487,7 +487,7 @@ async fn what_cannot_be_planned_is_named() {
         ("SELECT LENGTH(1, 2)", "Incorrect parameter count"),
         ("SELECT @@nope", "Unknown variable 'nope'"),
         ("SELECT id, COUNT(*) FROM sales", "id"),
-        ("SELECT id FROM sales WHERE day > 'yesterday'", "Incorrect DATETIME value: 'yesterday'"),
+        ("SELECT id FROM sales WHERE day > 'yesterday'", "Incorrect DATE value: 'yesterday'"),
         ("SELECT 'a' COLLATE utf8mb4_0900_ai_ci", "collation utf8mb4_0900_ai_ci"),
         ("SELECT DATE_FORMAT('2024-01-01', '%U')", "%U is not supported"),
         ("SELECT * FROM (SELECT id, id FROM sales) x", "same name"),
