@@ -490,7 +490,7 @@ async fn what_cannot_be_planned_is_named() {
         ("SELECT id FROM sales WHERE day > 'yesterday'", "Incorrect DATE value: 'yesterday'"),
         ("SELECT 'a' COLLATE utf8mb4_0900_ai_ci", "collation utf8mb4_0900_ai_ci"),
         ("SELECT DATE_FORMAT('2024-01-01', '%U')", "%U is not supported"),
-        ("SELECT * FROM (SELECT id, id FROM sales) x", "same name"),
+        ("SELECT * FROM (SELECT id, id FROM sales) x", "Duplicate column name 'id'"),
         ("SELECT day + 1 FROM sales", "dates are not numbers"),
         ("SELECT COUNT(DISTINCT id, name) FROM sales", "unsupported"),
         ("SELECT INTERVAL 1 DAY", "unsupported"),
