@@ -170,6 +170,8 @@ pub enum Misfit {
     WrongValue,
     /// Something that is no date or time.
     WrongTime,
+    /// A constant that is compared with dates or times, and is none.
+    WrongTimeLiteral,
     /// More or fewer values than columns.
     Count,
     /// A column named twice.
@@ -180,6 +182,12 @@ pub enum Misfit {
     WrongDefault,
     /// A key of columns that do not exist.
     UnknownKey,
+    /// A subquery of several columns where one is taken.
+    Operand,
+    /// A subquery of several rows where one is taken.
+    Rows,
+    /// Two tables of a query with one name.
+    SameTable,
 }
 
 impl Misfit {

@@ -18,6 +18,7 @@ mod system {
     mod harness;
     mod insert;
     mod jobs;
+    mod joins;
     mod membership;
     mod power;
     mod proxy;

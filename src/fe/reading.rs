@@ -129,23 +129,25 @@ impl Tables for Reading {
     }
 }
 
-/// Reads a tablet from the first replica that answers.
+/// Reads a tablet from the first replica that answers. One that dies while it is asked may have been stopped, or cut off,
+/// and say so only after long: it is not waited for if there is another.
 async fn scan(fleet: &Fleet, request: ScanRequest) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let ticket = ScanTicket { spec: request.spec, files: request.files.to_vec() };
     let mut last = None;
-    for replica in request.replicas.iter() {
-        let opened = match fleet.backend(*replica) {
-            Ok(backend) => backend.scan(&ticket).await,
-            Err(err) => Err(err),
+    for (at, replica) in request.replicas.iter().enumerate() {
+        let begin = async {
+            let mut rows = fleet.backend(*replica)?.scan(&ticket).await?;
+            // A BE that cannot read the files says so with the first batch; another may.
+            let first = rows.next().await.transpose()?;
+            Ok(futures::stream::iter(first.map(Ok)).chain(rows).boxed())
         };
-        match opened {
-            Ok(mut rows) => {
-                // A BE that cannot read the files says so with the first batch; another may.
-                match rows.next().await {
-                    Some(Err(err)) => last = Some(err),
-                    first => return Ok(futures::stream::iter(first).chain(rows).boxed()),
-                }
-            }
+        let others = request.replicas[at + 1..].iter().any(|other| fleet.is_alive(*other));
+        let begun = tokio::select! {
+            begun = begin => begun,
+            err = fleet.lost(*replica), if others => Err(err),
+        };
+        match begun {
+            Ok(rows) => return Ok(rows),
             Err(err) => last = Some(err),
         }
     }

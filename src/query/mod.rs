@@ -6,6 +6,7 @@
 
 mod files;
 mod functions;
+mod joins;
 mod planner;
 mod raw;
 mod result;
@@ -16,8 +17,10 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod types;
+mod using;
 mod virtual_table;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, SqlToRel};
 use futures::StreamExt;
@@ -38,6 +42,7 @@ use sqlparser::ast::{Query, Statement};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use rows::{Origin, ResultColumn, RowSet};
@@ -47,6 +52,7 @@ use crate::error::{Error, Result};
 use crate::sql;
 use crate::types::{Datum, Entity, Kind, Timestamp};
 use files::FilesTable;
+use joins::{KeepTheSmaller, interruptible};
 use planner::{Functions, Names, common_types};
 use raw::RawTable;
 use result::translate;
@@ -115,8 +121,11 @@ struct Threads(Option<Runtime>);
 
 impl Threads {
     fn new() -> Result<Self> {
+        // More than processors, because some work has no pause in it, such as sorting what is to be spilled.
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            .worker_threads(4 * processors)
             .thread_name("query")
             .thread_stack_size(sql::STACK_SIZE)
             .build();
@@ -141,12 +150,14 @@ impl Engine {
     /// An engine whose queries together hold at most `memory` bytes, beyond small ones that are not counted. What
     /// does not fit is written below `spill`, and removed; only a crash leaves it there.
     pub fn new(memory: usize, spill: PathBuf) -> Result<Self> {
-        let pool = TrackConsumersPool::new(FairSpillPool::new(memory), std::num::NonZeroUsize::MIN);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(memory), NonZeroUsize::MIN);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill);
         let runtime = runtime.build_arc().map_err(|err| translate(err, memory))?;
         let config = SessionConfig::new().with_batch_size(8192).with_information_schema(false);
-        let state =
-            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        let mut rules = PhysicalOptimizer::new().rules;
+        rules.insert(0, Arc::new(KeepTheSmaller));
+        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+        let state = state.with_physical_optimizer_rules(rules).build();
         let functions = Functions::new(&state);
         let config = state.config().clone().with_target_partitions(1);
         let ordered = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
@@ -234,8 +245,14 @@ impl Planner {
             let options = self.state.config_options();
             let names = Names { functions: &self.functions, options, table: &table };
             let planner = SqlToRel::new_with_options(&names, parser_options());
-            let plan = planner.sql_statement_to_plan(Statement::Query(Box::new(rewritten.query)));
-            plan.and_then(common_types).map_err(failed)?
+            let planned = |query| planner.sql_statement_to_plan(Statement::Query(Box::new(query)));
+            let columns = |query| {
+                let plan = planned(query).ok()?;
+                Some(plan.schema().fields().iter().map(|field| field.name().clone()).collect())
+            };
+            let mut query = rewritten.query;
+            using::expand(&mut query, &columns);
+            planned(query).and_then(common_types).map_err(failed)?
         };
         let (columns, types) = result::columns(&plan, &rewritten.headers).map_err(failed)?;
         if columns.is_empty() {
@@ -257,14 +274,17 @@ impl Planner {
         let threads = self.threads.handle()?;
         let _entered = threads.enter();
         let physical = threads.block_on(state.create_physical_plan(&plan)).map_err(failed)?;
+        let unwanted = CancellationToken::new();
+        let physical = interruptible(physical, &unwanted).map_err(failed)?;
         let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx()).map_err(failed)?;
         let batches = result::convert(stream, types, self.memory);
-        Ok(RowSet { columns, batches: elsewhere(threads.clone(), batches) })
+        Ok(RowSet { columns, batches: elsewhere(threads.clone(), batches, unwanted) })
     }
 }
 
 /// Batches that are made on other threads, from the moment they are first asked for, until nobody wants them.
-fn elsewhere(threads: Handle, mut batches: Batches) -> Batches {
+fn elsewhere(threads: Handle, mut batches: Batches, unwanted: CancellationToken) -> Batches {
+    let unwanted = unwanted.drop_guard();
     let begin = async move {
         let (send, receive) = mpsc::channel(1);
         let making = threads.spawn(async move {
@@ -272,11 +292,11 @@ fn elsewhere(threads: Handle, mut batches: Batches) -> Batches {
                 && send.send(batch).await.is_ok()
             {}
         });
-        let making = Some((receive, AbortOnDropHandle::new(making)));
+        let making = Some((receive, AbortOnDropHandle::new(making), unwanted));
         futures::stream::unfold(making, async |making| {
-            let (mut receive, making) = making?;
+            let (mut receive, making, unwanted) = making?;
             if let Some(batch) = receive.recv().await {
-                return Some((batch, Some((receive, making))));
+                return Some((batch, Some((receive, making, unwanted))));
             }
             // Only a task that has come to its end has made all.
             match making.await.map_err(JoinError::try_into_panic) {

@@ -13,14 +13,15 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerRes
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, JoinConstraint, LogicalPlan, LogicalPlanBuilder,
-    Operator, ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Operator,
+    ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
 };
 use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
 
 use super::functions;
 use super::functions::{Operation, scalar};
 use super::types::column_type;
+use crate::error::{Error, Misfit};
 use crate::types::{ColumnType, Datum};
 
 type Result<T, E = DataFusionError> = std::result::Result<T, E>;
@@ -75,7 +76,7 @@ pub(super) const AGGREGATE: &[&str] = &[
     "var_samp",
 ];
 
-const WINDOW: &[&str] = &[
+pub(super) const WINDOW: &[&str] = &[
     "cume_dist",
     "dense_rank",
     "first_value",
@@ -229,24 +230,10 @@ pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let unified = expr.transform_up(|expr| unify(expr, &schema))?;
                 Ok(unified.update_data(|expr| name.restore(expr)))
             })?;
-            unified.map_data(join_as_equal)?.map_data(LogicalPlan::recompute_schema)
+            unified.map_data(LogicalPlan::recompute_schema)
         }
     });
     Ok(unified?.data)
-}
-
-/// Has USING and NATURAL compare as `=` does.
-fn join_as_equal(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let LogicalPlan::Join(mut join) = plan else { return Ok(plan) };
-    for (left, right) in &mut join.on {
-        let classes = (class(&left.get_type(join.left.schema())?), class(&right.get_type(join.right.schema())?));
-        if classes.0 != classes.1 {
-            (*left, *right) = comparable(std::mem::take(left), std::mem::take(right), classes)?;
-            // Names are resolved, and USING can only be of columns.
-            join.join_constraint = JoinConstraint::On;
-        }
-    }
-    Ok(LogicalPlan::Join(join))
 }
 
 /// The type of values of several, as MySQL has it; `None` if there is nothing to change.
@@ -329,6 +316,14 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::InSubquery(search)))
         }
         expr => Ok(Transformed::no(expr)),
+    }
+}
+
+/// A number or a time as a pattern sees it.
+fn as_text(expr: Expr, class: Class) -> Result<Expr> {
+    match class {
+        Class::Null | Class::Text | Class::Other => Ok(expr),
+        _ => functions::call("__text", vec![expr]),
     }
 }
 
@@ -470,6 +465,10 @@ impl ExprPlanner for Operators {
                 let (left, right) = comparable(left, right, classes)?;
                 binary(left, op, right)
             }
+            Op::PGRegexMatch => binary(as_text(left, classes.0)?, Operator::RegexMatch, as_text(right, classes.1)?),
+            Op::PGRegexNotMatch => {
+                binary(as_text(left, classes.0)?, Operator::RegexNotMatch, as_text(right, classes.1)?)
+            }
             op => return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         };
         Ok(PlannerResult::Planned(planned))
@@ -537,7 +536,10 @@ fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr,
                 (Class::Day, Ok(day)) => (left, lit(scalar(day))),
                 _ => match Datum::parse(&text, ColumnType::DateTime) {
                     Ok(time) => (cast(left, ColumnType::DateTime.arrow()), lit(scalar(time))),
-                    Err(_) => return plan_err!("Incorrect DATETIME value: '{text}'"),
+                    Err(_) => {
+                        let ty = if classes.0 == Class::Day { ColumnType::Date } else { ColumnType::DateTime };
+                        return Err(DataFusionError::External(Box::new(wrong_time(ty, &text))));
+                    }
                 },
             },
             None if classes.1 == Class::Text => {
@@ -566,6 +568,11 @@ fn comparable(left: Expr, right: Expr, classes: (Class, Class)) -> Result<(Expr,
         (Class::Double, Class::Text) => (left, try_cast(right, DataType::Float64)),
         _ => (left, right),
     })
+}
+
+/// What is compared with dates, or said to be one, and is none.
+pub(super) fn wrong_time(ty: ColumnType, text: &str) -> Error {
+    Misfit::WrongTimeLiteral.error(format!("Incorrect {} value: '{text}'", ty.to_string().to_uppercase()))
 }
 
 /// The text of a literal.

@@ -44,7 +44,10 @@ pub(super) fn columns(
             _ => field.name().split(MARK).next().unwrap_or_default().to_owned(),
         };
         let found = column_type(field.data_type());
-        let found = found.or_else(|_| not_impl_err!("column '{name}' of type {}", field.data_type()))?;
+        let found = found.or_else(|_| {
+            let ty = worded(&field.data_type().to_string());
+            not_impl_err!("column '{name}' of type {ty}")
+        })?;
         let declared = base.as_ref().map(|base| base.ty).filter(|ty| ty.arrow() == found.arrow());
         let origin = base.and_then(|base| base.origin);
         columns.push(ResultColumn { name, ty: declared.unwrap_or(found), nullable: field.is_nullable(), origin });
@@ -164,7 +167,7 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         DataFusionError::ArrowError(inner, _) => match *inner {
             ArrowError::ExternalError(cause) => translate(DataFusionError::External(cause), memory),
             ArrowError::MemoryError(message) => Error::Refused(message),
-            other => Error::Refused(other.to_string()),
+            other => Error::Refused(worded(&other.to_string())),
         },
         DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
             Ok(inner) => translate(inner, memory),
@@ -178,42 +181,100 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
             SchemaError::AmbiguousReference { field } => {
                 Error::Analysis(format!("Column '{}' is ambiguous", shown(&field.name)))
             }
-            SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-                Error::Analysis(format!("Duplicate column name '{}', or a table that needs an alias", shown(&name)))
+            SchemaError::DuplicateQualifiedField { qualifier, .. } => {
+                Misfit::SameTable.error(format!("Not unique table/alias: '{}'", shown(qualifier.table())))
+            }
+            SchemaError::DuplicateUnqualifiedField { name } => {
+                Error::AlreadyExists(Entity::new(Kind::Column, shown(&name)))
             }
         },
-        DataFusionError::Plan(message) => Error::Analysis(match values_of_types(&message) {
-            Some((column, types)) => {
-                format!("column {column} of VALUES has values of types {types}, which have none in common; CAST them")
-            }
-            None => first_line(&message),
-        }),
-        DataFusionError::SQL(inner, _) => Error::Analysis(inner.to_string()),
-        DataFusionError::NotImplemented(message) => Error::Unsupported(first_line(&message)),
-        DataFusionError::Execution(message) if message.starts_with("BIGINT value is out of range") => {
-            Misfit::OutOfRange.error(first_line(&message))
-        }
-        DataFusionError::Execution(message) => Error::Refused(first_line(&message)),
-        DataFusionError::ExecutionJoin(inner) => Error::internal(inner),
-        DataFusionError::ResourcesExhausted(message) => exhausted(&message, memory),
-        other => Error::internal(first_line(&other.strip_backtrace())),
+        other => told(&other, memory),
     }
+}
+
+/// What is said of errors that consist of words.
+fn told(err: &DataFusionError, memory: usize) -> Error {
+    match err {
+        DataFusionError::Plan(message) => misplanned(message),
+        DataFusionError::SQL(inner, _) => Error::Analysis(inner.to_string()),
+        DataFusionError::NotImplemented(message) => {
+            match message.strip_prefix("Physical plan does not support logical expression ") {
+                Some(kind) if kind.starts_with("WindowFunction(") => Error::Analysis(
+                    "a window function can only be in the select list and in ORDER BY; \
+                     filter by it around a derived table"
+                        .into(),
+                ),
+                Some(kind) => Error::Unsupported(kind.split('(').next().unwrap_or_default().into()),
+                None => Error::Unsupported(worded(message)),
+            }
+        }
+        DataFusionError::Execution(message) if message.starts_with("BIGINT value is out of range") => {
+            Misfit::OutOfRange.error(worded(message))
+        }
+        DataFusionError::Execution(message) if message.starts_with("Scalar subquery returned more than one row") => {
+            Misfit::Rows.error("Subquery returns more than 1 row")
+        }
+        DataFusionError::Execution(message) => Error::Refused(worded(message)),
+        DataFusionError::ResourcesExhausted(message) => exhausted(message, memory),
+        other => Error::internal(worded(&other.strip_backtrace())),
+    }
+}
+
+/// A statement that cannot be planned.
+fn misplanned(message: &str) -> Error {
+    let between = |before: &str, after: &str| {
+        let (_, rest) = message.split_once(before)?;
+        rest.split_once(after).map(|(found, _)| found)
+    };
+    if let Some((column, types)) = values_of_types(message) {
+        let text = "which have none in common; CAST them";
+        return Error::Analysis(format!("column {column} of VALUES has values of types {}, {text}", worded(&types)));
+    }
+    if message.starts_with("Projections require unique expression names")
+        && let Some(expr) = between("expression \"", "\" at position")
+    {
+        let name = expr.rsplit_once(" AS ").or_else(|| expr.rsplit_once('.')).map_or(expr, |(_, name)| name);
+        return Error::AlreadyExists(Entity::new(Kind::Column, shown(name)));
+    }
+    if let Some(table) = message.strip_prefix("Invalid qualifier ") {
+        return Error::NotFound(Entity::new(Kind::Table, shown(&worded(table))));
+    }
+    if message.starts_with("Too many columns! The subquery should only return one column") {
+        return Misfit::Operand.error("Operand should contain 1 column(s)");
+    }
+    if message.starts_with("Column in ")
+        && let Some(column) = between("column \"", "\" must")
+    {
+        return Error::Analysis(format!(
+            "'{}' must be an aggregate expression or appear in GROUP BY clause",
+            worded(column)
+        ));
+    }
+    if message.starts_with("Aggregate function calls cannot be nested") {
+        return Error::Analysis("Aggregate function calls cannot be nested".into());
+    }
+    let text = worded(message);
+    Error::Analysis(match text.split_once(". No function matches the given name and argument types '") {
+        Some((own, _)) if own.starts_with("Incorrect parameter count") => own.into(),
+        Some((_, signature)) => {
+            format!("No matching function with signature: {}", signature.split('\'').next().unwrap_or_default())
+        }
+        None => text,
+    })
 }
 
 fn exhausted(message: &str, memory: usize) -> Error {
     Error::Refused(format!(
         "queries may use {} MiB of memory together, and this one needs more: {}",
         memory >> 20,
-        first_line(message).split(" with top memory consumers").next().unwrap_or_default()
+        worded(message).split(" with top memory consumers").next().unwrap_or_default()
     ))
 }
 
 fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
     match err {
-        DataFusionError::Plan(message) => Error::Analysis(first_line(message)),
         DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => translate_shared(inner, memory),
         DataFusionError::Shared(inner) => translate_shared(inner, memory),
-        DataFusionError::ResourcesExhausted(message) => exhausted(message, memory),
         DataFusionError::External(cause) => match cause.downcast_ref::<Error>() {
             Some(Error::Backend { backend, operation, source, retryable }) => Error::Backend {
                 backend: backend.clone(),
@@ -224,10 +285,13 @@ fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
             Some(own) => Error::Refused(own.report()),
             None => match cause.downcast_ref::<DataFusionError>() {
                 Some(inner) => translate_shared(inner, memory),
-                None => Error::Refused(first_line(&cause.to_string())),
+                None => Error::Refused(worded(&cause.to_string())),
             },
         },
-        other => Error::Refused(first_line(&other.strip_backtrace())),
+        DataFusionError::Plan(_) | DataFusionError::Execution(_) | DataFusionError::ResourcesExhausted(_) => {
+            told(err, memory)
+        }
+        other => Error::Refused(worded(&other.strip_backtrace())),
     }
 }
 
@@ -238,9 +302,69 @@ fn values_of_types(message: &str) -> Option<(usize, String)> {
     Some((column.parse::<usize>().ok()? + 1, types.replace(" but found ", " and ")))
 }
 
-fn first_line(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.trim_start_matches("Internal error: ").replace(MARK, "#")
+/// A text of DataFusion's as a client should read it: its first line, without the layers that it came through, and
+/// with types and literals as SQL has them.
+pub(super) fn worded(message: &str) -> String {
+    const LAYERS: [&str; 10] = [
+        "Error during planning: ",
+        "Execution error: ",
+        "Internal error: ",
+        "Schema error: ",
+        "Arrow error: ",
+        "External error: ",
+        "Cast error: ",
+        "Compute error: ",
+        "Invalid argument error: ",
+        "This feature is not implemented: ",
+    ];
+    let mut left = message.lines().next().unwrap_or_default();
+    for layer in LAYERS {
+        left = left.rsplit_once(layer).map_or(left, |(_, cause)| cause);
+    }
+    let mut text = String::new();
+    while let Some(first) = left.chars().next() {
+        let end = left.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(left.len()).max(first.len_utf8());
+        let (word, rest) = left.split_at(end);
+        left = rest;
+        let Some(ty) = sql_type(word) else {
+            text.push_str(word);
+            continue;
+        };
+        let inner = left.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+        match inner {
+            // A type with a unit.
+            Some((_, behind)) if matches!(ty, "DATETIME" | "INTERVAL") => {
+                text.push_str(ty);
+                left = behind;
+            }
+            Some((literal, behind)) if ty != "DECIMAL" => {
+                text.push_str(&literal.replace('"', "'"));
+                left = behind;
+            }
+            _ => text.push_str(ty),
+        }
+    }
+    text.replace(MARK, "#")
+}
+
+/// What SQL calls one of Arrow's types.
+fn sql_type(arrow: &str) -> Option<&'static str> {
+    Some(match arrow {
+        "Boolean" => "BOOLEAN",
+        "Int8" => "TINYINT",
+        "Int16" => "SMALLINT",
+        "Int32" => "INT",
+        "Int64" => "BIGINT",
+        "Float32" => "FLOAT",
+        "Float64" => "DOUBLE",
+        "Decimal128" => "DECIMAL",
+        "Utf8" | "LargeUtf8" | "Utf8View" => "VARCHAR",
+        "Binary" | "LargeBinary" | "BinaryView" => "VARBINARY",
+        "Date32" => "DATE",
+        "Timestamp" => "DATETIME",
+        "Interval" => "INTERVAL",
+        _ => return None,
+    })
 }
 
 fn shown(name: &str) -> &str {

@@ -8,17 +8,17 @@ use sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
     GroupByExpr, Ident, Interval, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind,
-    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TimezoneInfo, UnaryOperator, Value, Visit, VisitMut,
-    Visitor, VisitorMut,
+    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, TimezoneInfo, UnaryOperator, Value,
+    Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
 use super::functions::Operation;
-use super::planner::AGGREGATE;
+use super::planner::{AGGREGATE, WINDOW, wrong_time};
 use super::{QueryContext, VariableScope};
 use crate::error::{Error, Misfit, Result};
 use crate::sql::{self, files_call, projection_names};
-use crate::types::{Datum, Entity, Kind, Zone};
+use crate::types::{ColumnType, Datum, Entity, Kind, Zone};
 
 /// Separates what a table's name in a rewritten query stands for; no name has it.
 pub(super) const MARK: char = '\u{1}';
@@ -288,17 +288,7 @@ impl VisitorMut for Pass<'_> {
         for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
             truth(condition);
         }
-        for join in select.from.iter_mut().flat_map(|table| &mut table.joins) {
-            match constraint(&mut join.join_operator) {
-                Some(JoinConstraint::On(condition)) => truth(condition),
-                Some(JoinConstraint::Using(columns)) => {
-                    for column in columns {
-                        *column = ObjectName::from(vec![name(&column.to_string().replace('`', "").to_lowercase())]);
-                    }
-                }
-                _ => {}
-            }
-        }
+        select.from.iter_mut().for_each(joins);
         ControlFlow::Continue(())
     }
 
@@ -335,7 +325,30 @@ impl VisitorMut for Pass<'_> {
     }
 }
 
-fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+/// Rewrites what the joins of a table depend on.
+fn joins(table: &mut TableWithJoins) {
+    for join in &mut table.joins {
+        let operator = std::mem::replace(&mut join.join_operator, JoinOperator::Join(JoinConstraint::None));
+        join.join_operator = match operator {
+            JoinOperator::StraightJoin(constraint) => JoinOperator::Inner(constraint),
+            JoinOperator::CrossJoin(constraint) if constraint != JoinConstraint::None => {
+                JoinOperator::Inner(constraint)
+            }
+            other => other,
+        };
+        match constraint(&mut join.join_operator) {
+            Some(JoinConstraint::On(condition)) => truth(condition),
+            Some(JoinConstraint::Using(columns)) => {
+                for column in columns {
+                    *column = ObjectName::from(vec![name(&column.to_string().replace('`', "").to_lowercase())]);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
@@ -392,6 +405,7 @@ impl Pass<'_> {
                 }
             }
             TableFactor::Derived { alias: Some(alias), .. } => lower_columns(alias),
+            TableFactor::NestedJoin { table_with_joins, .. } => joins(table_with_joins),
             _ => {}
         }
         Ok(())
@@ -435,6 +449,20 @@ impl Pass<'_> {
             },
             Expr::Prefixed { prefix, .. } => {
                 return Err(Error::Unsupported(format!("{prefix} before a text; text is UTF-8")));
+            }
+            Expr::TypedString(typed) => {
+                let ty = match typed.data_type {
+                    DataType::Date => ColumnType::Date,
+                    DataType::Datetime(_) | DataType::Timestamp(..) => ColumnType::DateTime,
+                    _ => return Ok(Expr::TypedString(typed)),
+                };
+                let text = typed.value.value.clone().into_string().unwrap_or_default();
+                Datum::parse(&text, ty).map_err(|_| wrong_time(ty, &text))?;
+                cast(Expr::Value(typed.value), typed.data_type)
+            }
+            Expr::Array(_) => return Err(Error::Unsupported("arrays".into())),
+            Expr::InSubquery { expr, .. } if matches!(*expr, Expr::Tuple(_)) => {
+                return Err(Error::Unsupported("rows that are IN a subquery; use EXISTS".into()));
             }
             // All texts compare byte by byte, those of the collation that columns are said to have too.
             Expr::Collate { expr, collation } if is_usual(&collation.to_string().to_lowercase()) => *expr,
@@ -629,6 +657,9 @@ impl Pass<'_> {
     fn known_function(&self, name: &str, mut function: Function) -> Result<Expr> {
         if !self.known.contains(name) {
             return Err(Error::Analysis(format!("No matching function with name: {name}")));
+        }
+        if function.over.is_none() && WINDOW.contains(&name) && !AGGREGATE.contains(&name) {
+            return Err(Error::Analysis(format!("window function '{name}' needs an OVER clause")));
         }
         function.name = ObjectName::from(vec![Ident::new(name)]);
         // DataFusion counts in a type without sign; MySQL's rank functions are BIGINT.
@@ -857,7 +888,7 @@ fn truth(expr: &mut Expr) {
 }
 
 /// A name that is taken as it is.
-fn name(text: &str) -> Ident {
+pub(super) fn name(text: &str) -> Ident {
     Ident::with_quote('`', text)
 }
 
@@ -885,7 +916,7 @@ fn literal(value: Datum) -> Expr {
         Datum::Exact(digits) => Expr::Value(Value::Number(digits, false).into()),
         Datum::Bytes(bytes) => Expr::Value(Value::HexStringLiteral(hex::encode(bytes)).into()),
         Datum::Double(value) => cast(string(&value.to_string()), DataType::Double(ExactNumberInfo::None)),
-        Datum::DateTime(_) => match value.text(crate::types::ColumnType::DateTime) {
+        Datum::DateTime(_) => match value.text(ColumnType::DateTime) {
             Some(text) => cast(string(&text), DataType::Timestamp(None, TimezoneInfo::None)),
             None => null(),
         },
@@ -897,7 +928,7 @@ fn nested(expr: Expr) -> Expr {
     Expr::Nested(Box::new(expr))
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }
 
@@ -915,7 +946,7 @@ fn unnamed(expr: Expr) -> FunctionArg {
     FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))
 }
 
-fn call(function: &str, args: Vec<Expr>) -> Expr {
+pub(super) fn call(function: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(unnamed).collect();
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(function)]),

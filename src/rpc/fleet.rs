@@ -15,6 +15,9 @@ use crate::rpc::client::{Backend, Backends, Caller};
 use crate::rpc::message::{Alive, Heartbeat};
 use crate::types::{BackendId, Entity, Kind, Timestamp};
 
+/// How often whoever waits for a BE looks whether it is still alive.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What the FE knows of a BE beyond the catalog. In memory only: after a restart the heartbeats tell again.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -238,6 +241,16 @@ impl Fleet {
     pub fn is_alive(&self, id: BackendId) -> bool {
         let timeout = Duration::from_secs(self.config.get().heartbeat_timeout_second);
         self.health(id).heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
+    }
+
+    /// Waits until a BE does not count as alive; the reason.
+    pub async fn lost(&self, id: BackendId) -> Error {
+        loop {
+            match self.backend(id) {
+                Ok(_) => self.clock.sleep(LOOK).await,
+                Err(reason) => return reason,
+            }
+        }
     }
 
     /// Whether nobody should wait for a BE any more: it was dropped, or has been dead for long.

@@ -119,6 +119,24 @@ async fn tablets_are_spread_and_copied() {
     assert_eq!(client.value("SELECT SUM(k) FROM d.t2").await, "5000");
 }
 
+/// A BE that is stopped keeps its connections, and says nothing on them.
+#[tokio::test]
+async fn a_stopped_backend_holds_no_select_that_another_can_answer() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    client
+        .run(
+            "CREATE DATABASE d; CREATE TABLE d.t (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 4 \
+             PROPERTIES ('replication_num' = '2'); INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)",
+        )
+        .await;
+    client.run("SET query_timeout = 10").await;
+    cluster.bes[0].signal("STOP");
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "36");
+    cluster.bes[0].signal("CONT");
+}
+
 /// The sample with one copy of each tablet, so that a lost BE is waited for, or with two, so that it is not.
 async fn with_sample(cluster: &Cluster, scratch: &Scratch, copies: usize) -> Client {
     let mut client = cluster.fe.connect().await;
