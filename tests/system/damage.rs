@@ -317,13 +317,15 @@ async fn damage_to_raw_keys_takes_none_away() {
     let version = files(keyspace).into_iter().find(|file| file.file_name().unwrap().to_str().unwrap().starts_with('v'));
     let journal = files(&raw).into_iter().filter(|file| file.extension().is_some_and(|end| end == "jnl")).next_back();
     let (journal, whole) = (journal.unwrap(), scratch.sub("whole"));
+    // Of the family without keys.
+    let empty = files(&keyspaces).into_iter().rfind(|file| file.ends_with("current")).unwrap();
     let copy = |from: &str, to: &str| {
         let _ = fs::remove_dir_all(to);
         let copied = std::process::Command::new("cp").args(["-r", "--sparse=always", from, to]).status().unwrap();
         assert!(copied.success());
     };
     copy(raw.to_str().unwrap(), &whole);
-    for path in [&raw.join("version"), &journal, &keyspace.join("current"), &version.unwrap(), &table] {
+    for path in [&raw.join("version"), &journal, &keyspace.join("current"), &empty, &version.unwrap(), &table] {
         for damage in [Damage::Flip(50), Damage::Remove, Damage::Cut, Damage::Empty] {
             match damage {
                 _ if *path != journal => damage.strike(path),

@@ -837,7 +837,8 @@ async fn tools_of_others_read_a_backup() {
     assert_eq!(scanned, lines);
 }
 
-/// br itself decodes `backupmeta`, finds in it what SHOW BACKUP RAW shows and `holdfast br` decodes, and can write it again.
+/// br itself decodes `backupmeta`, finds in it what SHOW BACKUP RAW shows and `holdfast br` decodes, and
+/// writes it again byte for byte.
 #[tokio::test]
 async fn br_reads_a_backup() {
     let Some(br) = named("HOLDFAST_BR", "TiDB's br") else { return };
@@ -850,12 +851,11 @@ async fn br_reads_a_backup() {
     let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
 
     let log = scratch.sub("br.log");
-    let br = |command: &str| {
-        output(br.to_str().unwrap(), &["debug", command, "-s", &uri, "--log-file", &log], None);
-        std::fs::read(scratch.sub("b/backupmeta.json"))
-    };
-    let theirs = br("decode").unwrap();
-    let meta: serde_json::Value = serde_json::from_slice(&theirs).unwrap();
+    let br = |command: &str| output(br.to_str().unwrap(), &["debug", command, "-s", &uri, "--log-file", &log], None);
+    br("decode");
+    // Older ones write it beside `backupmeta`.
+    let decoded = files(&directory).into_iter().find(|file| file.ends_with("backupmeta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(decoded).unwrap()).unwrap();
     for (ours, theirs) in [
         ("File", "name"),
         ("StartKey", "start_key"),
@@ -870,7 +870,7 @@ async fn br_reads_a_backup() {
         let of_br: Vec<_> = files.map(|file| file[theirs].to_string().trim_matches('"').to_owned()).collect();
         assert_eq!(of_br, shown.column(ours), "{theirs}");
     }
-    assert!(shown.rows.len() > 3, "{shown:?}");
+    assert!(shown.rows.len() > 1, "{shown:?}");
     assert_eq!(meta["is_raw_kv"], true);
     let range = serde_json::json!([{ "start_key": "01", "end_key": "ff80", "cf": "default" }]);
     assert_eq!(meta["raw_ranges"], range);
@@ -880,10 +880,10 @@ async fn br_reads_a_backup() {
     let ours = std::fs::read(scratch.sub("b/backupmeta.json")).unwrap();
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&ours).unwrap(), meta);
 
-    let _ = br("checksum");
-    let _ = br("encode");
-    std::fs::rename(scratch.sub("b/backupmeta_from_json"), scratch.sub("b/backupmeta")).unwrap();
-    assert_eq!(client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await, shown);
+    // Encoded by br, it is what it was.
+    br("encode");
+    let [written, encoded] = ["b/backupmeta", "b/backupmeta_from_json"].map(|name| std::fs::read(scratch.sub(name)));
+    assert!(written.unwrap() == encoded.unwrap());
 }
 
 /// Each store that BR knows: files lie there as BR and TiKV lay them, nobody sees a secret, and they come back.
