@@ -315,7 +315,7 @@ async fn damage_to_raw_keys_takes_none_away() {
     let table = large().unwrap();
     let keyspace = table.parent().unwrap().parent().unwrap();
     let version = files(keyspace).into_iter().find(|file| file.file_name().unwrap().to_str().unwrap().starts_with('v'));
-    let journal = files(&raw).into_iter().filter(|file| file.extension().is_some_and(|end| end == "jnl")).next_back();
+    let journal = files(&raw).into_iter().rfind(|file| file.extension().is_some_and(|end| end == "jnl"));
     let (journal, whole) = (journal.unwrap(), scratch.sub("whole"));
     // Of the family without keys.
     let empty = files(&keyspaces).into_iter().rfind(|file| file.ends_with("current")).unwrap();

@@ -10,7 +10,7 @@ fn insert(rows: usize, last: &str) -> String {
     let mut text = "INSERT INTO t (k, v, d, b) VALUES\n".to_owned();
     for n in 0..rows - 1 {
         let quoted = ["it''s (, ", "a \\'; b", "ü\\\\"][n % 3];
-        write!(text, "({n}, '{quoted}{n}', -{n}.25e0, {}),\n", ["NULL", "TRUE", "DEFAULT"][n % 3]).unwrap();
+        writeln!(text, "({n}, '{quoted}{n}', -{n}.25e0, {}),", ["NULL", "TRUE", "DEFAULT"][n % 3]).unwrap();
     }
     text + last + ";\n"
 }
