@@ -5,12 +5,13 @@ FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 WORKDIR /holdfast
 COPY . .
-RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=target \
+RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/holdfast/target \
     cargo build --release --locked && cp target/release/holdfast /usr/local/bin/
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends curl && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home holdfast \
+    && groupadd --gid 10001 holdfast \
+    && useradd --uid 10001 --gid holdfast --no-create-home --shell /usr/sbin/nologin holdfast \
     && install -d -o holdfast -g holdfast /data /repository
 COPY --from=build /usr/local/bin/holdfast /usr/local/bin/
 COPY conf /etc/holdfast

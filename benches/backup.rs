@@ -24,7 +24,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use clap::Parser;
-use common::{Lineitem, Server, Times, count, load_lineitem, run, settle_disk, settled, shell, write_parquet};
+use common::{Lineitem, Options, Server, Times, count, load_lineitem, run, settle_disk, settled, shell, write_parquet};
 use holdfast::types::bucket_of;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -40,31 +40,20 @@ struct Arguments {
     /// TPC-H scale factor; 0 leaves lineitem out.
     #[arg(long, default_value_t = 10.0)]
     scale: f64,
-    /// How often each step on lineitem is repeated.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
     /// Tablets of the table whose backup is planned, in hundreds; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     tablets: i32,
     /// Also waits until the backup of all those tablets has ended, and repeats it.
     #[arg(long)]
     whole: bool,
-    /// Where data, repositories and copies go [default: below target/].
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// The server [default: the release binary].
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_holdfast"))]
-    server: PathBuf,
-    /// What `cargo bench` says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let parent = arguments.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    let dir = tempfile::Builder::new().prefix("bench").tempdir_in(parent)?;
+    let dir = arguments.options.scratch()?;
     if arguments.scale > 0.0 {
         lineitem(&arguments, dir.path()).await.context("lineitem")?;
     }
@@ -76,19 +65,19 @@ async fn main() -> Result<()> {
 
 async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
     let source = dir.join("lineitem");
-    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let server = Server::start(&arguments.options.server, dir.join("data"))?;
     let mut client = server.connect().await?;
     let Lineitem { rows, files } = load_lineitem(&server, &mut client, arguments.scale, &source).await?;
     std::fs::remove_dir_all(&source)?;
 
     // What the load has left in memory is not of the steps that follow.
     drop(server);
-    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let server = Server::start(&arguments.options.server, dir.join("data"))?;
     let mut client = server.connect().await?;
     let [mut copy, mut hash, mut backup, mut again, mut restore] = [(); 5].map(|()| Times::default());
     let [mut backup_peak, mut again_peak, mut restore_peak] = [0; 3];
     let copied = dir.join("copy");
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.options.rounds {
         let repository = dir.join(format!("repository{round}"));
         let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
         client.query_drop(create).await?;
@@ -187,7 +176,7 @@ async fn tablets(arguments: &Arguments, dir: &Path) -> Result<()> {
     let partitions = arguments.tablets / BUCKETS;
     let source = dir.join("tablets.parquet");
     make_tablets(partitions, &source)?;
-    let server = Server::start(&arguments.server, dir.join("tablets"))?;
+    let server = Server::start(&arguments.options.server, dir.join("tablets"))?;
     let mut client = server.connect().await?;
     client.query_drop("SET query_timeout = 7200").await.ok();
     client.query_drop("CREATE DATABASE many").await?;
@@ -216,7 +205,7 @@ async fn tablets(arguments: &Arguments, dir: &Path) -> Result<()> {
     let repository = dir.join("many");
     let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
     client.query_drop(create).await?;
-    for _ in 0..arguments.rounds {
+    for _ in 0..arguments.options.rounds {
         settle_disk()?;
         server.reset_peak()?;
         plan.add(run(&mut client, "BACKUP SNAPSHOT many.planned TO r")).await?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use clap::Parser;
-use common::{Server, Times, run, settle_disk, shell, write_parquet};
+use common::{Options, Server, Times, run, settle_disk, shell, write_parquet};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rand::{Rng, SeedableRng};
@@ -33,26 +33,15 @@ struct Arguments {
     /// GiB of keys and values of each size.
     #[arg(long, default_value_t = 1.0)]
     gib: f64,
-    /// How often each step is repeated.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Where data, backups and copies go [default: below target/].
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// The server [default: the release binary].
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_holdfast"))]
-    server: PathBuf,
-    /// What `cargo bench` says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let parent = arguments.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
     for size in [100, 10 << 10] {
-        let dir = tempfile::Builder::new().prefix("bench").tempdir_in(&parent)?;
+        let dir = arguments.options.scratch()?;
         values(&arguments, dir.path(), size).await.with_context(|| format!("values of {size} bytes"))?;
     }
     Ok(())
@@ -62,7 +51,7 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
     let (plain, source) = (dir.join("plain"), dir.join("source"));
     let (rows, bytes) = make(arguments.gib, size, &plain, &source)?;
     let mb = bytes as f64 / 1e6;
-    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let server = Server::start(&arguments.options.server, dir.join("data"))?;
     let mut client = server.connect().await?;
     client.query_drop("CREATE DATABASE rawkv").await?;
     let mut load = Times::default();
@@ -80,7 +69,7 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
 
     let [mut base, mut backup, mut restore] = [(); 3].map(|()| Times::default());
     let [mut backup_peak, mut restore_peak] = [0; 2];
-    for round in 0..arguments.rounds {
+    for round in 0..arguments.options.rounds {
         let backup_dir = dir.join(format!("backup{round}"));
         settle_disk()?;
         base.add(async { shell("taskset -c 0 zstd -q -3 -c \"$1\" | taskset -c 0 openssl dgst -sha256", &[&plain]) })
@@ -92,7 +81,7 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
         backup_peak = backup_peak.max(server.peak()?);
 
         let fresh = dir.join("fresh");
-        let target = Server::start(&arguments.server, fresh.clone())?;
+        let target = Server::start(&arguments.options.server, fresh.clone())?;
         let mut other = target.connect().await?;
         settle_disk()?;
         target.reset_peak()?;
@@ -101,11 +90,11 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
         ensure!(count(&mut other).await? == rows, "keys were lost in the restore");
         drop(target);
         std::fs::remove_dir_all(&fresh)?;
-        if round + 1 < arguments.rounds {
+        if round + 1 < arguments.options.rounds {
             std::fs::remove_dir_all(&backup_dir)?;
         }
     }
-    let (_, stored) = common::content(&dir.join(format!("backup{}", arguments.rounds - 1)))?;
+    let (_, stored) = common::content(&dir.join(format!("backup{}", arguments.options.rounds - 1)))?;
     println!("the backup has {:.0} MB", stored as f64 / 1e6);
     let target = if size > 1000 { ">= 0.50" } else { "" };
     println!("{:<24} {:>8} {:>8} {:>10} {:>9}  seconds of each round", "step", "MB/s", "ratio", "target", "peak MB");

@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Parser;
-use common::{Lineitem, Server, Times, content, count, load_lineitem, run, settle_disk, shell};
+use common::{Lineitem, Options, Server, Times, content, count, load_lineitem, run, settle_disk, shell};
 use hmac::Mac;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -60,31 +60,20 @@ struct Arguments {
     /// TPC-H scale factor.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// How often each step is timed.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Where all data go [default: below target/].
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// The server [default: the release binary].
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_holdfast"))]
-    server: PathBuf,
     /// A Python that has chdb.
     #[arg(long, default_value = "target/venv/bin/python")]
     chdb: PathBuf,
-    /// What `cargo bench` says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let parent = arguments.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    let dir = tempfile::Builder::new().prefix("bench").tempdir_in(parent)?;
+    let dir = arguments.options.scratch()?;
     let dir = dir.path();
     let source = dir.join("lineitem");
-    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let server = Server::start(&arguments.options.server, dir.join("data"))?;
     let mut client = server.connect().await?;
     let lineitem = load_lineitem(&server, &mut client, arguments.scale, &source).await?;
     // A restore adds files of its own.
@@ -92,9 +81,9 @@ async fn main() -> Result<()> {
     shell("cp -rl \"$1\" \"$2\"", &[&server.rowset_files(), &files])?;
     // What the load has left in memory is not of the steps that follow.
     drop(server);
-    let server = Server::start(&arguments.server, dir.join("data"))?;
+    let server = Server::start(&arguments.options.server, dir.join("data"))?;
     let client = server.connect().await?;
-    let mut bench = Bench { rounds: arguments.rounds, dir, files, lineitem, server, client };
+    let mut bench = Bench { rounds: arguments.options.rounds, dir, files, lineitem, server, client };
 
     match Store::minio(dir)? {
         None => println!("S3 is skipped: needs MinIO, see .ci/setup stores"),

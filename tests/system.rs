@@ -12,6 +12,7 @@ mod system {
     mod clients;
     mod cloud;
     mod cluster;
+    mod containers;
     mod crash;
     mod damage;
     mod demo;

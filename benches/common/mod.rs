@@ -1,4 +1,4 @@
-//! What the measurements share: a server, its data, and times.
+//! What the measurements share: options, a server, its data, and times.
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
 
@@ -15,8 +15,34 @@ use mysql_async::{Conn, OptsBuilder};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
+use tempfile::TempDir;
 use tpchgen::generators::LineItemGenerator;
 use tpchgen_arrow::LineItemArrow;
+
+/// What every benchmark is told.
+#[derive(clap::Args)]
+pub struct Options {
+    /// How often each step is timed.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Where all data go [default: below target/].
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The server [default: the release binary].
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_holdfast"))]
+    pub server: PathBuf,
+    /// What `cargo bench` says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    /// A fresh directory, which is removed at the end.
+    pub fn scratch(&self) -> Result<TempDir> {
+        let parent = self.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+        Ok(tempfile::Builder::new().prefix("bench").tempdir_in(parent)?)
+    }
+}
 
 /// A running server with a data directory of its own. Dropped, it is killed.
 pub struct Server {

@@ -713,22 +713,19 @@ async fn files_that_cannot_be_listed_are_passed_by() {
     assert!(matches!(&err, Error::Refused(text) if text.contains("'/dev/fd/*/*.nothing'")), "{err:?}");
 }
 
-/// A query beyond the memory limit writes to disk or says what the limit is, and others go on.
+/// A join that needs more memory than there is says what the limit is, and other queries go on.
 #[tokio::test]
 async fn memory_is_bounded() {
     let fixture = Fixture::new();
     let engine = Engine::new(1 << 20, fixture.dir.path().join("spill")).unwrap();
     let fixture = Fixture { engine, ..fixture };
     let dir = fixture.dir.path().join("files");
-    let lines: String = (0..60_000).map(|n| format!("{}\t{n}-{}\n", n * 7919 % 60_000, "x".repeat(50))).collect();
+    let lines: String = (0..60_000).map(|n| format!("{n}-{}\n", "x".repeat(50))).collect();
     std::fs::write(dir.join("large.csv"), lines).unwrap();
     let files = format!("FILES('path'='{}/large.csv', 'format'='csv')", dir.display());
-    let found =
-        fixture.rows(&format!("SELECT a.`$2` FROM {files} a JOIN {files} b ON a.`$2` = b.`$2` ORDER BY b.`$1`")).await;
-    match found {
-        Ok(rows) => assert_eq!(rows.len(), 60_000),
-        Err(err) => assert!(err.report().contains("queries may use 1 MiB of memory together"), "{}", err.report()),
-    }
+    let join = format!("SELECT COUNT(*) FROM {files} a JOIN {files} b ON a.`$1` = b.`$1`");
+    let report = fixture.rows(&join).await.unwrap_err().report();
+    assert!(report.contains("queries may use 1 MiB of memory together"), "{report}");
     assert_eq!(fixture.rows("SELECT 1").await.unwrap(), ["1"]);
 }
 

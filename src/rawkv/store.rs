@@ -128,16 +128,23 @@ struct Write {
 impl RawStore {
     /// Opens or creates the store in a directory that no other process uses.
     pub fn open(path: &Path) -> Result<Self> {
+        check_files(path)?;
         let database = Database::builder(path).open().map_err(failed("open", path))?;
         let family = |cf: ColumnFamily| {
             let family = database.keyspace(&cf.to_string(), KeyspaceCreateOptions::default);
             family.map_err(failed("open", path))
         };
         // Of a store that is older than gifts nobody knows what it was given.
-        let older = database.keyspace_exists(&ColumnFamily::Default.to_string()) && !database.keyspace_exists(GIVEN);
+        let known = [ColumnFamily::Default, ColumnFamily::Write].map(|cf| database.keyspace_exists(&cf.to_string()));
+        let older = known[0] && !database.keyspace_exists(GIVEN);
         let given = database.keyspace(GIVEN, KeyspaceCreateOptions::default).map_err(failed("open", path))?;
-        let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
         let held = if older { adopt(&database, &given, path)? } else { read_given(&given, path)? };
+        for cf in [ColumnFamily::Default, ColumnFamily::Write] {
+            if !older && !known[cf as usize] && !held.ranges[cf as usize].is_empty() {
+                return Err(damaged(path, format!("column family {cf} is missing")));
+            }
+        }
+        let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
         let (writes, waiting) = mpsc::sync_channel(WAITING);
         let (committed, to) = (database.clone(), families.clone());
         let thread = std::thread::Builder::new()
@@ -340,16 +347,42 @@ fn read_given(given: &Keyspace, path: &Path) -> Result<Held> {
     let mut held = Held::default();
     for entry in given.iter() {
         let (key, record) = entry.into_inner().map_err(failed("read", path))?;
-        let damaged = || Error::Corrupt {
-            what: "raw store",
-            path: path.display().to_string(),
-            message: "a record of what was given to it cannot be read".into(),
-        };
-        let number = key.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| damaged())?;
-        let (cf, ranges) = serde_json::from_slice(&record).map_err(|_| damaged())?;
+        let unreadable = || damaged(path, "a record of what was given to it cannot be read");
+        let number = key.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| unreadable())?;
+        let (cf, ranges) = serde_json::from_slice(&record).map_err(|_| unreadable())?;
         held.add(number, cf, ranges);
     }
     Ok(held)
+}
+
+/// Refuses a store that lacks a file which fjall would make anew, forgetting what the old one had: it takes a keyspace
+/// without `current` for one that has only begun to be made, and removes its tables.
+fn check_files(path: &Path) -> Result<()> {
+    let files = |directory: &Path| match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(err) => Err(err),
+    };
+    let files = |directory: &Path| files(directory).map_err(Error::io("list", directory));
+    let all = files(path)?;
+    // It is written last when a store is made.
+    if !all.iter().any(|file| file.ends_with("version")) {
+        return Ok(());
+    }
+    if !all.iter().any(|file| file.extension().is_some_and(|end| end == "jnl")) {
+        return Err(damaged(path, "its journal, a .jnl file, is missing"));
+    }
+    for keyspace in files(&path.join("keyspaces"))? {
+        let current = keyspace.join("current");
+        if !current.exists() && !files(&keyspace.join("tables"))?.is_empty() {
+            return Err(damaged(path, format!("{} is missing", current.display())));
+        }
+    }
+    Ok(())
+}
+
+fn damaged(path: &Path, message: impl Into<String>) -> Error {
+    Error::Corrupt { what: "raw store", path: path.display().to_string(), message: message.into() }
 }
 
 fn adopt(database: &Database, given: &Keyspace, path: &Path) -> Result<Held> {
@@ -405,7 +438,7 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(fjall::Error) -> 
     let path = path.to_owned();
     move |error| match error {
         fjall::Error::Io(error) => Error::io(operation, &path)(error),
-        other => Error::Corrupt { what: "raw store", path: path.display().to_string(), message: other.to_string() },
+        other => damaged(&path, other.to_string()),
     }
 }
 

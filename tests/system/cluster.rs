@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use super::client::{Answer, Client};
-use super::harness::{HOLDFAST, Launch, Scratch, Server, rowset_files, skip};
+use super::harness::{HOLDFAST, LATEST, Launch, Scratch, Server, rowset_files, skip};
 use super::sample;
 
 pub struct Cluster {
@@ -16,15 +16,25 @@ impl Cluster {
     /// One FE, and BEs that it knows and that are alive.
     pub async fn start(scratch: &Scratch, bes: usize) -> Self {
         // A BE that is gone is noticed soon.
-        let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1).start();
-        let bes: Vec<_> = (0..bes).map(|n| Launch::be(scratch.path(), &format!("be{n}")).start()).collect();
-        let cluster = Self { fe, bes };
-        let mut client = cluster.fe.connect().await;
-        for be in &cluster.bes {
-            client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+        let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1);
+        Self::of(&fe, scratch, bes).await
+    }
+
+    pub async fn of(fe: &Launch, scratch: &Scratch, bes: usize) -> Self {
+        let fe = fe.start();
+        let mut cluster = Self { fe, bes: Vec::new() };
+        for n in 0..bes {
+            cluster.add(Launch::be(scratch.path(), &format!("be{n}")).start()).await;
         }
-        cluster.all_alive(&mut client).await;
         cluster
+    }
+
+    /// Makes another BE known.
+    pub async fn add(&mut self, be: Server) {
+        let mut client = self.fe.connect().await;
+        client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+        self.bes.push(be);
+        self.all_alive(&mut client).await;
     }
 
     pub async fn all_alive(&self, client: &mut Client) {
@@ -57,12 +67,6 @@ impl Cluster {
         self.all_alive(&mut client).await;
     }
 }
-
-fn repository(scratch: &Scratch) -> String {
-    format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))
-}
-
-const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
 
 #[tokio::test]
 async fn tablets_are_spread_and_copied() {
@@ -142,7 +146,7 @@ async fn with_sample(cluster: &Cluster, scratch: &Scratch, copies: usize) -> Cli
     let mut client = cluster.fe.connect().await;
     client.run(format!("ADMIN SET FRONTEND CONFIG ('default_replication_num' = '{copies}')")).await;
     sample::create(&mut client, "shop").await;
-    client.run(repository(scratch)).await;
+    client.run(scratch.create_repository()).await;
     client
 }
 
@@ -266,7 +270,12 @@ async fn a_restore_goes_on_without_a_backend_that_is_lost() {
 async fn a_load_is_on_all_backends_or_on_none() {
     let scratch = Scratch::new();
     let mut cluster = Cluster::start(&scratch, 2).await;
-    let mut client = with_sample(&cluster, &scratch, 2).await;
+    loads(&mut cluster, &scratch, || ()).await;
+}
+
+/// The second of two BEs dies in loads. `loses` takes what is lost with it.
+pub async fn loads(cluster: &mut Cluster, scratch: &Scratch, loses: impl Fn()) {
+    let mut client = with_sample(cluster, scratch, 2).await;
     let mut load = 50;
     for place in ["be.write.before-install", "be.write.after-install", "be.clone"] {
         let before = client.checksum("shop.events").await;
@@ -279,6 +288,8 @@ async fn a_load_is_on_all_backends_or_on_none() {
         }
         let after = client.checksum("shop.events").await;
         assert_eq!((after.rows() - before.rows()) % 200, 0, "{place}: half a load is there");
+        cluster.bes[1].died().await;
+        loses();
         cluster.restart(1, None).await;
         assert_eq!(client.checksum("shop.events").await, after, "{place}");
         client.run(sample::events("shop", load)).await;
@@ -337,9 +348,7 @@ async fn backends_are_added_all_or_none() {
     let refusal = client.refused(add, 5064, "no backend was added").await;
     assert!(refusal.text.contains("127.0.0.1:1"), "{refusal}");
     assert_eq!(client.run("SHOW BACKENDS").await.rows.len(), 1);
-    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
-    cluster.bes.push(other);
-    cluster.all_alive(&mut client).await;
+    cluster.add(other).await;
 }
 
 /// A change for all BEs says which of them it did not reach.
@@ -378,10 +387,8 @@ async fn a_backend_without_the_repositorys_disk_is_named() {
     let mut client = cluster.fe.connect().await;
     let other = other.start();
     let address = format!("127.0.0.1:{}", other.port("be"));
-    client.run(format!("ALTER SYSTEM ADD BACKEND '{address}'")).await;
-    cluster.bes.push(other);
-    cluster.all_alive(&mut client).await;
-    let refusal = client.refused(repository(&scratch), 5064, "is the storage mounted?").await;
+    cluster.add(other).await;
+    let refusal = client.refused(scratch.create_repository(), 5064, "is the storage mounted?").await;
     assert!(refusal.text.contains(&format!("on backend {address}")), "{refusal}");
     assert!(client.run("SHOW REPOSITORIES").await.rows.is_empty());
 }
@@ -417,7 +424,7 @@ async fn the_script_starts_a_cluster() {
         if start == "first" {
             client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1), (2)").await;
             client
-                .run(format!("{}; BACKUP SNAPSHOT d.l TO r PROPERTIES ('wait' = 'true')", repository(&scratch)))
+                .run(format!("{}; BACKUP SNAPSHOT d.l TO r PROPERTIES ('wait' = 'true')", scratch.create_repository()))
                 .await;
         }
         let definition = client.run("SHOW CREATE TABLE d.t").await.rows[0][1].clone().unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::client::{Client, Contents};
-use super::harness::{LATEST, Launch, Scratch, Server, eventually, files, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, Server, WAIT, eventually, files, rowset_files};
 use super::power::Disk;
 use super::sample;
 
@@ -32,7 +32,7 @@ pub enum Ground {
 }
 
 impl Ground {
-    fn directory() -> Self {
+    pub fn directory() -> Self {
         Self::Directory(Scratch::new())
     }
 
@@ -47,12 +47,12 @@ impl Ground {
         self.path().join("repository")
     }
 
-    fn launch(&self) -> Launch {
+    pub fn launch(&self) -> Launch {
         Launch::standalone(self.path())
     }
 
     /// Waits until a server has died, and takes what dies with it.
-    async fn buries(&self, mut server: Server) {
+    pub async fn buries(&self, mut server: Server) {
         server.died().await;
         self.loses();
     }
@@ -66,12 +66,21 @@ impl Ground {
 
     /// The sample in the database `shop` and a repository `r`.
     async fn prepare(&self) {
-        let server = self.launch().start();
-        let mut client = server.connect().await;
+        let (server, mut client) = self.launch().open().await;
         sample::create(&mut client, "shop").await;
         let location = self.repository();
         client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", location.display())).await;
         assert!(server.stop().await.success());
+    }
+
+    /// With a backup `l` as well; what it has.
+    async fn prepare_with_backup(&self) -> Contents {
+        self.prepare().await;
+        let (server, mut client) = self.launch().open().await;
+        client.run(format!("BACKUP SNAPSHOT shop.l TO r {WAIT}")).await;
+        let contents = client.contents("shop").await;
+        assert!(server.stop().await.success());
+        contents
     }
 
     /// Before a record, the server that resumes the job dies once more.
@@ -109,8 +118,7 @@ pub async fn backups(ground: &Ground) {
     let tasks = ["be.confirm", "be.upload"].map(str::to_owned);
     for (n, place) in places("backup", &BACKUP).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
-        let server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(&place).open().await;
         // Something to upload.
         client.run(sample::events("shop", 100 + n as u64)).await;
         let before = client.contents("shop").await;
@@ -120,8 +128,7 @@ pub async fn backups(ground: &Ground) {
         ground.buries(server).await;
         ground.dies_again(&place).await;
 
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.open().await;
         if place == "backup.pending.before" {
             // There is no job, and nothing in the way of one.
             assert!(client.run("SHOW BACKUP FROM shop").await.rows.is_empty());
@@ -145,18 +152,12 @@ async fn a_restore_goes_on_after_a_crash_at_any_record() {
 /// Existing tables are overwritten, and a missing one comes back, in one commit.
 pub async fn restores(ground: &Ground) {
     let launch = ground.launch();
-    ground.prepare().await;
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
-    let new = client.contents("shop").await;
-    assert!(server.stop().await.success());
+    let new = ground.prepare_with_backup().await;
 
     let tasks = ["be.download".to_owned()];
     for (n, place) in places("restore", &RESTORE).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
-        let server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(&place).open().await;
         client.run(sample::events("shop", 100 + n as u64)).await;
         client.run(sample::values("shop", 100 + n as u64)).await;
         client.run("DROP TABLE shop.nothing FORCE").await;
@@ -167,8 +168,7 @@ pub async fn restores(ground: &Ground) {
 
         // All tables are the old ones until the commit, however far the job has come, and the new ones from then on.
         let committed = place == "restore.committing.after" || place.contains("finished");
-        let server = launch.clone().stops_at("restore.committing.before").start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().stops_at("restore.committing.before").open().await;
         assert_eq!(client.contents("shop").await, *if committed { &new } else { &old }, "{place}");
         server.goes_on();
         if place == "restore.pending.before" {
@@ -179,7 +179,7 @@ pub async fn restores(ground: &Ground) {
         assert_eq!(client.contents("shop").await, new, "{place}");
         // Nothing is locked or reserved any more.
         client.run("TRUNCATE TABLE shop.nothing").await;
-        client.run(format!("BACKUP SNAPSHOT shop.after{n} TO r PROPERTIES ('wait' = 'true')")).await;
+        client.run(format!("BACKUP SNAPSHOT shop.after{n} TO r {WAIT}")).await;
         assert!(server.stop().await.success());
     }
 }
@@ -189,23 +189,16 @@ pub async fn restores(ground: &Ground) {
 async fn a_database_is_created_in_the_commit_of_its_restore() {
     let ground = Ground::directory();
     let launch = ground.launch();
-    ground.prepare().await;
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
-    let expected = client.contents("shop").await;
-    assert!(server.stop().await.success());
+    let expected = ground.prepare_with_backup().await;
     let places = ["restore.snapshoting.before", "restore.committing.before", "restore.committing.after"];
     for (n, place) in places.into_iter().enumerate() {
-        let server = launch.clone().dies_at(place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(place).open().await;
         let restore = format!("RESTORE SNAPSHOT new{n}.l FROM r PROPERTIES ('backup_timestamp' = 'latest')");
         let _ = client.try_run(restore).await;
         ground.buries(server).await;
         ground.dies_again(place).await;
 
-        let server = launch.clone().stops_at("restore.committing.before").start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().stops_at("restore.committing.before").open().await;
         let found = client.run(format!("SHOW DATABASES LIKE 'new{n}'")).await;
         assert_eq!(found.rows.len(), usize::from(place == "restore.committing.after"), "{place}");
         server.goes_on();
@@ -223,16 +216,10 @@ async fn a_cancelled_job_ends_with_its_record() {
 /// A CANCEL that died before its record was never said; after it the job has ended, and all is free.
 pub async fn cancellations(ground: &Ground) {
     let launch = ground.launch();
-    ground.prepare().await;
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
-    let new = client.contents("shop").await;
-    assert!(server.stop().await.success());
+    let new = ground.prepare_with_backup().await;
     for (n, (side, ended)) in [("before", "FINISHED"), ("after", "CANCELLED")].into_iter().enumerate() {
         let place = format!("backup.cancelled.{side}");
-        let server = launch.clone().stops_and_dies_at("backup.save_meta.before", &place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().stops_and_dies_at("backup.save_meta.before", &place).open().await;
         client.run(sample::events("shop", 100 + n as u64)).await;
         let old = client.contents("shop").await;
         let backup = format!("BACKUP SNAPSHOT shop.{side} TO r");
@@ -240,8 +227,7 @@ pub async fn cancellations(ground: &Ground) {
         client.wait_for_job("BACKUP", "shop", &["UPLOADING"]).await;
         assert!(client.try_run("CANCEL BACKUP FROM shop").await.is_err(), "{place}: it was acknowledged");
         ground.buries(server).await;
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.open().await;
         let job = client.wait_for_job("BACKUP", "shop", &["FINISHED", "CANCELLED"]).await;
         assert_eq!(job["State"], ended, "{place}: {job:?}");
         if ended == "CANCELLED" {
@@ -254,14 +240,12 @@ pub async fn cancellations(ground: &Ground) {
         assert!(server.stop().await.success());
 
         let place = format!("restore.cancelled.{side}");
-        let server = launch.clone().stops_and_dies_at("restore.commit.before", &place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().stops_and_dies_at("restore.commit.before", &place).open().await;
         client.run(RESTORE_SHOP).await;
         client.wait_for_job("RESTORE", "shop", &["DOWNLOADING"]).await;
         assert!(client.try_run("CANCEL RESTORE FROM shop").await.is_err(), "{place}: it was acknowledged");
         ground.buries(server).await;
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.open().await;
         let job = client.wait_for_job("RESTORE", "shop", &["FINISHED", "CANCELLED"]).await;
         assert_eq!(job["State"], ended, "{place}: {job:?}");
         assert_eq!(client.contents("shop").await, *if ended == "FINISHED" { &new } else { &old }, "{place}");
@@ -280,9 +264,8 @@ pub async fn failures(ground: &Ground) {
     // The files stay what they are.
     let launch = ground.launch().set("compaction_interval_ms", 3_600_000);
     ground.prepare().await;
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    let (server, mut client) = launch.open().await;
+    client.run(format!("BACKUP SNAPSHOT shop.l TO r {WAIT}")).await;
     let rowset = rowset_files(launch.data()).remove(0);
     let object = files(ground.repository().join("__holdfast_repository_r/__objects")).remove(0);
     let new = client.contents("shop").await;
@@ -296,8 +279,7 @@ pub async fn failures(ground: &Ground) {
             ("RESTORE", RESTORE_SHOP.to_owned(), &object),
         ] {
             let place = format!("{}.cancelled.{side}", kind.to_lowercase());
-            let server = launch.clone().dies_at(&place).start();
-            let mut client = server.connect().await;
+            let (server, mut client) = launch.clone().dies_at(&place).open().await;
             std::fs::rename(file, &aside).unwrap();
             // It must be away after a power cut as well.
             assert!(Command::new("sync").status().unwrap().success());
@@ -305,8 +287,7 @@ pub async fn failures(ground: &Ground) {
             ground.buries(server).await;
             ground.dies_again(&place).await;
 
-            let server = launch.start();
-            let mut client = server.connect().await;
+            let (server, mut client) = launch.open().await;
             let job = client.wait_for_job(kind, "shop", &["FINISHED", "CANCELLED"]).await;
             assert_eq!(job["State"], "CANCELLED", "{place}: {job:?}");
             std::fs::rename(&aside, file).unwrap();
@@ -319,8 +300,7 @@ pub async fn failures(ground: &Ground) {
             assert!(server.stop().await.success());
         }
     }
-    let server = launch.start();
-    let mut client = server.connect().await;
+    let (_server, mut client) = launch.open().await;
     restored_equals(&mut client, "l", &new).await;
 }
 
@@ -335,14 +315,12 @@ pub async fn loads(ground: &Ground) {
     let mut load = 100;
     for place in ["be.write.before-install", "be.write.after-install", "load.before-commit", "load.after-commit"] {
         load += 1;
-        let server = launch.clone().dies_at(place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(place).open().await;
         let before = client.checksum("shop.events").await;
         assert!(client.try_run(sample::events("shop", load)).await.is_err(), "{place}: it was acknowledged");
         ground.buries(server).await;
 
-        let mut server = launch.start();
-        let mut client = server.connect().await;
+        let (mut server, mut client) = launch.open().await;
         let after = client.checksum("shop.events").await;
         match place {
             "load.after-commit" => assert_eq!(after.rows(), before.rows() + 200, "{place}"),
@@ -354,8 +332,7 @@ pub async fn loads(ground: &Ground) {
         assert_eq!(loaded.rows(), after.rows() + 200);
         server.kill();
         ground.loses();
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.open().await;
         assert_eq!(client.checksum("shop.events").await, loaded, "{place}: lost what was acknowledged");
         assert!(server.stop().await.success());
     }
@@ -372,23 +349,20 @@ pub async fn compactions(ground: &Ground) {
     let eager = launch.clone().set("compaction_interval_ms", 10).set("compaction_min_files", 2);
     ground.buries(eager.clone().dies_at("be.compact").start()).await;
 
-    let server = launch.start();
-    let mut client = server.connect().await;
+    let (server, mut client) = launch.open().await;
     let before = client.contents("shop").await;
     assert!(server.stop().await.success());
 
-    let mut server = eager.start();
-    let mut client = server.connect().await;
+    let (mut server, mut client) = eager.open().await;
     // Each tablet ends with one file: 8 of events, 3 of values.
     eventually("compaction", || rowset_files(launch.data()).len() <= 11).await;
     assert_eq!(client.contents("shop").await, before);
     server.kill();
     ground.loses();
-    let server = eager.start();
-    let mut client = server.connect().await;
+    let (server, mut client) = eager.open().await;
     assert_eq!(client.contents("shop").await, before);
     client.run(sample::events("shop", 50)).await;
-    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
+    client.run(format!("BACKUP SNAPSHOT shop.l TO r {WAIT}")).await;
     let expected = client.contents("shop").await;
     restored_equals(&mut client, "l", &expected).await;
     assert!(server.stop().await.success());
@@ -403,15 +377,13 @@ async fn a_large_commit_is_decided_in_one_instant() {
 pub async fn large_commits(ground: &Ground) {
     let launch = ground.launch();
     for (place, there) in [("store.staged", false), ("store.decided", true), ("store.applied", true)] {
-        let server = launch.clone().dies_at(place).start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(place).open().await;
         client.run("CREATE DATABASE IF NOT EXISTS d").await;
         let create = "CREATE TABLE d.wide (k INT) DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 1000";
         assert!(client.try_run(create).await.is_err());
         ground.buries(server).await;
 
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.open().await;
         assert_eq!(client.run("SHOW TABLES FROM d").await.rows.len(), usize::from(there), "{place}");
         if there {
             assert_eq!(client.run("SHOW TABLETS FROM d.wide").await.rows.len(), 1000, "{place}");

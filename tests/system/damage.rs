@@ -284,3 +284,75 @@ async fn a_damaged_catalog_never_loses_databases() {
     }
     assert_eq!(lost, [], "of {written} bytes, those at which a flipped bit took tables away, and what was left");
 }
+
+/// A file of the raw keys that is damaged is noticed: the server does not start, or says so when the keys are read. The
+/// end of a journal is left out: a write that was damaged there looks like one that a crash has cut off.
+#[tokio::test]
+async fn damage_to_raw_keys_takes_none_away() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let raw = launch.data().join("storage/raw");
+    let keyspaces = raw.join("keyspaces");
+    // Enough for a table of them.
+    let large =
+        || files(&keyspaces).into_iter().filter(|file| file.components().any(|part| part.as_os_str() == "tables"));
+    let large = || large().max_by_key(|file| fs::metadata(file).map_or(0, |about| about.len()));
+    let mut keys = 0;
+    while large().is_none_or(|file| fs::metadata(file).map_or(0, |about| about.len()) < 100_000) {
+        let rows: Vec<_> = (keys..keys + 8).map(|n| format!("('{n:04}', REPEAT('{n:04}', 250000))")).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
+        keys += 8;
+        assert!(keys < 400, "no table is made");
+    }
+    let noise: String = (0..100_000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    client.run(format!("INSERT INTO rawkv.default VALUES ('z', '{noise}')")).await;
+    let question = "SELECT COUNT(*), SUM(LENGTH(v)), MAX(HEX(k)) FROM rawkv.default";
+    let right = client.run(question).await;
+    assert!(server.stop().await.success());
+
+    let table = large().unwrap();
+    let keyspace = table.parent().unwrap().parent().unwrap();
+    let version = files(keyspace).into_iter().find(|file| file.file_name().unwrap().to_str().unwrap().starts_with('v'));
+    let journal = files(&raw).into_iter().rfind(|file| file.extension().is_some_and(|end| end == "jnl"));
+    let (journal, whole) = (journal.unwrap(), scratch.sub("whole"));
+    // Of the family without keys.
+    let empty = files(&keyspaces).into_iter().rfind(|file| file.ends_with("current")).unwrap();
+    let copy = |from: &str, to: &str| {
+        let _ = fs::remove_dir_all(to);
+        let copied = std::process::Command::new("cp").args(["-r", "--sparse=always", from, to]).status().unwrap();
+        assert!(copied.success());
+    };
+    copy(raw.to_str().unwrap(), &whole);
+    for path in [&raw.join("version"), &journal, &keyspace.join("current"), &empty, &version.unwrap(), &table] {
+        for damage in [Damage::Flip(50), Damage::Remove, Damage::Cut, Damage::Empty] {
+            match damage {
+                _ if *path != journal => damage.strike(path),
+                Damage::Remove => damage.strike(path),
+                Damage::Flip(_) => {
+                    // Much of it is room for what is to come.
+                    let mut content = fs::read(path).unwrap();
+                    let end = content.iter().rposition(|byte| *byte != 0).unwrap();
+                    content[end - noise.len() / 2] ^= 1;
+                    fs::write(path, content).unwrap();
+                }
+                _ => continue,
+            }
+            let what = format!("{damage:?} of {}", path.display());
+            match launch.try_start() {
+                Err(log) => {
+                    let said = log.lines().last().unwrap_or_default();
+                    assert!(said.contains(raw.to_str().unwrap()), "{what}: {log}");
+                }
+                Ok(server) => match server.connect().await.try_run(question).await {
+                    Ok(answer) => assert_eq!(answer, right, "{what}"),
+                    Err(refusal) => assert!(refusal.text.contains("raw"), "{what}: {refusal}"),
+                },
+            }
+            copy(&whole, raw.to_str().unwrap());
+        }
+    }
+    let (_server, mut client) = launch.open().await;
+    assert_eq!(client.run(question).await, right);
+}

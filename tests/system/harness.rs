@@ -216,6 +216,13 @@ impl Launch {
         self.try_start().unwrap_or_else(|log| panic!("the {} did not start:\n{log}", self.role))
     }
 
+    /// Starts the server and connects as root.
+    pub async fn open(&self) -> (Server, Client) {
+        let server = self.start();
+        let client = server.connect().await;
+        (server, client)
+    }
+
     /// The end of what the server logged.
     pub fn logged(&self) -> String {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -326,6 +333,19 @@ pub async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a variable of the environment names; `None`, after saying so, if nothing does. `none` says that it is not to be
+/// had, as `.ci/run` does.
+pub fn named(variable: &str, what: &str) -> Option<PathBuf> {
+    match std::env::var_os(variable) {
+        Some(none) if none == "none" => None,
+        Some(path) => Some(std::fs::canonicalize(path).unwrap()),
+        None => {
+            skip(what, &format!("{variable}=<its path>"));
+            None
+        }
     }
 }
 

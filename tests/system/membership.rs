@@ -6,10 +6,8 @@ use std::process::Command;
 use super::bad_input::SmallDisk;
 use super::client::Answer;
 use super::cluster::Cluster;
-use super::harness::{Launch, Scratch, eventually, files, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, eventually, files, rowset_files};
 use super::sample;
-
-const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
 
 fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);

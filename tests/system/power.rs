@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::client::Client;
+use super::cluster::{self, Cluster};
 use super::crash::{self, Ground};
 use super::harness::{LATEST, Launch, Scratch, WAIT, skip};
 use super::{rawkv, sample};
@@ -197,6 +198,34 @@ async fn raw_keys_on_a_full_disk() {
     assert!(server.stop().await.success());
 }
 
+/// A raw store whose disk has failed acknowledges nothing any more, and its process ends. On a disk that works it has what
+/// was acknowledged, and goes on.
+#[tokio::test]
+async fn a_raw_store_whose_disk_fails_ends_its_process() {
+    let Some(disk) = Disk::new(256) else { return };
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 0).await;
+    cluster.add(Launch::be(disk.path(), "be").start()).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', '1')").await;
+    let before = rawkv::contents(&mut client).await;
+    // As when the disk itself reports an error: from now on the file system refuses all writes.
+    assert!(run("mount", &["-o", "remount,abort", disk.mount.to_str().unwrap()]));
+    let insert = "INSERT INTO rawkv.default VALUES ('b', '2')";
+    let refusal = client.try_run(insert).await.unwrap_err();
+    assert!(refusal.text.contains("write"), "{refusal}");
+    while !cluster.bes[0].has_ended() {
+        assert!(client.try_run(insert).await.is_err());
+    }
+    assert_eq!(cluster.bes[0].ended().await.code(), Some(1));
+    disk.cut();
+    cluster.restart(0, None).await;
+    assert_eq!(rawkv::contents(&mut client).await, before);
+    client.run(insert).await;
+    assert_eq!(rawkv::contents(&mut client).await.len(), 2);
+}
+
 /// A backup whose disk fills up while files are written ends with the reason, and leaves nothing there.
 #[tokio::test]
 async fn a_disk_fills_up_under_a_raw_backup() {
@@ -311,6 +340,22 @@ async fn a_raw_backup_begins_again_after_a_power_cut() {
     }
 }
 
+#[tokio::test]
+async fn a_write_of_raw_keys_and_a_power_cut() {
+    let Some(disk) = Disk::new(256) else { return };
+    rawkv::writes(&Ground::Disk(disk)).await;
+}
+
+/// The power of one BE goes in a load, also while it copies what the other has encoded.
+#[tokio::test]
+async fn a_load_is_on_all_backends_or_on_none_after_a_power_cut() {
+    let Some(disk) = Disk::new(256) else { return };
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 1).await;
+    cluster.add(Launch::be(disk.path(), "be1").start()).await;
+    cluster::loads(&mut cluster, &scratch, || disk.cut()).await;
+}
+
 /// The power goes before and after each record of a RESTORE RAW, and in each task.
 #[tokio::test]
 async fn a_raw_restore_goes_on_after_a_power_cut() {
@@ -324,7 +369,7 @@ async fn a_raw_restore_goes_on_after_a_power_cut() {
     client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
     let expected = rawkv::contents(&mut client).await;
     assert!(server.stop().await.success());
-    let tasks = ["be.raw-session", "be.raw-fetch", "be.raw-ingest"].map(str::to_owned);
+    let tasks = ["be.raw-session", "be.raw-fetch", "be.raw-clear", "be.raw-ingest"].map(str::to_owned);
     for place in crash::places("restore-raw", &RAW_RESTORE).into_iter().chain(tasks) {
         eprintln!("{place}");
         let mut server = launch.clone().dies_at(&place).start();

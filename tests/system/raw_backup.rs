@@ -5,39 +5,27 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use axum::http::Method;
 use holdfast::rawkv::backupmeta::BackupMeta;
 
 use super::client::Client;
 use super::clients::PYTHON;
-use super::harness::{Launch, Scratch, Server, eventually, files};
+use super::cluster::Cluster;
+use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files, named, skip};
+use super::proxy::{Fault, Proxy, Request};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
-
-const WAIT: &str = "PROPERTIES ('wait' = 'true')";
 
 /// Keys and values in hex, as [`contents`] returns them.
 type Data = BTreeMap<String, String>;
 
 /// An FE and three BEs; regions are small.
-pub struct Cluster {
-    pub fe: Server,
-    pub backends: Vec<Server>,
-}
-
-impl Cluster {
-    pub async fn start(scratch: &Scratch) -> (Self, Client) {
-        let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
-        let fe = fe.set("heartbeat_interval_ms", 50).start();
-        let mut client = fe.connect().await;
-        let mut backends = Vec::new();
-        for name in ["be1", "be2", "be3"] {
-            let be = Launch::be(scratch.path(), name).start();
-            client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
-            backends.push(be);
-        }
-        client.run("CREATE DATABASE rawkv").await;
-        (Self { fe, backends }, client)
-    }
+pub async fn cluster(scratch: &Scratch) -> (Cluster, Client) {
+    let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
+    let cluster = Cluster::of(&fe.set("heartbeat_interval_ms", 50), scratch, 3).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    (cluster, client)
 }
 
 /// One of several servers, in a directory of its own.
@@ -94,7 +82,7 @@ fn ssts(directory: &str) -> Vec<String> {
 #[tokio::test]
 async fn any_range_comes_back_elsewhere() {
     let scratch = Scratch::new();
-    let (_cluster, mut client) = Cluster::start(&scratch).await;
+    let (_cluster, mut client) = cluster(&scratch).await;
     let elsewhere = standalone(&scratch, "elsewhere");
     let mut other = elsewhere.connect().await;
     let seed = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -108,11 +96,7 @@ async fn any_range_comes_back_elsewhere() {
     }
     insert(&mut client, &data).await;
     assert_eq!(contents(&mut client).await, data);
-    client
-        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
-            answer.rows[0][0].as_deref().unwrap().parse::<u32>().unwrap() > 5
-        })
-        .await;
+    in_regions(&mut client, 6).await;
     for round in 0..8 {
         let (start, end) = match round {
             0 => (String::new(), String::new()),
@@ -163,7 +147,7 @@ async fn any_range_comes_back_elsewhere() {
 #[tokio::test]
 async fn a_backup_is_one_cut() {
     let scratch = Scratch::new();
-    let (cluster, mut client) = Cluster::start(&scratch).await;
+    let (cluster, mut client) = cluster(&scratch).await;
     let mut writer = cluster.fe.connect().await;
     let key = |n: u32| hex::encode_upper([&[(n % 3 * 90) as u8], n.to_be_bytes().as_slice()].concat());
     for n in 0..20 {
@@ -333,18 +317,18 @@ async fn a_backend_may_die() {
 #[tokio::test]
 async fn one_of_many_backends_may_die() {
     let scratch = Scratch::new();
-    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let (mut cluster, mut client) = cluster(&scratch).await;
     let data = Numbers(9).data(1000);
     insert(&mut client, &data).await;
-    let port = cluster.backends[0].port("be");
-    let launch = cluster.backends[0].launch.clone().flag("--be-port", port);
-    cluster.backends.remove(0).kill();
+    let port = cluster.bes[0].port("be");
+    let launch = cluster.bes[0].launch.clone().flag("--be-port", port);
+    cluster.bes.remove(0).kill();
     let mut dying = launch.clone().dies_at("be.raw-backup").start();
     client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive").into_iter().all(|alive| alive == "true")).await;
     let directory = scratch.sub("b");
     client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
     dying.died().await;
-    cluster.backends.push(launch.start());
+    cluster.bes.push(launch.start());
     client.finished("BACKUP", "rawkv").await;
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
@@ -594,10 +578,7 @@ async fn long_keys_are_backed_up() {
 #[tokio::test]
 async fn jobs_can_be_cancelled() {
     let scratch = Scratch::new();
-    let server =
-        Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
-    let server = server.start();
-    let mut client = server.connect().await;
+    let (_server, mut client) = small_regions(&scratch).open().await;
     client.run("CREATE DATABASE rawkv").await;
     let value = "x".repeat(1000);
     for first in 0..4u8 {
@@ -606,11 +587,7 @@ async fn jobs_can_be_cancelled() {
         let rows: Vec<_> = rows.into_iter().map(|(key, n)| format!("(x'{key}', SHA2('{n}{value}', 512))")).collect();
         client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
     }
-    client
-        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
-            answer.rows[0][0].as_deref() != Some("1")
-        })
-        .await;
+    in_regions(&mut client, 2).await;
     let before = contents(&mut client).await;
     let directory = scratch.sub("b");
     let backup = format!("BACKUP RAW TO 'local://{directory}'");
@@ -650,18 +627,11 @@ type Harm = fn(&Path);
 #[tokio::test]
 async fn damage_is_named() {
     let scratch = Scratch::new();
-    let server =
-        Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
-    let server = server.start();
-    let mut client = server.connect().await;
+    let (_server, mut client) = small_regions(&scratch).open().await;
     client.run("CREATE DATABASE rawkv").await;
     let data = Numbers(11).data(1500);
     insert(&mut client, &data).await;
-    client
-        .wait_until("SELECT COUNT(*) FROM information_schema.raw_regions", |answer| {
-            answer.rows[0][0].as_deref() != Some("1")
-        })
-        .await;
+    in_regions(&mut client, 2).await;
     let directory = scratch.sub("b");
     let uri = format!("local://{directory}");
     client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
@@ -787,16 +757,7 @@ async fn expiry_is_honoured() {
 /// The backup that a real br made.
 #[tokio::test]
 async fn a_backup_of_br_is_restored() {
-    let directory = std::env::var("HOLDFAST_BR_FIXTURE");
-    // As `.ci/run` says where there is none.
-    if directory.as_deref() == Ok("none") {
-        return;
-    }
-    let Ok(directory) = directory else {
-        super::harness::skip("a backup of br's", "HOLDFAST_BR_FIXTURE=<its directory>");
-        return;
-    };
-    let directory = std::fs::canonicalize(directory).unwrap();
+    let Some(directory) = named("HOLDFAST_BR_FIXTURE", "a backup of br's") else { return };
     let scratch = Scratch::new();
     let server = Server::standalone(scratch.path());
     let mut client = server.connect().await;
@@ -829,10 +790,10 @@ fn output(program: &str, arguments: &[&str], input: Option<&Path>) -> String {
 async fn tools_of_others_read_a_backup() {
     let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers/kvproto");
     if !schema.exists() || Command::new("ldb").arg("--version").stdin(Stdio::null()).output().is_err() {
-        return super::harness::skip("TiDB's protobuf schema and RocksDB's tools", ".ci/setup stores");
+        return skip("TiDB's protobuf schema and RocksDB's tools", ".ci/setup stores");
     }
     let scratch = Scratch::new();
-    let (_cluster, mut client) = Cluster::start(&scratch).await;
+    let (_cluster, mut client) = cluster(&scratch).await;
     let data = Numbers(17).data(1000);
     insert(&mut client, &data).await;
     let directory = scratch.sub("b");
@@ -876,6 +837,57 @@ async fn tools_of_others_read_a_backup() {
     assert_eq!(scanned, lines);
 }
 
+/// br itself decodes `backupmeta`, finds in it what SHOW BACKUP RAW shows and `holdfast br` decodes, and
+/// writes it again byte for byte.
+#[tokio::test]
+async fn br_reads_a_backup() {
+    let Some(br) = named("HOLDFAST_BR", "TiDB's br") else { return };
+    let scratch = Scratch::new();
+    let (_cluster, mut client) = cluster(&scratch).await;
+    insert(&mut client, &Numbers(19).data(1000)).await;
+    let directory = scratch.sub("b");
+    let uri = format!("local://{directory}");
+    client.run(format!("BACKUP RAW START '01' END 'FF80' FORMAT hex TO '{uri}' {WAIT}")).await;
+    let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+
+    let log = scratch.sub("br.log");
+    let br = |command: &str| output(br.to_str().unwrap(), &["debug", command, "-s", &uri, "--log-file", &log], None);
+    br("decode");
+    // Older ones write it beside `backupmeta`.
+    let decoded = files(&directory).into_iter().find(|file| file.ends_with("backupmeta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(decoded).unwrap()).unwrap();
+    for (ours, theirs) in [
+        ("File", "name"),
+        ("StartKey", "start_key"),
+        ("EndKey", "end_key"),
+        ("CF", "cf"),
+        ("Crc64Xor", "crc64xor"),
+        ("TotalKVs", "total_kvs"),
+        ("TotalBytes", "total_bytes"),
+        ("Size", "size"),
+    ] {
+        let files = meta["files"].as_array().unwrap().iter();
+        let of_br: Vec<_> = files.map(|file| file[theirs].to_string().trim_matches('"').to_owned()).collect();
+        // br writes keys in small letters.
+        let of_br = of_br.join(" ").to_uppercase();
+        assert_eq!(of_br, shown.column(ours).join(" ").to_uppercase(), "{theirs}");
+    }
+    assert!(shown.rows.len() > 1, "{shown:?}");
+    assert_eq!(meta["is_raw_kv"], true);
+    let range = serde_json::json!([{ "start_key": "01", "end_key": "ff80", "cf": "default" }]);
+    assert_eq!(meta["raw_ranges"], range);
+    // API V1 is the default, which is left out.
+    assert_eq!(meta.get("api_version"), None);
+    output(HOLDFAST, &["br", "debug", "decode", "-s", &uri], None);
+    let ours = std::fs::read(scratch.sub("b/backupmeta.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&ours).unwrap(), meta);
+
+    // Encoded by br, it is what it was.
+    br("encode");
+    let [written, encoded] = ["b/backupmeta", "b/backupmeta_from_json"].map(|name| std::fs::read(scratch.sub(name)));
+    assert!(written.unwrap() == encoded.unwrap());
+}
+
 /// Each store that BR knows: files lie there as BR and TiKV lay them, nobody sees a secret, and they come back.
 #[tokio::test]
 async fn every_store_of_br_keeps_backups() {
@@ -916,4 +928,189 @@ async fn every_store_of_br_keeps_backups() {
         assert!(server.stop().await.success());
         super::stores::assert_hidden(&store.secrets, &scratch);
     }
+}
+
+/// The URI of a folder in a store that is reached by a proxy.
+fn through(proxy: &Proxy, store: &Store) -> String {
+    let port = |address: &str| format!("%3A{}", address.rsplit(':').next().unwrap());
+    let of_store = port(&store.address().unwrap().to_string());
+    store.storage_uri("raw").replace(&of_store, &port(&proxy.endpoint()))
+}
+
+/// What a URI says of how a store keeps what is written goes with all that is written, and the store takes it.
+#[tokio::test]
+async fn a_store_is_told_how_to_keep_what_is_written() {
+    for (kind, parameters, headers, query) in [
+        (
+            Kind::Minio,
+            "storage-class=REDUCED_REDUNDANCY&acl=private&sse=AES256",
+            &[
+                ("x-amz-storage-class", "REDUCED_REDUNDANCY"),
+                ("x-amz-acl", "private"),
+                ("x-amz-server-side-encryption", "AES256"),
+            ][..],
+            None,
+        ),
+        (
+            Kind::Minio,
+            "sse=aws:kms&sse-kms-key-id=key-of-tests",
+            &[
+                ("x-amz-server-side-encryption", "aws:kms"),
+                ("x-amz-server-side-encryption-aws-kms-key-id", "key-of-tests"),
+            ],
+            None,
+        ),
+        (Kind::Gcs, "storage-class=NEARLINE&predefined-acl=private", &[], Some(("predefinedAcl", "private"))),
+    ] {
+        let scratch = Scratch::new();
+        let Some(store) = Store::new(kind, &scratch) else { continue };
+        let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+        let server = store.server(&scratch, "server").start();
+        let mut client = server.connect().await;
+        client.run("CREATE DATABASE rawkv").await;
+        let data = Numbers(23).data(100);
+        insert(&mut client, &data).await;
+        let uri = format!("{}&{parameters}", through(&proxy, &store));
+        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+        // The second request of an upload to Google has nothing but the content.
+        let writes = |request: &Request| {
+            [Method::PUT, Method::POST].contains(&request.method) && request.parameter("upload_id").is_none()
+        };
+        let written: Vec<_> = proxy.requests().into_iter().filter(writes).collect();
+        // The lock, a file and backupmeta.
+        assert!(written.len() >= 3, "{written:?}");
+        for request in &written {
+            for (name, value) in headers {
+                assert_eq!(request.header(name), *value, "{name} of {}", request.path);
+            }
+            if let Some((name, value)) = query {
+                assert_eq!(request.parameter(name).as_deref(), Some(value), "{}?{}", request.path, request.query);
+            }
+        }
+        if kind == Kind::Gcs {
+            let list = store.attributes();
+            let classes: Vec<_> = list.iter().map(|object| object["storageClass"].as_str().unwrap()).collect();
+            assert_eq!(classes, vec!["NEARLINE"; list.len()]);
+        }
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+        assert_eq!(contents(&mut client).await, data, "{parameters}");
+    }
+}
+
+/// Waits until the keys are in so many regions.
+async fn in_regions(client: &mut Client, least: usize) {
+    let regions = "SELECT REGION_ID FROM information_schema.raw_regions";
+    client.wait_until(regions, |answer| answer.rows.len() >= least).await;
+}
+
+/// One server with small regions.
+fn small_regions(scratch: &Scratch) -> Launch {
+    Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50)
+}
+
+/// Files that are made or on their way are in memory: eight of them at one time, however many regions and workers there
+/// are. Nor does a backup that found its files stored write them again when the store cannot say so for a while.
+#[tokio::test]
+async fn files_on_their_way_have_a_budget_of_memory() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let (server, mut client) = small_regions(&scratch).set("upload_worker_count", 40).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(25).data(9000);
+    insert(&mut client, &data).await;
+    in_regions(&mut client, 12).await;
+    let is_file = |request: &Request| request.path.ends_with(".sst");
+    let (late, always) = (Fault::Late(Duration::from_secs(1)), usize::MAX);
+    proxy.fail(move |request| request.method == Method::PUT && is_file(request), late, always);
+    proxy.fail(move |request| request.method == Method::HEAD && is_file(request), Fault::Status(503), always);
+    let uri = through(&proxy, &store);
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('concurrency' = '40')")).await;
+    let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
+    eventually("the files are looked for again", || log().contains("trying again: ")).await;
+    assert_eq!(proxy.most_running(), 8);
+    assert_eq!(client.run("SHOW BACKUP FROM rawkv").await.column("State"), ["UPLOADING"]);
+    proxy.heal();
+    client.finished("BACKUP", "rawkv").await;
+    let mut stored: Vec<_> = proxy.requests().into_iter().filter(|request| request.method == Method::PUT).collect();
+    stored.retain(is_file);
+    let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+    assert!(shown.rows.len() >= 12 && stored.len() == shown.rows.len(), "{} of {shown:?}", stored.len());
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// A file that was stored and is not there at the end is named, and there is no backup without it.
+#[tokio::test]
+async fn a_file_that_vanishes_ends_its_backup() {
+    let scratch = Scratch::new();
+    let held = scratch.path().join("held");
+    let (_server, mut client) = small_regions(&scratch).held_at("be.raw-backup", &held).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(27).data(1500)).await;
+    in_regions(&mut client, 3).await;
+    let directory = scratch.sub("b");
+    let backup = format!("BACKUP RAW TO 'local://{directory}'");
+    client.run(&backup).await;
+    eventually("a file", || !ssts(&directory).is_empty()).await;
+    let gone = ssts(&directory).remove(0);
+    std::fs::remove_file(Path::new(&directory).join(&gone)).unwrap();
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED", "FINISHED"]).await;
+    assert!(job["Status"].contains(&format!("{gone} is not there")), "{job:?}");
+    eventually("its files go", || files(&directory).is_empty()).await;
+    client.run(format!("{backup} {WAIT}")).await;
+}
+
+/// A restore that fails in the midst of storing ends once nothing is stored for it any more: what is written from then
+/// on stays.
+#[tokio::test]
+async fn a_restore_that_fails_ends_after_all_it_stores() {
+    let scratch = Scratch::new();
+    let launch = small_regions(&scratch);
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(29).data(1500);
+    insert(&mut client, &data).await;
+    in_regions(&mut client, 2).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    assert!(server.stop().await.success());
+
+    let [fetched, storing] = ["fetched", "storing"].map(|name| scratch.path().join(name));
+    let launch = launch.held_at("be.raw-ingest", &storing);
+    let launch = launch.held_at("restore-raw.committing.before", &fetched).env(
+        "FAILPOINTS",
+        format!(
+            "restore-raw.committing.before=1*return({})->off;be.raw-ingest=1*return({})->off",
+            fetched.display(),
+            storing.display()
+        ),
+    );
+    let (server, mut client) = launch.open().await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    let staged = || files(launch.data()).into_iter().filter(|file| file.extension().is_some_and(|end| end == "sst"));
+    let staged = || staged().filter(|file| file.components().any(|part| part.as_os_str() == "raw-staging"));
+    client.wait_until("SHOW RESTORE FROM rawkv", |answer| answer.column("State") == ["DOWNLOADING"]).await;
+    let names = ssts(&scratch.sub("b"));
+    eventually("all is fetched", || staged().count() == names.len()).await;
+    let damaged = staged().next().unwrap();
+    let mut content = std::fs::read(&damaged).unwrap();
+    content[20] ^= 1;
+    std::fs::write(&damaged, content).unwrap();
+    std::fs::remove_file(fetched).unwrap();
+    client.wait_until("SHOW RESTORE FROM rawkv", |answer| answer.column("State") == ["COMMITTING"]).await;
+    let insert = "INSERT INTO rawkv.default VALUES ('a', 'mine')";
+    for _ in 0..20 {
+        client.refused(insert, 5064, "is being restored by job").await;
+    }
+    std::fs::remove_file(storing).unwrap();
+    let job = client.wait_for_job("RESTORE", "rawkv", &["CANCELLED", "FINISHED"]).await;
+    assert_eq!(job["State"], "CANCELLED", "{job:?}");
+    client.run(insert).await;
+    assert!(server.stop().await.success());
+    let (_server, mut client) = launch.env("FAILPOINTS", "").open().await;
+    assert_eq!(contents(&mut client).await["61"], hex::encode_upper("mine"));
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::client::Client;
+use super::crash::Ground;
 use super::harness::{Launch, Scratch};
-use super::raw_backup::Cluster;
+use super::raw_backup::cluster;
 
 /// All keys and values of the default family, in hex.
 pub async fn contents(client: &mut Client) -> BTreeMap<String, String> {
@@ -37,21 +38,36 @@ async fn acknowledged_raw_keys_survive_a_kill() {
         client = server.connect().await;
         assert_eq!(contents(&mut client).await, expected);
     }
-    server.stop().await;
+}
 
+#[tokio::test]
+async fn a_write_of_raw_keys_is_there_from_its_sync_on() {
+    writes(&Ground::directory()).await;
+}
+
+/// A server that dies before it stores keys, or before it has said so.
+pub async fn writes(ground: &Ground) {
+    let launch = ground.launch();
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let mut expected = BTreeMap::new();
+    for n in 0..20 {
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{n:02}', '{n}')")).await;
+        expected.insert(hex::encode_upper(format!("{n:02}")), hex::encode_upper(format!("{n}")));
+    }
+    assert!(server.stop().await.success());
     for (place, is_there) in [("be.raw-write.before", false), ("be.raw-write.after", true)] {
-        let mut server = launch.clone().dies_at(place).start();
-        let mut client = server.connect().await;
-        let insert = format!("INSERT INTO rawkv.default VALUES ('{place}', '')");
-        assert!(client.try_run(insert).await.unwrap_err().is_lost());
-        server.died().await;
-        let server = launch.start();
-        let mut client = server.connect().await;
+        let (server, mut client) = launch.clone().dies_at(place).open().await;
+        let statement = format!("INSERT INTO rawkv.default VALUES ('{place}', ''), ('00', 'new')");
+        assert!(client.try_run(statement).await.unwrap_err().is_lost());
+        ground.buries(server).await;
+        let (server, mut client) = launch.open().await;
         if is_there {
             expected.insert(hex::encode_upper(place), String::new());
+            expected.insert(hex::encode_upper("00"), hex::encode_upper("new"));
         }
         assert_eq!(contents(&mut client).await, expected, "{place}");
-        server.stop().await;
+        assert!(server.stop().await.success());
     }
 }
 
@@ -59,7 +75,7 @@ async fn acknowledged_raw_keys_survive_a_kill() {
 #[tokio::test]
 async fn regions_are_spread_and_split() {
     let scratch = Scratch::new();
-    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let (mut cluster, mut client) = cluster(&scratch).await;
     let mut expected = BTreeMap::new();
     for first in (0..=255u8).step_by(16) {
         let row = |n: u32| {
@@ -88,10 +104,10 @@ async fn regions_are_spread_and_split() {
     expected.retain(|key, _| key.as_str() < "20" || key.as_str() >= "F0");
     assert_eq!(contents(&mut client).await, expected);
 
-    let address = format!("127.0.0.1:{}", cluster.backends[0].port("be"));
+    let address = format!("127.0.0.1:{}", cluster.bes[0].port("be"));
     let only = "has the only copy of";
     client.refused(format!("ALTER SYSTEM DROP BACKEND '{address}'"), 5064, only).await;
-    cluster.backends[0].kill();
+    cluster.bes[0].kill();
     let lost = client.try_run("SELECT COUNT(*) FROM rawkv.default").await.unwrap_err();
     assert!(lost.text.contains(&address), "{lost}");
 }
@@ -100,13 +116,13 @@ async fn regions_are_spread_and_split() {
 #[tokio::test]
 async fn a_backend_that_lost_its_disk_says_so() {
     let scratch = Scratch::new();
-    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let (mut cluster, mut client) = cluster(&scratch).await;
     let rows: Vec<_> = (0..=255u8).map(|first| format!("(x'{first:02X}', 'v')")).collect();
     client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
-    let port = cluster.backends[0].port("be");
+    let port = cluster.bes[0].port("be");
     let address = format!("127.0.0.1:{port}");
-    cluster.backends[0].kill();
-    let launch = cluster.backends[0].launch.clone().flag("--be-port", port);
+    cluster.bes[0].kill();
+    let launch = cluster.bes[0].launch.clone().flag("--be-port", port);
     std::fs::remove_dir_all(launch.data()).unwrap();
     let _empty = launch.start();
     // It answers, whatever the FE makes of it.
@@ -133,7 +149,7 @@ async fn a_backend_that_lost_its_disk_says_so() {
 #[tokio::test]
 async fn the_keys_of_a_lost_backend_can_be_restored() {
     let scratch = Scratch::new();
-    let (mut cluster, mut client) = Cluster::start(&scratch).await;
+    let (mut cluster, mut client) = cluster(&scratch).await;
     let rows: Vec<_> = (0..=255u8).map(|first| format!("(x'{first:02X}', 'v')")).collect();
     client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
     let before = contents(&mut client).await;
@@ -141,7 +157,7 @@ async fn the_keys_of_a_lost_backend_can_be_restored() {
     client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('wait' = 'true')")).await;
     let give_up = |port: u16| format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{port}' FORCE");
 
-    let mut lost = cluster.backends.remove(0);
+    let mut lost = cluster.bes.remove(0);
     lost.kill();
     client.run(give_up(lost.port("be"))).await;
     let warnings = client.run("SHOW WARNINGS").await;
@@ -153,7 +169,7 @@ async fn the_keys_of_a_lost_backend_can_be_restored() {
 
     // A restore that is in the midst of it goes on with the new owner.
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-    let stuck = cluster.backends.remove(0);
+    let stuck = cluster.bes.remove(0);
     let (port, held) = (stuck.port("be"), scratch.path().join("held"));
     let launch = stuck.launch.clone().flag("--be-port", port).held_at("be.raw-ingest", &held);
     assert!(stuck.stop().await.success());
@@ -165,7 +181,7 @@ async fn the_keys_of_a_lost_backend_can_be_restored() {
     client.run(give_up(port)).await;
     client.finished("RESTORE", "rawkv").await;
     assert_eq!(contents(&mut client).await, before);
-    let last = cluster.backends[0].port("be");
+    let last = cluster.bes[0].port("be");
     client.refused(give_up(last), 5064, "no other available BE node").await;
 }
 

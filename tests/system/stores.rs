@@ -11,12 +11,8 @@ use std::time::{Duration, Instant};
 
 use self::store::{Gate, Kind, Store};
 use super::client::{Answer, Client, Refusal};
-use super::harness::{Launch, Scratch, Server, eventually};
+use super::harness::{LATEST, Launch, Scratch, Server, WAIT, eventually};
 use super::sample;
-
-const WAIT: &str = "PROPERTIES ('wait' = 'true')";
-
-const LATEST: &str = "PROPERTIES ('backup_timestamp' = 'latest', 'wait' = 'true')";
 
 /// A module of tests for each store.
 macro_rules! suite {

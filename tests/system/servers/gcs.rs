@@ -57,12 +57,17 @@ impl Gcs {
         bucket
     }
 
-    /// The names of the objects in a bucket.
-    pub fn names(&self, bucket: &str) -> Vec<String> {
+    /// The attributes of the objects in a bucket.
+    pub fn objects(&self, bucket: &str) -> Vec<serde_json::Value> {
         let list = self.request("GET", &format!("/storage/v1/b/{bucket}/o"), &[], b"").ok();
         let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
-        let items = list["items"].as_array().into_iter().flatten();
-        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The names of the objects in a bucket.
+    pub fn names(&self, bucket: &str) -> Vec<String> {
+        let name = |object: serde_json::Value| object["name"].as_str().unwrap().to_owned();
+        self.objects(bucket).into_iter().map(name).collect()
     }
 }
 

@@ -3,11 +3,16 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+
 use super::{Process, S3, free_port, installed};
 use crate::system::harness::Scratch;
 
 /// Buckets are also hosts below this name, which no resolver knows: a [`Proxy`](crate::system::proxy::Proxy) does.
 pub const DOMAIN: &str = "s3.holdfast.test";
+
+/// The key of its own key management.
+pub const KMS_KEY: &str = "key-of-tests";
 
 pub struct Minio {
     process: Process,
@@ -63,6 +68,8 @@ impl Minio {
             .env("MINIO_ROOT_PASSWORD", &s3.secret_key)
             .env("MINIO_DOMAIN", DOMAIN)
             .env("MINIO_REGION", region)
+            // So that it can encrypt, where a request wants it to.
+            .env("MINIO_KMS_SECRET_KEY", format!("{KMS_KEY}:{}", BASE64_STANDARD.encode([7; 32])))
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off");
         let mut server = Self { process, s3, _dir: dir };

@@ -355,6 +355,12 @@ impl Store {
         names
     }
 
+    /// What Google's storage says of all objects in the place.
+    pub fn attributes(&self) -> Vec<serde_json::Value> {
+        let Behind::Gcs(gcs, bucket) = &self.behind else { panic!("of {:?}", self.kind) };
+        gcs.objects(bucket)
+    }
+
     /// The paths with content of rowset files.
     pub fn objects(&self) -> Vec<String> {
         self.names().into_iter().filter(|name| name.contains("/__objects/")).collect()
