@@ -8,8 +8,8 @@ use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
 use crate::rpc::message::{Heartbeat, Membership};
-use crate::rpc::{CLUSTER, EPOCH, SEQUENCE, TOKEN};
-use crate::types::{ClusterId, EpochId};
+use crate::rpc::{BACKEND, CLUSTER, EPOCH, SEQUENCE, TOKEN};
+use crate::types::{BackendId, ClusterId, EpochId};
 
 /// Reads a membership: JSON in one line, and its CRC-32 in hex in the next. Files of before that have the first only.
 fn unseal(text: &[u8]) -> Result<Membership, String> {
@@ -37,6 +37,8 @@ pub struct Credentials {
     token: String,
     epoch: EpochId,
     sequence: u64,
+    /// The BE that is meant, where the call says so.
+    wanted: Option<BackendId>,
 }
 
 impl Members {
@@ -60,13 +62,18 @@ impl Members {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Refuses a caller that is not of this BE's cluster.
+    /// Refuses a caller that is not of this BE's cluster, or means another BE of it.
     pub fn check(&self, caller: &Credentials) -> Result<()> {
         match self.get() {
             None => Err(self.no_member()),
             Some(member) if member.cluster != caller.cluster || member.token != caller.token => {
                 Err(Error::AccessDenied(format!("this BE belongs to another cluster, {}", member.cluster)))
             }
+            Some(member) if caller.wanted.is_some_and(|wanted| wanted != member.backend) => Err(Error::Io {
+                operation: "look for another BE in",
+                path: self.path.display().to_string(),
+                source: std::io::Error::other(format!("this is backend {}", member.backend)),
+            }),
             Some(_) => Ok(()),
         }
     }
@@ -167,6 +174,10 @@ impl Credentials {
                 token: text(TOKEN)?.to_owned(),
                 epoch: text(EPOCH)?.parse().ok()?,
                 sequence: text(SEQUENCE)?.parse().ok()?,
+                wanted: match metadata.get(BACKEND) {
+                    Some(wanted) => Some(BackendId(wanted.to_str().ok()?.parse().ok()?)),
+                    None => None,
+                },
             })
         };
         parse().ok_or_else(|| Error::AccessDenied("a call without cluster id and token".into()))

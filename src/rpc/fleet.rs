@@ -24,6 +24,8 @@ pub struct Health {
     pub last_heartbeat: Option<Timestamp>,
     /// The same, by a clock that nobody sets.
     heard: Option<Duration>,
+    /// What answers now at its address is not to be used as this BE.
+    refused: bool,
     /// Why it did not answer since, or what is wrong with what it answered; empty if nothing.
     pub error: String,
     /// What it has seen and the catalog lacks; empty if nothing.
@@ -145,7 +147,7 @@ impl Fleet {
 
     /// Asks one BE, which need not be in the catalog yet; `join` has it join the cluster if it has none.
     pub async fn ask(&self, backend: &catalog::Backend, join: bool) -> Result<Alive> {
-        let be = self.backends.at(&backend.address())?;
+        let be = self.backends.at(&backend.address(), None)?;
         let beat = Heartbeat { backend: backend.id, join, now: Some(self.clock.now()), past: None, accept: false };
         let alive = be.heartbeat(&beat).await?;
         let image = self.catalog.image();
@@ -207,6 +209,7 @@ impl Fleet {
                     alive: Some(alive),
                     last_heartbeat: Some(self.clock.now()),
                     heard: Some(self.clock.elapsed()),
+                    refused: false,
                     error: ahead.clone(),
                     ahead,
                 };
@@ -216,6 +219,7 @@ impl Fleet {
                     tracing::warn!(backend = %id, "{}", err.report());
                 }
                 health.error = err.report();
+                health.refused |= matches!(err, Error::Refused(_));
             }
         }
         drop(all);
@@ -237,7 +241,8 @@ impl Fleet {
     /// Whether a BE answers, or has until a moment ago.
     pub fn is_alive(&self, id: BackendId) -> bool {
         let timeout = Duration::from_secs(self.config.get().heartbeat_timeout_second);
-        self.health(id).heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
+        let health = self.health(id);
+        !health.refused && health.heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
     }
 
     /// Whether nobody should wait for a BE any more: it was dropped, or has been dead for long.
@@ -251,7 +256,7 @@ impl Fleet {
     pub async fn look(&self, id: BackendId) -> Result<Alive> {
         let alive = self.ask(&self.find(id)?, false).await?;
         self.hear(id, Ok(alive.clone()));
-        Ok(alive)
+        self.backend(id).map(|_| alive)
     }
 
     /// The BEs that are alive, by id.
@@ -263,7 +268,7 @@ impl Fleet {
     pub fn backend(&self, id: BackendId) -> Result<Backend> {
         let known = self.find(id)?;
         if self.is_alive(id) {
-            return self.backends.at(&known.address());
+            return self.backends.at(&known.address(), Some(id));
         }
         let error = self.health(id).error;
         let reason = if error.is_empty() { "it has not answered a heartbeat yet".into() } else { error };

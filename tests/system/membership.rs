@@ -275,3 +275,49 @@ async fn a_clock_that_jumps_kills_no_backend() {
     assert_eq!(client.run("SHOW BACKENDS").await.column("Alive"), ["true"]);
     client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
 }
+
+/// Two BEs come back at each other's address before the FE has missed them: nothing is written to the wrong one, and
+/// nothing that it has is thrown away.
+#[tokio::test]
+async fn backends_that_have_changed_places_are_told_apart() {
+    let scratch = Scratch::new();
+    // The FE looks rarely who is there.
+    let blind = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 60_000).set("heartbeat_timeout_second", 600);
+    let mut fe = blind.set("compaction_interval_ms", 50).start();
+    let launches = ["be0", "be1"].map(|name| Launch::be(scratch.path(), name));
+    let bes = launches.each_ref().map(Launch::start);
+    let ports = bes.each_ref().map(|be| be.port("be"));
+    let mut client = fe.connect().await;
+    for port in ports {
+        client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
+    }
+    let create = "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4";
+    client.run(format!("{create} PROPERTIES ('replication_num' = '1')")).await;
+    let insert = "INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)";
+    client.run(insert).await;
+    let there = || launches.each_ref().map(|launch| rowset_files(launch.data()));
+    let before = there();
+    drop(bes);
+    let start = |ports: [u16; 2]| [0, 1].map(|n| launches[n].clone().flag("--be-port", ports[n]).start());
+
+    let bes = start([ports[1], ports[0]]);
+    for statement in [insert, "SELECT SUM(k) FROM d.t"] {
+        let refusal = client.try_run(statement).await.unwrap_err();
+        assert!(refusal.text.contains("this is backend"), "{statement}: {refusal}");
+    }
+    eventually("garbage was looked for", || fe.launch.logged().contains("collecting garbage")).await;
+    assert_eq!(there(), before);
+    assert_eq!(launches.each_ref().map(|launch| trashed(launch.data())), [0, 0]);
+
+    let seeing = fe.launch.clone().set("heartbeat_interval_ms", 50);
+    fe.kill();
+    let fe = seeing.start();
+    let mut client = fe.connect().await;
+    let other = |answer: &Answer| answer.column("ErrMsg").iter().all(|text| text.contains("at its address backend"));
+    let shown = client.wait_until("SHOW BACKENDS", other).await;
+    assert_eq!(shown.column("Alive"), ["false", "false"]);
+    drop(bes);
+    let _bes = start(ports);
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true", "true"]).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "36");
+}
