@@ -24,7 +24,7 @@ use crate::rpc::message::{
     RawSplit, RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
-use crate::rpc::{BACKEND, CLUSTER, EPOCH, MAX_MESSAGE, SEQUENCE, TOKEN, status};
+use crate::rpc::{BACKEND, CLUSTER, EPOCH, MAX_MESSAGE, PROCESS, SEQUENCE, TOKEN, status};
 use crate::types::{BackendId, ClusterId, EpochId, TabletId};
 
 /// How long a connection may take to come about.
@@ -43,6 +43,8 @@ pub struct Caller {
     pub cluster: ClusterId,
     /// Its secret.
     pub token: String,
+    /// The process, if it is an FE: [`Catalog::own_epoch`](crate::catalog::Catalog::own_epoch).
+    pub process: Option<EpochId>,
     /// The catalog's epoch and sequence known now.
     pub at: Arc<dyn Fn() -> (EpochId, u64) + Send + Sync>,
 }
@@ -56,7 +58,7 @@ struct Address {
 
 impl Interceptor for Address {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let Caller { cluster, token, at } = &self.caller;
+        let Caller { cluster, token, process, at } = &self.caller;
         let (epoch, sequence) = at();
         let values = [
             (CLUSTER, cluster.to_string()),
@@ -64,7 +66,9 @@ impl Interceptor for Address {
             (EPOCH, epoch.to_string()),
             (SEQUENCE, sequence.to_string()),
         ];
-        for (key, value) in values.into_iter().chain(self.wanted.map(|wanted| (BACKEND, wanted.to_string()))) {
+        let process = process.map(|process| (PROCESS, process.to_string()));
+        let wanted = self.wanted.map(|wanted| (BACKEND, wanted.to_string()));
+        for (key, value) in values.into_iter().chain(process).chain(wanted) {
             let value = value.parse().map_err(|_| Status::internal("an identity that is not ASCII"))?;
             request.metadata_mut().insert(key, value);
         }

@@ -54,7 +54,8 @@ impl Fleet {
             let image = known.image();
             (image.epoch(), image.sequence)
         };
-        let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), at: Arc::new(at) };
+        let (cluster, token) = (identity.cluster, identity.token.clone());
+        let caller = Caller { cluster, token, process: Some(catalog.own_epoch()), at: Arc::new(at) };
         let backends = Backends::new(caller);
         let started = clock.elapsed();
         Self { catalog, backends, config, clock, health: Arc::default(), started, local: Arc::default() }
@@ -148,16 +149,30 @@ impl Fleet {
     /// Asks one BE, which need not be in the catalog yet; `join` has it join the cluster if it has none.
     pub async fn ask(&self, backend: &catalog::Backend, join: bool) -> Result<Alive> {
         let be = self.backends.at(&backend.address(), None)?;
-        let beat = Heartbeat { backend: backend.id, join, now: Some(self.clock.now()), past: None, accept: false };
+        let heard = self.health(backend.id).alive.map(|alive| (alive.epoch, alive.sequence));
+        let (now, past, accept) = (Some(self.clock.now()), None, false);
+        let beat = Heartbeat { backend: backend.id, join, now, past, heard, accept };
         let alive = be.heartbeat(&beat).await?;
         let image = self.catalog.image();
-        match image.end_of(alive.epoch) {
+        let has_lost = heard
+            .is_some_and(|heard| alive.backend == backend.id && image.is_before((alive.epoch, alive.sequence), heard));
+        let accepts = self.config.get().accept_lost_commits;
+        match image.end_of(alive.epoch).filter(|_| !has_lost) {
+            _ if has_lost && !accepts => Err(Error::Refused(format!(
+                "the directory of backend {} was put back from an older copy: what it has seen ends at sequence {} of epoch \
+                 {}, and it had seen more. Rows and raw keys may be missing there. Bring the newest copy back; or ALTER \
+                 SYSTEM DROP BACKEND … FORCE; or, to go on without what is missing, ADMIN SET FRONTEND CONFIG \
+                 (\"accept_lost_commits\" = \"true\")",
+                backend.address(),
+                alive.sequence,
+                alive.epoch
+            ))),
             Some(end) if end >= alive.sequence && alive.epoch == image.epoch() => Ok(alive),
             // It has not heard yet that this epoch follows the one it knows.
             Some(end) if end >= alive.sequence => {
                 be.heartbeat(&Heartbeat { past: Some((alive.epoch, end)), ..beat }).await
             }
-            _ if self.config.get().accept_lost_commits => {
+            _ if accepts => {
                 // The lost commits may have given ids to files and objects.
                 let skip = |draft: &mut catalog::Draft| {
                     draft.although_held();
@@ -222,13 +237,16 @@ impl Fleet {
                 health.refused |= matches!(err, Error::Refused(_));
             }
         }
-        drop(all);
-        self.hold_changes();
+        // Before anybody takes the BE for alive.
+        self.hold_for(&all);
     }
 
     /// Lets the catalog change only while no BE has seen what it lacks.
     fn hold_changes(&self) {
-        let all = self.lock();
+        self.hold_for(&self.lock());
+    }
+
+    fn hold_for(&self, all: &HashMap<BackendId, Health>) {
         let ahead = all.values().map(|health| &health.ahead).find(|ahead| !ahead.is_empty());
         self.catalog.hold(ahead.cloned());
     }
@@ -236,6 +254,13 @@ impl Fleet {
     /// What is known of a BE.
     pub fn health(&self, id: BackendId) -> Health {
         self.lock().get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Whether a BE has answered since this process began, and so could tell that the catalog is an old copy; or there is
+    /// none to ask.
+    pub fn is_known(&self) -> bool {
+        let image = self.catalog.image();
+        image.backends.is_empty() || image.backends.keys().any(|id| self.health(*id).heard.is_some())
     }
 
     /// Whether a BE answers, or has until a moment ago.
