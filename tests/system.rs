@@ -16,6 +16,7 @@ mod system {
     mod damage;
     mod demo;
     mod harness;
+    mod insert;
     mod jobs;
     mod membership;
     mod power;

@@ -4,7 +4,7 @@
 //! replicas, and then makes all of them visible in one commit. Whatever fails before that leaves garbage, not rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use arrow::util::display::array_value_to_string;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Parens, Query, SetExpr, TableFactor, UnaryOperator, Value,
+    Values, VisitMut, VisitorMut,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,26 +60,19 @@ pub(super) async fn insert(
     image.check_not_restoring(database, name)?;
     let table = image.table(database, name)?.clone();
     let targets = targets(&table, &insert.columns)?;
-    if let SetExpr::Values(values) = &*insert.source.body
-        && let Some(row) = values.rows.iter().position(|row| row.len() != targets.len())
-    {
-        return Err(Misfit::Count.error(format!("Column count doesn't match value count at row {}", row + 1)));
+    let mut rows = given(fe, context, &table, &targets, &insert.source, text, 0).await?;
+    if let (SetExpr::Values(first), false) = (&*insert.source.body, insert.more.is_empty()) {
+        let more = More {
+            fe: fe.clone(),
+            context: context.clone(),
+            table: table.clone(),
+            targets: targets.clone(),
+            text: text.to_owned(),
+            parts: insert.more.clone().into_iter(),
+            before: first.rows.len(),
+        };
+        rows.batches = rows.batches.chain(more.batches()).boxed();
     }
-    let mut rows = match sql::aside(text.len(), || literal_rows(&insert.source, &table, &targets)) {
-        Some(rows) => rows,
-        None => {
-            let query = sql::aside(text.len(), || as_load(&insert.source, &table, &targets));
-            reading::rows(fe, context, &query, text).await?
-        }
-    };
-    if rows.columns.len() != targets.len() {
-        return Err(Misfit::Count.error(format!(
-            "Column count doesn't match value count: table {name} gets {} columns, the query has {}",
-            targets.len(),
-            rows.columns.len()
-        )));
-    }
-    rows.batches = gathered(rows.batches).boxed();
     if let Some(cf) = table.raw {
         return rawkv::insert(fe, context, cf, &table, &targets, rows).await;
     }
@@ -113,6 +106,80 @@ pub(super) async fn insert(
     }
 }
 
+/// The rows of a query that a load is given. `before` counts the rows of its VALUES that have gone before these.
+async fn given(
+    fe: &Arc<Frontend>,
+    context: &StatementContext,
+    table: &Table,
+    targets: &[usize],
+    source: &Query,
+    text: &str,
+    before: usize,
+) -> Result<RowSet> {
+    let runs = match &*source.body {
+        SetExpr::Values(values) => {
+            if let Some(row) = values.rows.iter().position(|row| row.len() != targets.len()) {
+                let row = before + row + 1;
+                return Err(Misfit::Count.error(format!("Column count doesn't match value count at row {row}")));
+            }
+            sql::aside(text.len(), || runs(source, table, targets))?
+        }
+        _ => vec![Run::Asked(Box::new(source.clone()))],
+    };
+    let mut given: Option<RowSet> = None;
+    for run in runs {
+        let rows = match run {
+            Run::Read(rows) => rows,
+            Run::Asked(query) => {
+                let query = sql::aside(text.len(), || as_load(*query, table, targets));
+                reading::rows(fe, context, &query, text).await?
+            }
+        };
+        if rows.columns.len() != targets.len() {
+            return Err(Misfit::Count.error(format!(
+                "Column count doesn't match value count: table {} gets {} columns, the query has {}",
+                table.name,
+                targets.len(),
+                rows.columns.len()
+            )));
+        }
+        let batches = gathered(rows.batches).boxed();
+        given = Some(match given {
+            Some(before) => RowSet { batches: before.batches.chain(batches).boxed(), ..before },
+            None => RowSet { batches, ..rows },
+        });
+    }
+    given.ok_or_else(|| Error::internal("VALUES without rows"))
+}
+
+/// The rows of a long VALUES that were not parsed with their statement.
+struct More {
+    fe: Arc<Frontend>,
+    context: StatementContext,
+    table: Arc<Table>,
+    targets: Vec<usize>,
+    text: String,
+    parts: std::vec::IntoIter<Range<usize>>,
+    before: usize,
+}
+
+impl More {
+    fn batches(self) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let parts = stream::try_unfold(self, async |mut more| {
+            let Some(part) = more.parts.next() else { return Ok(None) };
+            let text = &more.text[part.clone()];
+            let source = sql::aside(text.len(), || sql::rows(&more.text, part))?;
+            let rows = given(&more.fe, &more.context, &more.table, &more.targets, &source, text, more.before).await?;
+            if let SetExpr::Values(values) = &*source.body {
+                more.before += values.rows.len();
+            }
+            sql::aside(text.len(), || drop(source));
+            Ok(Some((rows.batches, more)))
+        });
+        parts.try_flatten()
+    }
+}
+
 /// Positions in the table of the columns that the query gives, in its order.
 fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
     if named.is_empty() {
@@ -136,22 +203,68 @@ fn targets(table: &Table, named: &[Name]) -> Result<Vec<usize>> {
     Ok(positions)
 }
 
-/// The rows of a plain VALUES list, each literal read as its column's type, as MySQL does. The query engine would first
-/// find one type for each column of the list, and then convert to that. `None` if a row has anything but literals that
-/// read well: then the engine says what it makes of it.
-fn literal_rows(query: &Query, table: &Table, targets: &[usize]) -> Option<RowSet> {
-    let Query { with: None, order_by: None, limit_clause: None, fetch: None, body, .. } = query else { return None };
-    let SetExpr::Values(values) = &**body else { return None };
-    let columns: Vec<&Column> = targets.iter().map(|target| &table.schema.columns[*target]).collect();
-    let array = |(at, column): (usize, &&Column)| {
-        let values: Option<Vec<Datum>> = values.rows.iter().map(|row| literal(&row[at], column)).collect();
-        Datum::to_array(&values?, column.ty).ok()
+/// Rows of VALUES that follow each other.
+enum Run {
+    /// Literals, each read as its column's type, as MySQL does.
+    Read(RowSet),
+    /// Others: the query engine says what it makes of them. It finds one type for each column of all these rows first.
+    Asked(Box<Query>),
+}
+
+/// The rows of a VALUES list.
+fn runs(query: &Query, table: &Table, targets: &[usize]) -> Result<Vec<Run>> {
+    /// With more than that the engine gets all rows, since each question to it takes a while.
+    const MOST: usize = 16;
+    let plain = matches!(query, Query { with: None, order_by: None, limit_clause: None, fetch: None, .. });
+    let SetExpr::Values(Values { explicit_row, value_keyword, rows }) = &*query.body else { return Ok(Vec::new()) };
+    let asked = |rows: &[Parens<Vec<Expr>>]| Query {
+        with: None,
+        body: Box::new(SetExpr::Values(Values {
+            explicit_row: *explicit_row,
+            value_keyword: *value_keyword,
+            rows: rows.to_vec(),
+        })),
+        order_by: None,
+        limit_clause: None,
+        fetch: None,
+        locks: Vec::new(),
+        for_clause: None,
+        settings: None,
+        format_clause: None,
+        pipe_operators: Vec::new(),
     };
-    let arrays: Vec<ArrayRef> = columns.iter().enumerate().map(array).collect::<Option<_>>()?;
-    let named =
-        |column: &&Column| ResultColumn { name: column.name.to_string(), ty: column.ty, nullable: true, origin: None };
-    let batch = RecordBatch::try_from_iter(columns.iter().map(|column| &*column.name).zip(arrays)).ok()?;
-    Some(RowSet::new(columns.iter().map(named).collect(), vec![batch]))
+    let columns: Vec<&Column> = targets.iter().map(|target| &table.schema.columns[*target]).collect();
+    let read = |row: &Parens<Vec<Expr>>| -> Option<Vec<Datum>> {
+        row.iter().zip(&columns).map(|(expr, column)| literal(expr, column)).collect()
+    };
+    let read: Vec<Option<Vec<Datum>>> = rows.iter().map(read).collect();
+    let division: Vec<&[Option<Vec<Datum>>]> = read.chunk_by(|a, b| a.is_some() == b.is_some()).collect();
+    if !plain || division.len() > MOST {
+        return Ok(vec![Run::Asked(Box::new(query.clone()))]);
+    }
+    let mut begin = 0;
+    let run = |part: &[Option<Vec<Datum>>]| {
+        let rows = &rows[begin..begin + part.len()];
+        begin += part.len();
+        if part.iter().any(Option::is_none) {
+            return Ok(Run::Asked(Box::new(asked(rows))));
+        }
+        let array = |(at, column): (usize, &&Column)| {
+            let values: Vec<Datum> = part.iter().flatten().map(|row| row[at].clone()).collect();
+            Datum::to_array(&values, column.ty).map_err(Error::internal)
+        };
+        let arrays: Vec<ArrayRef> = columns.iter().enumerate().map(array).collect::<Result<_>>()?;
+        let named = |column: &&Column| ResultColumn {
+            name: column.name.to_string(),
+            ty: column.ty,
+            nullable: true,
+            origin: None,
+        };
+        let batch = RecordBatch::try_from_iter(columns.iter().map(|column| &*column.name).zip(arrays));
+        let columns = columns.iter().map(named).collect();
+        Ok(Run::Read(RowSet::new(columns, vec![batch.map_err(Error::internal)?])))
+    };
+    division.into_iter().map(run).collect()
 }
 
 /// A literal as a value of a column.
@@ -184,8 +297,7 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
 
 /// The query as a load means it: each bare `DEFAULT` of its VALUES replaced by the column's, and CSV files read as texts,
 /// which are converted once, to the columns' types. (A guessed type would change what does not come back from it.)
-fn as_load(query: &Query, table: &Table, targets: &[usize]) -> Query {
-    let mut query = query.clone();
+fn as_load(mut query: Query, table: &Table, targets: &[usize]) -> Query {
     let _ = query.visit(&mut CsvAsText);
     if let SetExpr::Values(values) = &mut *query.body {
         for row in &mut values.rows {

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// recursively, so without a limit a long statement would overflow the stack.
 const MAX_CHAIN: usize = 500;
 
+/// How many tokens a text may have. With its tree each takes some hundred bytes.
+const MAX_TOKENS: usize = 1_000_000;
+
 /// The stack, in bytes, that a thread which handles statements must have: twice what copying the deepest tree that
 /// [`parse`](super::parse) returns takes in a debug build.
 pub const STACK_SIZE: usize = 8 << 20;
@@ -64,6 +67,7 @@ pub(super) fn pieces(text: &str) -> Vec<Result<Piece>> {
 
 /// All tokens with their places in the text; those before the fault, if there is one.
 pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), TokenizerError> {
+    check_tokens(text)?;
     let dialect = StarRocksDialect::new(0);
     let read = Tokenizer::new(&dialect, text).tokenize_with_location_into_buf(all);
     let opened = open_versioned(text, all);
@@ -72,6 +76,35 @@ pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), Tok
     }
     all.clear();
     Tokenizer::new(&dialect, &opened).tokenize_with_location_into_buf(all)
+}
+
+/// Refuses a text that would take too much memory. Spaces are tokens as well; in comments and names it may see some more.
+fn check_tokens(text: &str) -> Result<(), TokenizerError> {
+    if text.len() <= MAX_TOKENS {
+        return Ok(());
+    }
+    let (mut tokens, mut quote, mut escaped, mut in_word) = (0, None, false, false);
+    for byte in text.bytes() {
+        let is_word = byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii();
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if byte == b'\\' => escaped = true,
+            Some(open) if byte == open => quote = None,
+            Some(_) => {}
+            None => {
+                tokens += usize::from(!(is_word && in_word));
+                in_word = is_word;
+                if matches!(byte, b'\'' | b'"' | b'`') {
+                    quote = Some(byte);
+                }
+            }
+        }
+    }
+    if tokens <= MAX_TOKENS {
+        return Ok(());
+    }
+    let message = format!("the text has more than {MAX_TOKENS} words, numbers and signs; divide it, or use FILES()");
+    Err(TokenizerError { message, location: Location::new(1, 1) })
 }
 
 /// As `/*!80033 … */` has it: the version that clients are told.

@@ -11,6 +11,7 @@ mod lex;
 mod mask;
 mod parser;
 mod query;
+mod rows;
 mod session;
 mod show;
 mod statement;
@@ -21,6 +22,7 @@ pub use lex::STACK_SIZE;
 pub use mask::{is_secret_key, mask_secrets, mask_uri};
 pub use parser::{aside, parse, parse_each};
 pub use query::{bind, files_call, placeholders, projection_names};
+pub use rows::rows;
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable, Delete,
     Distribution, Filter, Identified, Insert, ObjectRef, Objects, Page, Parsed, PartitionBy, PrepareSource, Properties,

@@ -3,13 +3,14 @@
 //!
 //! A long text takes a while: it is parsed, and dropped, through [`aside`], which does not hold up other clients.
 
-use sqlparser::ast::{Expr, Query};
+use sqlparser::ast::{Expr, Query, SetExpr};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::dialect::StarRocksDialect;
 use super::lex::Piece;
+use super::rows::LongInsert;
 use super::{Parsed, Properties, Statement, TableName, lex, query};
 use crate::error::{Error, Result};
 use crate::types::{Entity, Invalid, Kind, Name};
@@ -182,6 +183,11 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
 ///
 /// Places in errors count from the text's beginning. A text without statements gives none.
 pub fn parse_each(text: &str) -> Vec<Result<Parsed>> {
+    if let Some(insert) = LongInsert::find(text)
+        && let Some(statement) = parse_long(text, insert)
+    {
+        return vec![statement];
+    }
     let mut statements = Vec::new();
     for piece in lex::pieces(text) {
         statements.push(piece.and_then(parse_piece));
@@ -197,6 +203,23 @@ pub fn aside<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     const LONG: usize = 64 << 10;
     let can_move = || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if bytes > LONG && can_move() { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// `None` if it turns out to be another statement.
+fn parse_long(text: &str, LongInsert { first, more }: LongInsert) -> Option<Result<Parsed>> {
+    let begin = first.start;
+    let end = more.last()?.end;
+    let mut parsed = match parse_each(&text[..first.end]).pop()? {
+        Ok(parsed) => parsed,
+        fault => return Some(fault),
+    };
+    let Statement::Insert(insert) = &mut parsed.statement else { return None };
+    if !matches!(&*insert.source.body, SetExpr::Values(_)) {
+        return None;
+    }
+    insert.more = more.into_iter().map(|part| part.start - begin..part.end - begin).collect();
+    parsed.text = text[begin..end].to_owned();
+    Some(Ok(parsed))
 }
 
 fn parse_piece(piece: Piece) -> Result<Parsed> {

@@ -58,7 +58,7 @@ impl P<'_> {
         if self.words("ON DUPLICATE KEY UPDATE") {
             return Err(Error::Unsupported("INSERT … ON DUPLICATE KEY UPDATE".into()));
         }
-        Ok(Statement::Insert(Insert { table, columns, label, source }))
+        Ok(Statement::Insert(Insert { table, columns, label, source, more: Vec::new() }))
     }
 
     /// What follows DELETE FROM.

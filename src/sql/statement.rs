@@ -3,7 +3,7 @@
 //! Types made for secrets do not show them in `Debug`; the text in [`Parsed`] and a query's tree do.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use sqlparser::ast::{Expr, Query};
 
@@ -299,6 +299,9 @@ pub struct Insert {
     pub label: Option<Label>,
     /// The rows; `VALUES` is a query too. A bare `DEFAULT` in `VALUES` is an identifier of that name.
     pub source: Box<Query>,
+    /// More rows, of which nothing is known but where they are in the statement's text: [`rows`](super::rows) parses
+    /// each part. Only a long `VALUES` has them.
+    pub more: Vec<Range<usize>>,
 }
 
 /// `DELETE FROM`.

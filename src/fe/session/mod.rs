@@ -224,7 +224,7 @@ impl Session {
             Statement::Query(_) => Limits::of_query(&self.variables),
             _ => Limits::default(),
         };
-        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || sql::mask_secrets(&parsed.text)), left);
+        let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || shown(&parsed.text)), left);
         if !matches!(parsed.statement, Statement::Show(Show::Warnings | Show::Errors)) {
             self.diagnostics.clear();
         }
@@ -532,6 +532,16 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// A statement as others may see it, its secrets masked. Of a long one only the beginning, as in MySQL's
+/// performance_schema.
+fn shown(text: &str) -> String {
+    const MOST: usize = 64 << 10;
+    match text.len() {
+        ..=MOST => sql::mask_secrets(text),
+        _ => sql::mask_secrets(&text[..text.floor_char_boundary(MOST)]) + " …",
     }
 }
 
