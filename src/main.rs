@@ -218,12 +218,7 @@ async fn start(fe: Option<FeConfig>, be: Option<BeConfig>, shutdown: Cancellatio
         }
         None => fleet.beat_once().await,
     }
-    match jobs.resume().await {
-        Err(err) if catalog.check_not_held().is_err() => {
-            tracing::error!("unfinished jobs wait for the next start: {}", holdfast::error::Error::report(&err));
-        }
-        resumed => resumed?,
-    }
+    jobs.resume().await?;
     let background = [
         tokio::spawn({
             let (fleet, shutdown) = (fleet.clone(), be_shutdown.clone());

@@ -8,8 +8,8 @@ use tonic::metadata::MetadataMap;
 
 use crate::error::{Error, Result};
 use crate::rpc::message::{Heartbeat, Membership};
-use crate::rpc::{CLUSTER, EPOCH, SEQUENCE, TOKEN};
-use crate::types::{ClusterId, EpochId};
+use crate::rpc::{BACKEND, CLUSTER, EPOCH, PROCESS, SEQUENCE, TOKEN};
+use crate::types::{BackendId, ClusterId, EpochId};
 
 /// Reads a membership: JSON in one line, and its CRC-32 in hex in the next. Files of before that have the first only.
 fn unseal(text: &[u8]) -> Result<Membership, String> {
@@ -27,6 +27,8 @@ fn unseal(text: &[u8]) -> Result<Membership, String> {
 pub struct Members {
     path: PathBuf,
     member: Mutex<Option<Membership>>,
+    /// The FE process whose heartbeats have shown last that its catalog follows what this BE has seen.
+    following: Mutex<Option<EpochId>>,
     /// Held while the file is written; never taken by those who only read.
     writing: Mutex<()>,
 }
@@ -37,6 +39,9 @@ pub struct Credentials {
     token: String,
     epoch: EpochId,
     sequence: u64,
+    process: Option<EpochId>,
+    /// The BE that is meant, where the call says so.
+    wanted: Option<BackendId>,
 }
 
 impl Members {
@@ -52,7 +57,7 @@ impl Members {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
             Err(err) => return Err(Error::io("read", &path)(err)),
         };
-        Ok(Self { path, member: Mutex::new(member), writing: Mutex::default() })
+        Ok(Self { path, member: Mutex::new(member), following: Mutex::default(), writing: Mutex::default() })
     }
 
     /// The cluster, once joined.
@@ -60,13 +65,18 @@ impl Members {
         self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Refuses a caller that is not of this BE's cluster.
+    /// Refuses a caller that is not of this BE's cluster, or means another BE of it.
     pub fn check(&self, caller: &Credentials) -> Result<()> {
         match self.get() {
             None => Err(self.no_member()),
             Some(member) if member.cluster != caller.cluster || member.token != caller.token => {
                 Err(Error::AccessDenied(format!("this BE belongs to another cluster, {}", member.cluster)))
             }
+            Some(member) if caller.wanted.is_some_and(|wanted| wanted != member.backend) => Err(Error::Io {
+                operation: "look for another BE in",
+                path: self.path.display().to_string(),
+                source: std::io::Error::other(format!("this is backend {}", member.backend)),
+            }),
             Some(_) => Ok(()),
         }
     }
@@ -84,18 +94,27 @@ impl Members {
     }
 
     /// Refuses a caller whose catalog is not known to follow what the heartbeats have shown: it may not know what it
-    /// asks to delete. (Other calls overtake each other, so they show nothing.)
+    /// asks to delete or to overwrite. Of a process that is known to, calls that overtake each other are taken.
     pub fn check_not_behind(&self, caller: &Credentials) -> Result<()> {
+        if caller.process.is_some() && caller.process == *self.following() {
+            return Ok(());
+        }
         match self.get() {
-            Some(seen) if caller.epoch != seen.epoch || caller.sequence < seen.sequence => {
-                Err(Error::AccessDenied(format!(
+            Some(seen) if caller.epoch != seen.epoch || caller.sequence < seen.sequence => Err(Error::Io {
+                operation: "compare the catalog with",
+                path: self.path.display().to_string(),
+                source: std::io::Error::other(format!(
                     "the catalog, at sequence {} of epoch {}, is not known to follow sequence {} of epoch {}, which this \
-                     BE has seen. Nothing is deleted",
+                     BE has seen. Nothing is changed",
                     caller.sequence, caller.epoch, seen.sequence, seen.epoch
-                )))
-            }
+                )),
+            }),
             _ => Ok(()),
         }
+    }
+
+    fn following(&self) -> std::sync::MutexGuard<'_, Option<EpochId>> {
+        self.following.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a heartbeat. Joins the cluster if this BE has none and shall; keeps durably what the catalog has come to,
@@ -116,14 +135,29 @@ impl Members {
             epoch: caller.epoch,
             sequence: caller.sequence,
         });
-        let follows = beat.past.is_some_and(|(epoch, end)| epoch == member.epoch && end >= member.sequence);
-        if follows || beat.accept {
+        let has_lost = beat.heard.is_some_and(|(epoch, sequence)| match epoch == member.epoch {
+            true => member.sequence < sequence,
+            // It may have come to the caller's since.
+            false => known.is_some() && member.epoch != caller.epoch,
+        });
+        let past = beat.past.is_some_and(|(epoch, end)| epoch == member.epoch && end >= member.sequence);
+        let grows = caller.epoch == member.epoch && caller.sequence >= member.sequence;
+        let follows = beat.accept || !has_lost && (past || grows);
+        if follows {
             (member.epoch, member.sequence) = (caller.epoch, caller.sequence);
-        } else if caller.epoch == member.epoch {
-            member.sequence = member.sequence.max(caller.sequence);
         }
         if known.as_ref() != Some(&member) {
-            self.keep(member.clone())?;
+            match (self.keep(member.clone()), &known) {
+                // What makes room must be heard. After a restart it is asked again.
+                (Err(err), Some(known)) if is_full(&err) => {
+                    tracing::warn!("not kept: {}", err.report());
+                    member.clone_from(known);
+                }
+                (kept, _) => kept?,
+            }
+        }
+        if follows {
+            *self.following() = caller.process;
         }
         match known {
             None => tracing::info!(cluster = %caller.cluster, backend = %member.backend, "joined"),
@@ -157,6 +191,11 @@ impl Members {
     }
 }
 
+fn is_full(err: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(err, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+}
+
 impl Credentials {
     /// Reads the metadata that every call must carry.
     pub fn of(metadata: &MetadataMap) -> Result<Self> {
@@ -167,6 +206,14 @@ impl Credentials {
                 token: text(TOKEN)?.to_owned(),
                 epoch: text(EPOCH)?.parse().ok()?,
                 sequence: text(SEQUENCE)?.parse().ok()?,
+                process: match metadata.get(PROCESS) {
+                    Some(process) => Some(process.to_str().ok()?.parse().ok()?),
+                    None => None,
+                },
+                wanted: match metadata.get(BACKEND) {
+                    Some(wanted) => Some(BackendId(wanted.to_str().ok()?.parse().ok()?)),
+                    None => None,
+                },
             })
         };
         parse().ok_or_else(|| Error::AccessDenied("a call without cluster id and token".into()))

@@ -99,7 +99,14 @@ impl Backend {
         let (store, members, raw) = blocking(move || {
             std::fs::create_dir_all(&owned).map_err(Error::io("create", &owned))?;
             let raw = owned.join(RAW);
-            let raw = raw.exists().then(|| RawStore::open(&raw).map(Arc::new)).transpose()?;
+            let opened = raw.exists().then(|| RawStore::open(&raw).map(Arc::new)).transpose();
+            let raw = opened.inspect_err(|_| {
+                tracing::error!(
+                    "the raw keys in {} cannot be opened. If they are lost: move that directory away, start again, and \
+                     ALTER SYSTEM DROP BACKEND … FORCE gives them up",
+                    raw.display()
+                );
+            })?;
             raw::clean(&owned.join(RAW_STAGING))?;
             Ok((Store::open(&owned)?, Members::open(&owned)?, raw))
         })
@@ -276,7 +283,7 @@ impl Shared {
                 let member = shared.upgrade().and_then(|shared| shared.members.get());
                 member.map_or_else(Default::default, |member| (member.epoch, member.sequence))
             };
-            Backends::new(Caller { cluster: member.cluster, token: member.token, at: Arc::new(at) })
+            Backends::new(Caller { cluster: member.cluster, token: member.token, process: None, at: Arc::new(at) })
         }))
     }
 }

@@ -1,9 +1,10 @@
 //! The calls of `backend.proto`; [`task`] does what `Run` asks for.
 //!
-//! Nothing is done before the caller has proved to be of this BE's cluster, and nothing is thrown away for an FE whose
-//! catalog is behind.
+//! Nothing is done before the caller has proved to be of this BE's cluster, and nothing is thrown away or overwritten for
+//! an FE whose catalog is behind.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -18,11 +19,12 @@ use crate::clock::crash_point;
 use crate::error::{Error, Result};
 use crate::rpc::message::{
     Alive, Configuration, Configure, Discard, Event, Fetch, Heartbeat, Inventory, RawEntries, RawGive, RawRange,
-    RawSplit, RawWrite, Setting, Task, body, unpack,
+    RawSplit, RawWrite, Setting, Task, Work, body, unpack,
 };
 use crate::rpc::proto::backend_server::Backend;
 use crate::rpc::proto::{Body, Chunk};
 use crate::rpc::status::of_error;
+use crate::types::Timestamp;
 
 /// Files named in one message of an inventory.
 const INVENTORY_PART: usize = 10_000;
@@ -81,8 +83,12 @@ impl Backend for Service {
 
     async fn run(&self, request: Request<Body>) -> Answer<Self::RunStream> {
         let accept = || {
-            self.0.check(request.metadata())?;
-            unpack::<Task>(&request.get_ref().content)
+            let caller = self.0.check(request.metadata())?;
+            let task: Task = unpack(&request.get_ref().content)?;
+            if matches!(task.work, Work::RawClear { .. } | Work::RawIngest { .. }) {
+                self.0.members.check_not_behind(&caller)?;
+            }
+            Ok(task)
         };
         let task = accept().map_err(|err| of_error(&err))?;
         let (events, received) = mpsc::channel::<Result<Event>>(EVENTS);
@@ -137,7 +143,8 @@ impl Backend for Service {
             let Discard { files } = unpack(&request.get_ref().content)?;
             let be = self.0.clone();
             blocking(move || {
-                let now = be.clock.now();
+                // Days are counted by the slower of two clocks, so a file goes into the later day.
+                let now = be.clock.now().max(Timestamp(be.fe_time.load(Ordering::Relaxed)));
                 files.into_iter().try_for_each(|id| be.store.trash(id, now))
             })
             .await
@@ -167,7 +174,8 @@ impl Backend for Service {
 
     async fn raw_write(&self, request: Request<Body>) -> Answer<Body> {
         let write = async {
-            self.0.check(request.metadata())?;
+            let caller = self.0.check(request.metadata())?;
+            self.0.members.check_not_behind(&caller)?;
             let RawWrite { cf, changes } = unpack(&request.get_ref().content)?;
             let store = self.0.raw()?;
             let writing = self.0.raw_writes.clone().read_owned().await;
@@ -185,7 +193,8 @@ impl Backend for Service {
 
     async fn raw_give(&self, request: Request<Body>) -> Answer<Body> {
         let give = async {
-            self.0.check(request.metadata())?;
+            let caller = self.0.check(request.metadata())?;
+            self.0.members.check_not_behind(&caller)?;
             let RawGive { number, cf, ranges } = unpack(&request.get_ref().content)?;
             let store = self.0.raw_or_new().await?;
             blocking(move || store.give(number, cf, ranges)).await

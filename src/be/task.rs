@@ -284,7 +284,8 @@ async fn clone(
     files: Vec<RowsetFile>,
     events: &mpsc::Sender<Result<Event>>,
 ) -> Result<()> {
-    let source = &be.peers()?.at(source)?;
+    // Whichever BE has the file: its id is of this content alone, which is checked.
+    let source = &be.peers()?.at(source, None)?;
     let one = async |n: usize, file: RowsetFile| {
         crash_point("be.clone");
         let store = be.store.clone();

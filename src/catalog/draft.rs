@@ -244,6 +244,33 @@ impl Draft {
         self.image.backends.remove(&id);
     }
 
+    /// Takes BEs that are no more from the places of all tablets that have others too. Returns how many tablets have fewer
+    /// copies now.
+    pub fn drop_lost_replicas(&mut self) -> Result<usize> {
+        let mut count = 0;
+        for table in self.image.tables.clone().values() {
+            for partition in table.partitions.values() {
+                let mut changed = None;
+                for (bucket, tablet) in partition.tablets.iter().enumerate() {
+                    let is_known = |id: &BackendId| self.image.backends.contains_key(id);
+                    let replicas: Vec<_> = tablet.replicas.iter().copied().filter(is_known).collect();
+                    if replicas.is_empty() || replicas.len() == tablet.replicas.len() {
+                        continue;
+                    }
+                    let row = TabletRow { id: tablet.id, replicas: replicas.clone() };
+                    self.put(Key::new("ta").number(partition.id.0).number(bucket as u64), &row)?;
+                    let changed = changed.get_or_insert_with(|| Partition::clone(partition));
+                    Arc::make_mut(&mut changed.tablets[bucket]).replicas = replicas;
+                    count += 1;
+                }
+                if let Some(changed) = changed {
+                    self.put_partition(table.id, changed)?;
+                }
+            }
+        }
+        Ok(count)
+    }
+
     /// Divides the keys of a family among BEs as [`Region::divide`] does, if they are not divided yet.
     pub fn create_regions(&mut self, cf: ColumnFamily, owners: &[BackendId]) -> Result<()> {
         if self.image.regions_in(cf, &KeyRange::default()).next().is_some() {
@@ -259,6 +286,12 @@ impl Draft {
     /// Makes a region another BE's, which has nothing of it.
     pub fn move_region(&mut self, region: &Region, owner: BackendId) -> Result<()> {
         self.put_region(Region { version: region.version + 1, owner, ..region.clone() })
+    }
+
+    /// Makes a region nobody's. It must go with all others of its family.
+    pub fn forget_region(&mut self, region: &Region) {
+        self.delete(Key::new("rg").number(region.id.0));
+        self.image.regions.remove(&(region.cf, region.range.start().to_vec()));
     }
 
     /// Splits a region before each of these keys, which are shortened where they are long: a region's size matters

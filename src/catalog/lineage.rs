@@ -4,10 +4,8 @@
 //! can tell whether a catalog follows it, however far that has counted meanwhile: BEs do, so that no FE with an old copy
 //! of its catalog has them throw away what it does not know.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::catalog::image::Image;
 use crate::error::{Error, Result};
@@ -27,24 +25,30 @@ pub struct Epoch {
 pub(super) struct Line {
     /// Recorded with its first commit: an opening that changes nothing is none.
     pub epoch: EpochId,
-    held: ArcSwapOption<String>,
+    held: watch::Sender<Option<String>>,
 }
 
 impl Line {
     pub fn new(epoch: EpochId) -> Self {
-        Self { epoch, held: ArcSwapOption::empty() }
+        Self { epoch, held: watch::Sender::new(None) }
     }
 
     /// Refuses if changes are held.
     pub fn check(&self) -> Result<()> {
-        match &*self.held.load() {
-            Some(reason) => Err(Error::Refused(reason.to_string())),
+        match &*self.held.borrow() {
+            Some(reason) => Err(Error::Refused(reason.clone())),
             None => Ok(()),
         }
     }
 
     pub fn hold(&self, reason: Option<String>) {
-        self.held.store(reason.map(Arc::new));
+        self.held.send_replace(reason);
+    }
+
+    /// Returns once changes are held.
+    pub async fn held(&self) {
+        // The sender is here, so it does not close.
+        let _ = self.held.subscribe().wait_for(Option::is_some).await;
     }
 }
 
@@ -52,6 +56,16 @@ impl Image {
     /// The epoch of the last commit.
     pub fn epoch(&self) -> EpochId {
         self.epochs.last().map_or_else(EpochId::default, |epoch| epoch.id)
+    }
+
+    /// Whether an epoch and sequence of this line come before others. False where one is not on it.
+    pub fn is_before(&self, one: (EpochId, u64), other: (EpochId, u64)) -> bool {
+        let position = |epoch: EpochId| match epoch == EpochId::default() {
+            true => Some(0),
+            false => self.epochs.iter().position(|known| known.id == epoch).map(|at| at + 1),
+        };
+        let place = |(epoch, sequence)| position(epoch).map(|at| (at, sequence));
+        place(one).zip(place(other)).is_some_and(|(one, other)| one < other)
     }
 
     /// The last sequence that an epoch has on this line; `None` if it is not on it.

@@ -64,7 +64,11 @@ impl Catalog {
         let vault = Arc::new(Vault::open(dir, !has_secrets)?);
         let image = match store.get(b"id")? {
             Some(identity) => load(&store, &vault, decode(b"id", &identity)?)?,
-            None => create(&store, clock)?,
+            None => {
+                // One that has lost its records is not made anew.
+                store.check_acknowledged(0)?;
+                create(&store, clock)?
+            }
         };
         store.check_acknowledged(image.sequence)?;
         let published = Arc::new(ArcSwap::from_pointee(image.clone()));
@@ -88,6 +92,16 @@ impl Catalog {
     /// Refuses while changes are held.
     pub fn check_not_held(&self) -> Result<()> {
         self.line.check()
+    }
+
+    /// Returns once changes are held.
+    pub async fn held(&self) {
+        self.line.held().await;
+    }
+
+    /// The epoch that this process begins, or has begun, with its first change: no other process ever has it.
+    pub fn own_epoch(&self) -> EpochId {
+        self.line.epoch
     }
 
     /// Makes one change. `change` sees the newest image, checks what it assumes, and changes the draft; if it fails,
@@ -213,6 +227,7 @@ impl Catalog {
         let kept: Vec<WriteId> =
             image.jobs.values().filter(|job| !job.state.is_terminal()).filter_map(|job| job.write).collect();
         self.commit_blocking(|draft| {
+            draft.use_reserve();
             image.writes.keys().filter(|write| !kept.contains(write)).for_each(|write| draft.end_write(*write));
             Ok(())
         })?;

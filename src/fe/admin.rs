@@ -60,8 +60,8 @@ fn check_new(image: &crate::catalog::Image, host: &str, port: u16) -> Result<()>
     }
 }
 
-/// Forgets BEs. Refuses while tablets or raw keys have their only copies there, unless forced: regions of raw keys are
-/// other BEs' then, and empty.
+/// Forgets BEs. Refuses while tablets or raw keys have copies there, unless forced: regions of raw keys are other BEs' then,
+/// and empty, and tablets have the copies that others have. A table that has no other stays as it is.
 pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: bool) -> Result<Outcome> {
     let find = |image: &crate::catalog::Image, address: &Address| {
         let found = image.backends.values().find(|backend| backend.address() == address.to_string());
@@ -71,7 +71,8 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
     let lost = addresses.iter().map(|address| find(&image, address)).collect::<Result<Vec<_>>>()?;
     let _one = fe.jobs.raw_writes().giving.lock().await;
     let moved = if force { rawkv::move_regions(fe, &lost).await? } else { rawkv::Moved::default() };
-    fe.catalog
+    let thinned = fe
+        .catalog
         .commit(|draft| {
             for address in addresses {
                 let id = find(draft.image(), address)?;
@@ -96,10 +97,17 @@ pub(super) async fn drop_backends(fe: &Frontend, addresses: &[Address], force: b
                 draft.although_held();
                 draft.drop_backend(id);
             }
-            moved.record(draft, &lost)
+            moved.record(draft, &lost)?;
+            draft.drop_lost_replicas()
         })
         .await?;
-    Ok(Outcome::Done { affected: 0, info: String::new(), warnings: moved.warnings() })
+    let mut warnings = moved.warnings();
+    if thinned > 0 {
+        warnings.push(format!(
+            "{thinned} tablets have fewer copies than their tables should have; BACKUP and RESTORE of these tables make new ones"
+        ));
+    }
+    Ok(Outcome::Done { affected: 0, info: String::new(), warnings })
 }
 
 pub(super) fn set_frontend_config(fe: &Frontend, key: &str, value: &str) -> Result<Outcome> {

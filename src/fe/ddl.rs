@@ -288,18 +288,29 @@ pub(super) async fn truncate(
     let (database, name) = writable(context, table)?;
     rawkv::refuse(database, "TRUNCATE")?;
     let now = fe.clock.now();
+    let mut placement = fe.fleet.placement(&fe.catalog.image());
     fe.catalog
         .commit(|draft| {
             draft.use_reserve();
             draft.image().check_not_restoring(database, name)?;
             let table = draft.image().table(database, name)?.clone();
-            let chosen = match partitions.is_empty() {
+            let chosen: Vec<Arc<Partition>> = match partitions.is_empty() {
                 true => table.partitions.values().cloned().collect(),
                 false => partitions.iter().map(|name| table.partition(name).cloned()).collect::<Result<Vec<_>>>()?,
             };
             let mut empty = Vec::new();
             for old in chosen {
-                let places = old.tablets.iter().map(|tablet| tablet.replicas.clone()).collect();
+                let is_known = |id: &BackendId| draft.image().backends.contains_key(id);
+                let known = |tablet: &Arc<Tablet>| tablet.replicas.iter().copied().filter(is_known).collect();
+                let mut places: Vec<Vec<BackendId>> = old.tablets.iter().map(known).collect();
+                // Some were on BEs that were dropped.
+                if places.iter().any(|place| place.len() < old.replication as usize) {
+                    match placement.place(old.replication, places.len()) {
+                        Ok(others) => places = others,
+                        Err(err) if places.iter().any(Vec::is_empty) => return Err(err),
+                        Err(_) => {}
+                    }
+                }
                 let (name, range) = (old.name.clone(), old.range.clone());
                 empty.push(empty_partition(draft, name, range, old.replication, places, old.version + 1, now));
             }

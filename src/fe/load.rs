@@ -3,7 +3,7 @@
 //! A load records a write, sends each row to a BE that has its tablet, copies the files that come of it to the other
 //! replicas, and then makes all of them visible in one commit. Whatever fails before that leaves garbage, not rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
@@ -463,6 +463,7 @@ async fn commit(
             parts.push((partition.id, files));
         }
     }
+    let loaded_tablets: HashSet<TabletId> = parts.iter().flat_map(|(_, files)| files).map(|(id, _)| *id).collect();
     crash_point("load.before-commit");
     fe.catalog
         .commit(|draft| {
@@ -471,6 +472,14 @@ async fn commit(
             if known.is_none_or(|known| known.schema.version != table.schema.version) {
                 let name = format!("{database}.{name}");
                 return Err(Error::Conflict(Entity::new(Kind::Table, name)));
+            }
+            // Who was dropped has taken its files along.
+            let backends = &draft.image().backends;
+            let tablets = known.iter().flat_map(|known| known.partitions.values()).flat_map(|part| &part.tablets);
+            let mut places =
+                tablets.filter(|tablet| loaded_tablets.contains(&tablet.id)).flat_map(|tablet| &tablet.replicas);
+            if places.any(|replica| !backends.contains_key(replica)) {
+                return Err(Error::Conflict(Entity::new(Kind::Table, format_args!("{database}.{name}"))));
             }
             for (partition, files) in parts {
                 draft.add_files(table.id, partition, files, now)?;

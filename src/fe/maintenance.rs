@@ -202,6 +202,7 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
     if state.cleaned.get(&backend) == Some(&before.sequence) {
         return Ok(());
     }
+    fe.catalog.check_not_held()?;
     // First what is there, then what is named: a file that is made or named in between is safe either way.
     let mut there = HashSet::new();
     let mut parts = fe.fleet.backend(backend)?.inventory().await?;
@@ -232,6 +233,7 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
     there.retain(|id| !kept.contains(id));
     let garbage: Vec<FileId> = there.into_iter().collect();
     for part in garbage.chunks(DISCARD_PART) {
+        fe.catalog.check_not_held()?;
         fe.fleet.backend(backend)?.discard(&Discard { files: part.to_vec() }).await?;
     }
     if !garbage.is_empty() {

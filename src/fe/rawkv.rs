@@ -4,7 +4,7 @@
 //! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV. A
 //! query reads each region as it is when the query comes to it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
@@ -181,11 +181,12 @@ async fn give(fe: &Frontend, parts: Vec<(BackendId, ColumnFamily, Vec<KeyRange>)
     Ok(())
 }
 
-/// Regions that were given to other BEs, whose contents are lost.
+/// Regions that were given to other BEs, or are nobody's any more; their contents are lost.
 #[derive(Default)]
-pub(super) struct Moved(HashMap<RegionId, (Region, BackendId)>);
+pub(super) struct Moved(HashMap<RegionId, (Region, Option<BackendId>)>);
 
-/// Gives the regions of BEs that are lost to others, which hold them empty. They are theirs with [`Moved::record`].
+/// Gives the regions of BEs that are lost to others, which hold them empty. They are theirs with [`Moved::record`]. Where
+/// no other BE lives, a family of which all is lost has no regions then: the next write divides it anew.
 pub(super) async fn move_regions(fe: &Frontend, lost: &[BackendId]) -> Result<Moved> {
     let image = fe.catalog.image();
     let heirs: Vec<BackendId> = fe.fleet.alive().into_iter().filter(|backend| !lost.contains(backend)).collect();
@@ -193,11 +194,14 @@ pub(super) async fn move_regions(fe: &Frontend, lost: &[BackendId]) -> Result<Mo
     let mut moved = HashMap::new();
     let mut parts: BTreeMap<(BackendId, ColumnFamily), Vec<KeyRange>> = BTreeMap::new();
     for (n, region) in regions.enumerate() {
-        let Some(heir) = heirs.get(n % heirs.len().max(1)) else {
-            return Err(Error::Refused("there is no other available BE node to keep raw keys".into()));
-        };
-        parts.entry((*heir, region.cf)).or_default().push(region.range.clone());
-        moved.insert(region.id, (Region::clone(region), *heir));
+        let heir = heirs.get(n % heirs.len().max(1)).copied();
+        let is_lost = |region: &Arc<Region>| lost.contains(&region.owner);
+        match heir {
+            Some(heir) => parts.entry((heir, region.cf)).or_default().push(region.range.clone()),
+            None if image.regions_in(region.cf, &KeyRange::default()).all(is_lost) => {}
+            None => return Err(Error::Refused("there is no other available BE node to keep raw keys".into())),
+        }
+        moved.insert(region.id, (Region::clone(region), heir));
     }
     give(fe, parts.into_iter().map(|((heir, cf), ranges)| (heir, cf, ranges)).collect()).await?;
     Ok(Moved(moved))
@@ -209,7 +213,8 @@ impl Moved {
         let regions = draft.image().regions.clone();
         for region in regions.values().filter(|region| lost.contains(&region.owner)) {
             match self.0.get(&region.id) {
-                Some((known, heir)) if **region == *known => draft.move_region(region, *heir)?,
+                Some((known, Some(heir))) if **region == *known => draft.move_region(region, *heir)?,
+                Some((known, None)) if **region == *known => draft.forget_region(region),
                 _ => return Err(Error::Conflict(Entity::new(Kind::Region, region.id))),
             }
         }
@@ -241,13 +246,13 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
     let regions: BTreeMap<&[u8], &Arc<Region>> =
         image.regions_in(cf, &KeyRange::default()).map(|region| (region.range.start(), region)).collect();
     let mut of_owner: BTreeMap<_, Vec<(usize, Vec<Change>)>> = BTreeMap::new();
-    let mut touched = HashSet::new();
+    let mut touched: HashMap<RegionId, Arc<Region>> = HashMap::new();
     for change in changes {
         let (_, region) = regions
             .range(..=change.key.as_slice())
             .next_back()
-            .ok_or_else(|| Error::internal("a raw key is in no region"))?;
-        touched.insert(region.id);
+            .ok_or_else(|| Error::Conflict(Entity::new(Kind::Table, format_args!("{RAWKV}.{cf}"))))?;
+        touched.entry(region.id).or_insert_with(|| Arc::clone(region));
         let parts = of_owner.entry(region.owner).or_default();
         let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
         match parts.last_mut() {
@@ -261,13 +266,24 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
     let to_owner = async |(owner, parts)| {
         let backend = fe.fleet.backend(owner)?;
         for (_, changes) in parts {
+            fe.catalog.check_not_held()?;
             backend.raw_write(&RawWrite { cf, changes }).await?;
         }
         Ok(())
     };
     let written = futures::future::join_all(of_owner.into_iter().map(to_owner)).await;
-    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(touched);
-    written.into_iter().collect()
+    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(touched.keys());
+    written.into_iter().collect::<Result<()>>()?;
+    // What a BE has taken is lost if its keys were given up meanwhile.
+    let image = fe.catalog.image();
+    let is_kept = |region: &&Arc<Region>| {
+        let mut owners = image.regions_in(cf, &region.range).map(|now| now.owner).peekable();
+        owners.peek().is_some() && owners.all(|owner| owner == region.owner)
+    };
+    match touched.values().find(|region| !is_kept(region)) {
+        Some(region) => Err(Error::Conflict(Entity::new(Kind::Region, region.id))),
+        None => Ok(()),
+    }
 }
 
 /// Keys and values of ranges that ascend, in order.

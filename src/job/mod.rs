@@ -20,7 +20,7 @@
 //!   before. What a job leaves behind when it fails is garbage, not damage.
 //!
 //! CANCEL writes `CANCELLED` itself, at once, wherever the job is; it is refused from `UPLOAD_INFO` on, where the
-//! commit may already have been seen, and from `COMMITTING` on, where it has been. [`backup`] and [`restore`] say what
+//! commit may already have been seen, and from `COMMITTING` on, where it has been. (But see [`Jobs::give_up`].) [`backup`] and [`restore`] say what
 //! the states do, [`tasks`] carries work to the BEs. BACKUP RAW and RESTORE RAW have fewer states: see [`raw`].
 
 mod backup;
@@ -58,6 +58,12 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 /// Bytes of a message in the history.
 const LONGEST_MESSAGE: usize = 2000;
 
+/// How long CANCEL waits for a job that stores raw keys to end.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// How often a job that must wait looks again.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What jobs work with.
 pub(crate) struct Context {
     pub(crate) catalog: Arc<Catalog>,
@@ -94,13 +100,14 @@ impl Jobs {
         Self { cx, runs: Arc::default(), tracker: TaskTracker::new(), shutdown }
     }
 
-    /// Takes up every unfinished job of the catalog, each as a new attempt.
+    /// Takes up every unfinished job of the catalog, each as a new attempt, as soon as a BE has shown that the catalog is
+    /// no old copy. Does not wait for that.
     pub async fn resume(&self) -> Result<()> {
         let image = self.cx.catalog.image();
         for job in image.jobs.values().filter(|job| !job.state.is_terminal()) {
-            tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "resuming");
-            let job = self.cx.begin_attempt(job).await?;
-            self.start(job, Run::default());
+            let (cx, run) = (self.cx.clone(), Run::default());
+            let (job, waiting) = (Job::clone(job), run.clone());
+            self.start(job.id, run, async move { cx.begin_again(job, &waiting).await });
         }
         // What an earlier process could not put away any more.
         let ended = |catalog: &Catalog| {
@@ -172,7 +179,7 @@ impl Jobs {
         match prepared {
             Ok(job) => {
                 let begun = Arc::new(job.clone());
-                self.start(job, Run::default());
+                self.start(job.id, Run::default(), async { job });
                 Ok(begun)
             }
             Err(err) => {
@@ -182,15 +189,15 @@ impl Jobs {
                 }
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
-                    self.start(job, Run::default());
+                    self.start(job.id, Run::default(), async { job });
                 }
                 Err(err)
             }
         }
     }
 
-    fn start(&self, job: Job, run: Run) {
-        let (jobs, id) = (self.clone(), job.id);
+    fn start(&self, id: JobId, run: Run, job: impl Future<Output = Job> + Send + 'static) {
+        let jobs = self.clone();
         self.lock().insert(id, run.clone());
         self.tracker.spawn(async move {
             let end = || {
@@ -198,7 +205,7 @@ impl Jobs {
                 run.ended.cancel();
             };
             let work = async {
-                let job = jobs.cx.run(job, &run).await?;
+                let job = jobs.cx.run(job.await, &run).await?;
                 let cleaned = jobs.cx.clean_up(&job).await;
                 end();
                 jobs.cx.put_away(&job, cleaned).await
@@ -219,6 +226,18 @@ impl Jobs {
             JobKind::Restore => Error::Refused("No restore is currently running".into()),
         };
         let now = self.cx.clock.now();
+        let refused = |job: &Job| {
+            Error::Refused(format!(
+                "Failed to cancel job: Job with label {} can not be cancelled. state: {}",
+                job.label, job.state
+            ))
+        };
+        if let Some(job) = self.cx.catalog.image().last_job(kind, database)
+            && matches!(job.what(), What::RawRestore(_))
+            && (job.state == JobState::Committing && now >= job.deadline())
+        {
+            return self.give_up(job.id).await.map_err(|job| refused(&job));
+        }
         let name = format!("{kind}.cancelled").to_lowercase();
         crash_point(&format!("{name}.before"));
         let id = self
@@ -228,10 +247,7 @@ impl Jobs {
                 let job = draft.image().last_job(kind, database).ok_or_else(none)?;
                 let decided = matches!(job.state, JobState::UploadInfo | JobState::Committing);
                 if job.state.is_terminal() || decided {
-                    return Err(Error::Refused(format!(
-                        "Failed to cancel job: Job with label {} can not be cancelled. state: {}",
-                        job.label, job.state
-                    )));
+                    return Err(refused(job));
                 }
                 let message = match kind {
                     JobKind::Backup => "user cancelled".to_owned(),
@@ -254,6 +270,19 @@ impl Jobs {
             let _ = tokio::time::timeout(CLEAN_UP, run.ended.cancelled()).await;
         }
         Ok(())
+    }
+
+    /// Has a RESTORE RAW end that has stored a part of the keys and does not get on, as when its storage is gone for good.
+    /// It ends by itself, when nothing is stored for it any more. The error is the job if it has not ended so.
+    async fn give_up(&self, id: JobId) -> Result<(), Job> {
+        let run = self.lock().get(&id).cloned();
+        if let Some(run) = run {
+            run.cancel.cancel();
+            let _ = tokio::time::timeout(GIVE_UP, run.ended.cancelled()).await;
+        }
+        let job = self.cx.catalog.image().jobs.get(&id).map(|job| Job::clone(job));
+        // Later ones may have pushed it out of the image.
+        job.filter(|job| job.state != JobState::Cancelled).map_or(Ok(()), Err)
     }
 
     /// Waits until a job has ended. An error tells why it was cancelled.
@@ -314,6 +343,7 @@ impl Context {
                     continue;
                 }
             }
+            self.released(&job, run).await;
             let used = self.repository_record(&job);
             // A step may make transitions on its way.
             let current = Mutex::new(job.clone());
@@ -325,15 +355,18 @@ impl Context {
                 }
             };
             let outcome = tokio::select! {
-                outcome = step => outcome,
-                () = run.cancel.cancelled() => Err(Error::Cancelled("user cancelled".into())),
+                outcome = step => Some(outcome),
+                // On an old copy of the catalog it would overwrite what is newer.
+                () = self.catalog.held() => None,
+                () = run.cancel.cancelled() => Some(Err(Error::Cancelled("user cancelled".into()))),
                 () = self.deadline(&current) => {
                     let trouble = run.progress.trouble();
                     let why = if trouble.is_empty() { trouble } else { format!(": {trouble}") };
-                    Err(Error::Cancelled(format!("it was in {}{why}", job.state)))
+                    Some(Err(Error::Cancelled(format!("it was in {}{why}", job.state))))
                 }
             };
             job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let Some(outcome) = outcome else { continue };
             let retry = |err: &Error| match job.state {
                 // What is stored by halves must be stored; where nothing else is left to do, that is done in the end.
                 JobState::Committing => matches!(job.what(), What::Restore) || err.is_retryable(),
@@ -360,7 +393,7 @@ impl Context {
                     run.progress.set_trouble(String::new());
                 }
                 Err(err) if retry(&err) => self.pause(&job, run, &err, &mut failures).await,
-                Err(err) => match self.stored(&job).await {
+                Err(err) => match self.at_rest(&job).await {
                     Ok(Some(stored)) if stored.state == job.state => match self.fail(&job, &err).await {
                         Ok(failed) => job = failed,
                         // The catalog cannot be written now, or the job has just changed: look again.
@@ -372,6 +405,14 @@ impl Context {
         }
         tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "ended");
         Ok(job)
+    }
+
+    /// The job as it is stored, once nothing that it has begun can change what it leaves to others.
+    async fn at_rest(&self, job: &Job) -> Result<Option<Job>> {
+        if matches!(job.what(), What::RawRestore(_)) && job.state == JobState::Committing {
+            raw::quiet(self, job).await;
+        }
+        self.stored(job).await
     }
 
     /// Puts away what a job that has ended keeps outside of the catalog. May run twice.
@@ -406,9 +447,10 @@ impl Context {
     async fn pause(&self, job: &Job, run: &Run, err: &Error, failures: &mut u32) {
         tracing::warn!(job = %job.id, state = %job.state, "trying again: {}", err.report());
         run.progress.set_trouble(err.report());
+        let cancelled = run.cancel.is_cancelled();
         tokio::select! {
             () = self.clock.sleep(self.clock.back_off(*failures)) => {}
-            () = run.cancel.cancelled() => {}
+            () = run.cancel.cancelled(), if !cancelled => {}
         }
         *failures += 1;
     }
@@ -432,13 +474,47 @@ impl Context {
         }
     }
 
-    /// Draws a new attempt, durably, before any task of it is sent.
-    async fn begin_attempt(&self, job: &Job) -> Result<Job> {
-        let mut job = job.clone();
-        job.attempt = Attempt(job.attempt.0 + 1);
-        let begun = job.clone();
-        self.catalog.commit(|draft| draft.put_job(begun)).await?;
-        Ok(job)
+    /// Draws a new attempt of a job that an earlier process has left, durably, before any task of it is sent.
+    async fn begin_again(&self, left: Job, run: &Run) -> Job {
+        if !self.fleet.is_known() {
+            run.progress.set_trouble("no backend has answered since the FE was started".into());
+        }
+        while !self.fleet.is_known() && !run.cancel.is_cancelled() {
+            self.clock.sleep(LOOK).await;
+        }
+        let mut failures = 0;
+        loop {
+            self.released(&left, run).await;
+            let begun = self.catalog.commit(|draft| {
+                draft.use_reserve();
+                // It may have been cancelled meanwhile.
+                let known = draft.image().jobs.get(&left.id).map(|job| Job::clone(job));
+                let mut job = known.unwrap_or_else(|| left.clone());
+                if draft.image().jobs.contains_key(&job.id) && !job.state.is_terminal() {
+                    job.attempt = Attempt(job.attempt.0 + 1);
+                    draft.put_job(job.clone())?;
+                }
+                Ok(job)
+            });
+            match begun.await {
+                Ok(job) => {
+                    tracing::info!(job = %job.id, kind = %job.kind, state = %job.state, "resuming");
+                    return job;
+                }
+                Err(err) => self.pause(&left, run, &err, &mut failures).await,
+            }
+        }
+    }
+
+    /// Waits while changes are held.
+    async fn released(&self, job: &Job, run: &Run) {
+        let Err(reason) = self.catalog.check_not_held() else { return };
+        tracing::warn!(job = %job.id, state = %job.state, "waiting: {}", reason.report());
+        run.progress.set_trouble(reason.report());
+        while self.catalog.check_not_held().is_err() {
+            self.clock.sleep(LOOK).await;
+        }
+        run.progress.set_trouble(String::new());
     }
 
     /// Takes a job to its next state: one commit, written only if the stored job is still the one `from`. `more` adds

@@ -11,7 +11,8 @@
 //! are removed before `UPLOAD_INFO`, in which `backupmeta` is written, from rows of the job. It is the commit.
 //!
 //! A restore brings and verifies all files before `COMMITTING`, in which entries are stored. That cannot be undone: a
-//! crash repeats it, it can no longer be cancelled, and no deadline ends it. Until it has ended, others may not write.
+//! crash repeats it, no deadline ends it, and CANCEL does so only after its deadline, as when its storage is gone for good.
+//! Until it has ended, others may not write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -27,7 +28,7 @@ use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Amount, FailureCode, Job, JobKind, JobState, RawJob};
+use crate::catalog::{Amount, Draft, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
@@ -39,7 +40,8 @@ use crate::rawkv::value::ApiVersion;
 use crate::repository::Folder;
 use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
 use crate::types::{
-    BackendId, ColumnFamily, JobId, KeyRange, Label, Name, Region, RegionId, RepositoryId, Sha256, StoreProperties,
+    BackendId, ColumnFamily, Entity, JobId, KeyRange, Kind, Label, Name, Region, RegionId, RepositoryId, Sha256,
+    StoreProperties,
 };
 
 /// The database whose lock raw jobs hold, and what messages call what has no repository.
@@ -228,21 +230,14 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
         // The cut was in memory of a process that is gone.
         (JobKind::Backup, JobState::Uploading) => cut_again(cx, job).await,
         (JobKind::Backup, JobState::UploadInfo) => commit(cx, job).await,
-        (JobKind::Restore, JobState::Downloading | JobState::Committing) => {
-            let done = restore(cx, job, run, current).await;
-            if done.as_ref().is_err_and(|err| !err.is_retryable()) {
-                // Others may write again: threads that store keys, of earlier tries as well, must have ended.
-                quiet(cx, job).await;
-            }
-            done
-        }
+        (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run, current).await,
         (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
     }
 }
 
-/// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try. One that is
-/// dead stores nothing, or ends with its connection.
-async fn quiet(cx: &Context, job: &Job) {
+/// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try: others may write
+/// once it has ended. A BE that is dead stores nothing, or ends with its connection.
+pub(super) async fn quiet(cx: &Context, job: &Job) {
     // Also of BEs that have lost their regions meanwhile.
     let one = async |owner: BackendId| {
         for failures in 0..QUIET_TRIES {
@@ -575,6 +570,10 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let plan = Plan::read(job, &kept).await?;
     let image = cx.catalog.image();
     let owned = owned(image.regions_in(cf, &plan.range), &plan.range);
+    if owned.is_empty() {
+        return Err(Error::Refused(format!("the keys of column family {cf} were given up meanwhile")));
+    }
+    let planned = places(&owned);
     let mut fetch = Vec::new();
     let mut ingest = Vec::new();
     let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
@@ -616,7 +615,12 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         let grown = cx.catalog.image().regions_in(cf, &plan.range).map(|region| region.id).collect::<Vec<_>>();
         cx.raw_writes.grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
         let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
-        cx.advance(&job, next, |_| Ok(())).await
+        // What has moved to another BE has nothing of what was stored.
+        let unmoved = |draft: &mut Draft| {
+            let now = places(&self::owned(draft.image().regions_in(cf, &plan.range), &plan.range));
+            if now == planned { Ok(()) } else { Err(Error::Conflict(Entity::new(Kind::Job, job.id))) }
+        };
+        cx.advance(&job, next, unmoved).await
     };
     sessions.during(work).await.map_err(|(Lost::Session(err) | Lost::Work(err))| err)
 }
@@ -631,6 +635,12 @@ fn owned<'a>(regions: impl IntoIterator<Item = &'a Arc<Region>>, range: &KeyRang
         owned.entry(region.owner).or_default().extend(range);
     }
     owned
+}
+
+/// The keys that each BE owns, however they are divided into regions.
+fn places(owned: &Owned) -> BTreeMap<BackendId, Vec<KeyRange>> {
+    let ranges = |of: &[RawRange]| KeyRange::union(of.iter().map(|of| of.range.clone()).collect());
+    owned.iter().map(|(owner, of)| (*owner, ranges(of))).collect()
 }
 
 /// What a session is for.

@@ -99,8 +99,8 @@ impl Held {
 pub fn not_held(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::Refused(format!(
         "{} does not hold {what}, which were given to this BE: was its directory emptied, or is a disk not mounted? Put \
-         it back and start the BE again; if it is lost, ALTER SYSTEM DROP BACKEND … FORCE gives its keys up, and RESTORE \
-         RAW brings them back",
+         it back and start the BE again; if it is lost, ALTER SYSTEM DROP BACKEND … FORCE gives its keys up, ADD BACKEND \
+         takes the BE in again, and RESTORE RAW brings the keys back",
         path.display()
     ))
 }
@@ -157,12 +157,14 @@ impl RawStore {
     }
 
     /// From now on the store holds these keys, durably, and has none of them. May run twice. A gift that was overtaken by
-    /// a later one is refused: it must not take away what was written since.
+    /// a later one is refused: it must not take away what was written since. So is one with the number of another.
     pub fn give(&self, number: u64, cf: ColumnFamily, ranges: Vec<KeyRange>) -> Result<()> {
         let _one = self.giving.lock().unwrap_or_else(PoisonError::into_inner);
         let key = number.to_be_bytes();
-        if self.given.contains_key(key).map_err(failed("read", &self.path))? {
-            return Ok(());
+        if let Some(known) = self.given.get(key).map_err(failed("read", &self.path))? {
+            let same =
+                serde_json::from_slice(&known).is_ok_and(|known: (ColumnFamily, Vec<KeyRange>)| known == (cf, ranges));
+            return if same { Ok(()) } else { Err(Error::Conflict(Entity::new(Kind::Region, number))) };
         }
         let mut held = Held::clone(&self.held());
         if number <= held.last {
@@ -172,7 +174,7 @@ impl RawStore {
             self.clear_any(cf, range, &|| Ok(()))?;
         }
         self.check_space(0, RESERVE_BYTES)?;
-        record_given(&self.database, &self.given, (number, cf, &ranges)).map_err(failed("write", &self.path))?;
+        record_given(&self.database, &self.given, &[(number, cf, &ranges)]).map_err(failed("write", &self.path))?;
         held.add(number, cf, ranges);
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
         Ok(())
@@ -336,10 +338,13 @@ impl std::fmt::Debug for RawStore {
 
 type Gift<'a> = (u64, ColumnFamily, &'a [KeyRange]);
 
-fn record_given(database: &Database, given: &Keyspace, (number, cf, ranges): Gift<'_>) -> fjall::Result<()> {
-    let record = serde_json::to_vec(&(cf, ranges)).map_err(std::io::Error::from)?;
+/// Records gifts, all or none.
+fn record_given(database: &Database, given: &Keyspace, gifts: &[Gift<'_>]) -> fjall::Result<()> {
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
-    batch.insert(given, number.to_be_bytes(), record);
+    for (number, cf, ranges) in gifts {
+        let record = serde_json::to_vec(&(cf, ranges)).map_err(std::io::Error::from)?;
+        batch.insert(given, number.to_be_bytes(), record);
+    }
     batch.commit()
 }
 
@@ -386,12 +391,11 @@ fn damaged(path: &Path, message: impl Into<String>) -> Error {
 }
 
 fn adopt(database: &Database, given: &Keyspace, path: &Path) -> Result<Held> {
+    let all = [KeyRange::default()];
+    let gifts: [Gift<'_>; 2] = [(0, ColumnFamily::Default, &all), (1, ColumnFamily::Write, &all)];
+    record_given(database, given, &gifts).map_err(failed("write", path))?;
     let mut held = Held::default();
-    for (number, cf) in [(0, ColumnFamily::Default), (1, ColumnFamily::Write)] {
-        let all = vec![KeyRange::default()];
-        record_given(database, given, (number, cf, &all)).map_err(failed("write", path))?;
-        held.add(number, cf, all);
-    }
+    gifts.into_iter().for_each(|(number, cf, ranges)| held.add(number, cf, ranges.to_vec()));
     Ok(held)
 }
 
@@ -533,6 +537,7 @@ mod tests {
         // The same gift again changes nothing; one that comes late is refused; a new one is empty.
         store.give(5, CF, vec![range(b"b", b"d"), range(b"x", b"")]).unwrap();
         assert!(matches!(store.give(4, CF, vec![range(b"b", b"d")]), Err(Error::Conflict(_))));
+        assert!(matches!(store.give(5, CF, vec![range(b"a", b"d")]), Err(Error::Conflict(_))));
         let count = |store: &RawStore| store.scan(CF, &range(b"b", b"d")).unwrap().count();
         assert_eq!(count(&store), 2);
         store.give(6, CF, vec![range(b"c", b"d")]).unwrap();

@@ -24,8 +24,8 @@ use crate::rpc::message::{
     RawSplit, RawWrite, ScanTicket, Task, WriteCommand, Written, body, pack, unpack,
 };
 use crate::rpc::proto::backend_client::BackendClient;
-use crate::rpc::{CLUSTER, EPOCH, MAX_MESSAGE, SEQUENCE, TOKEN, status};
-use crate::types::{ClusterId, EpochId, TabletId};
+use crate::rpc::{BACKEND, CLUSTER, EPOCH, MAX_MESSAGE, PROCESS, SEQUENCE, TOKEN, status};
+use crate::types::{BackendId, ClusterId, EpochId, TabletId};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,20 +43,32 @@ pub struct Caller {
     pub cluster: ClusterId,
     /// Its secret.
     pub token: String,
+    /// The process, if it is an FE: [`Catalog::own_epoch`](crate::catalog::Catalog::own_epoch).
+    pub process: Option<EpochId>,
     /// The catalog's epoch and sequence known now.
     pub at: Arc<dyn Fn() -> (EpochId, u64) + Send + Sync>,
 }
 
-impl Interceptor for Caller {
+/// Says in every call who calls, and whom.
+#[derive(Clone)]
+struct Address {
+    caller: Caller,
+    wanted: Option<BackendId>,
+}
+
+impl Interceptor for Address {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let (epoch, sequence) = (self.at)();
+        let Caller { cluster, token, process, at } = &self.caller;
+        let (epoch, sequence) = at();
         let values = [
-            (CLUSTER, self.cluster.to_string()),
-            (TOKEN, self.token.clone()),
+            (CLUSTER, cluster.to_string()),
+            (TOKEN, token.clone()),
             (EPOCH, epoch.to_string()),
             (SEQUENCE, sequence.to_string()),
         ];
-        for (key, value) in values {
+        let process = process.map(|process| (PROCESS, process.to_string()));
+        let wanted = self.wanted.map(|wanted| (BACKEND, wanted.to_string()));
+        for (key, value) in values.into_iter().chain(process).chain(wanted) {
             let value = value.parse().map_err(|_| Status::internal("an identity that is not ASCII"))?;
             request.metadata_mut().insert(key, value);
         }
@@ -64,7 +76,7 @@ impl Interceptor for Caller {
     }
 }
 
-type Service = InterceptedService<Channel, Caller>;
+type Service = InterceptedService<Channel, Address>;
 
 /// Connections to BEs, by address. Cheap to clone; connects when first needed, and again when lost.
 #[derive(Clone)]
@@ -79,8 +91,8 @@ impl Backends {
         Self { caller, channels: Arc::default() }
     }
 
-    /// The BE at an address. Makes no call.
-    pub fn at(&self, address: &str) -> Result<Backend> {
+    /// The BE at an address, which refuses calls if it is not the one that is wanted. Makes no call.
+    pub fn at(&self, address: &str, wanted: Option<BackendId>) -> Result<Backend> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
@@ -96,7 +108,8 @@ impl Backends {
                 channels.entry(address.to_owned()).or_insert(endpoint.connect_lazy()).clone()
             }
         };
-        Ok(Backend { address: address.to_owned(), service: InterceptedService::new(channel, self.caller.clone()) })
+        let called = Address { caller: self.caller.clone(), wanted };
+        Ok(Backend { address: address.to_owned(), service: InterceptedService::new(channel, called) })
     }
 }
 

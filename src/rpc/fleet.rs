@@ -27,6 +27,8 @@ pub struct Health {
     pub last_heartbeat: Option<Timestamp>,
     /// The same, by a clock that nobody sets.
     heard: Option<Duration>,
+    /// What answers now at its address is not to be used as this BE.
+    refused: bool,
     /// Why it did not answer since, or what is wrong with what it answered; empty if nothing.
     pub error: String,
     /// What it has seen and the catalog lacks; empty if nothing.
@@ -55,7 +57,8 @@ impl Fleet {
             let image = known.image();
             (image.epoch(), image.sequence)
         };
-        let caller = Caller { cluster: identity.cluster, token: identity.token.clone(), at: Arc::new(at) };
+        let (cluster, token) = (identity.cluster, identity.token.clone());
+        let caller = Caller { cluster, token, process: Some(catalog.own_epoch()), at: Arc::new(at) };
         let backends = Backends::new(caller);
         let started = clock.elapsed();
         Self { catalog, backends, config, clock, health: Arc::default(), started, local: Arc::default() }
@@ -148,17 +151,31 @@ impl Fleet {
 
     /// Asks one BE, which need not be in the catalog yet; `join` has it join the cluster if it has none.
     pub async fn ask(&self, backend: &catalog::Backend, join: bool) -> Result<Alive> {
-        let be = self.backends.at(&backend.address())?;
-        let beat = Heartbeat { backend: backend.id, join, now: Some(self.clock.now()), past: None, accept: false };
+        let be = self.backends.at(&backend.address(), None)?;
+        let heard = self.health(backend.id).alive.map(|alive| (alive.epoch, alive.sequence));
+        let (now, past, accept) = (Some(self.clock.now()), None, false);
+        let beat = Heartbeat { backend: backend.id, join, now, past, heard, accept };
         let alive = be.heartbeat(&beat).await?;
         let image = self.catalog.image();
-        match image.end_of(alive.epoch) {
+        let has_lost = heard
+            .is_some_and(|heard| alive.backend == backend.id && image.is_before((alive.epoch, alive.sequence), heard));
+        let accepts = self.config.get().accept_lost_commits;
+        match image.end_of(alive.epoch).filter(|_| !has_lost) {
+            _ if has_lost && !accepts => Err(Error::Refused(format!(
+                "the directory of backend {} was put back from an older copy: what it has seen ends at sequence {} of epoch \
+                 {}, and it had seen more. Rows and raw keys may be missing there. Bring the newest copy back; or ALTER \
+                 SYSTEM DROP BACKEND … FORCE; or, to go on without what is missing, ADMIN SET FRONTEND CONFIG \
+                 (\"accept_lost_commits\" = \"true\")",
+                backend.address(),
+                alive.sequence,
+                alive.epoch
+            ))),
             Some(end) if end >= alive.sequence && alive.epoch == image.epoch() => Ok(alive),
             // It has not heard yet that this epoch follows the one it knows.
             Some(end) if end >= alive.sequence => {
                 be.heartbeat(&Heartbeat { past: Some((alive.epoch, end)), ..beat }).await
             }
-            _ if self.config.get().accept_lost_commits => {
+            _ if accepts => {
                 // The lost commits may have given ids to files and objects.
                 let skip = |draft: &mut catalog::Draft| {
                     draft.although_held();
@@ -210,6 +227,7 @@ impl Fleet {
                     alive: Some(alive),
                     last_heartbeat: Some(self.clock.now()),
                     heard: Some(self.clock.elapsed()),
+                    refused: false,
                     error: ahead.clone(),
                     ahead,
                 };
@@ -219,15 +237,19 @@ impl Fleet {
                     tracing::warn!(backend = %id, "{}", err.report());
                 }
                 health.error = err.report();
+                health.refused |= matches!(err, Error::Refused(_));
             }
         }
-        drop(all);
-        self.hold_changes();
+        // Before anybody takes the BE for alive.
+        self.hold_for(&all);
     }
 
     /// Lets the catalog change only while no BE has seen what it lacks.
     fn hold_changes(&self) {
-        let all = self.lock();
+        self.hold_for(&self.lock());
+    }
+
+    fn hold_for(&self, all: &HashMap<BackendId, Health>) {
         let ahead = all.values().map(|health| &health.ahead).find(|ahead| !ahead.is_empty());
         self.catalog.hold(ahead.cloned());
     }
@@ -237,10 +259,18 @@ impl Fleet {
         self.lock().get(&id).cloned().unwrap_or_default()
     }
 
+    /// Whether a BE has answered since this process began, and so could tell that the catalog is an old copy; or there is
+    /// none to ask.
+    pub fn is_known(&self) -> bool {
+        let image = self.catalog.image();
+        image.backends.is_empty() || image.backends.keys().any(|id| self.health(*id).heard.is_some())
+    }
+
     /// Whether a BE answers, or has until a moment ago.
     pub fn is_alive(&self, id: BackendId) -> bool {
         let timeout = Duration::from_secs(self.config.get().heartbeat_timeout_second);
-        self.health(id).heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
+        let health = self.health(id);
+        !health.refused && health.heard.is_some_and(|heard| heard + timeout >= self.clock.elapsed())
     }
 
     /// Waits until a BE does not count as alive; the reason.
@@ -264,7 +294,7 @@ impl Fleet {
     pub async fn look(&self, id: BackendId) -> Result<Alive> {
         let alive = self.ask(&self.find(id)?, false).await?;
         self.hear(id, Ok(alive.clone()));
-        Ok(alive)
+        self.backend(id).map(|_| alive)
     }
 
     /// The BEs that are alive, by id.
@@ -276,7 +306,7 @@ impl Fleet {
     pub fn backend(&self, id: BackendId) -> Result<Backend> {
         let known = self.find(id)?;
         if self.is_alive(id) {
-            return self.backends.at(&known.address());
+            return self.backends.at(&known.address(), Some(id));
         }
         let error = self.health(id).error;
         let reason = if error.is_empty() { "it has not answered a heartbeat yet".into() } else { error };

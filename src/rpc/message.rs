@@ -38,6 +38,10 @@ pub struct Heartbeat {
     /// An earlier epoch of the FE's catalog, and the last sequence it had.
     #[serde(default)]
     pub past: Option<(EpochId, u64)>,
+    /// The epoch and sequence that this BE has said it has seen. If it has not, its directory was put back from an older
+    /// copy, and it answers what it has.
+    #[serde(default)]
+    pub heard: Option<(EpochId, u64)>,
     /// Whether to follow this catalog, although it lacks commits that the BE has seen.
     #[serde(default)]
     pub accept: bool,

@@ -24,5 +24,10 @@ pub const EPOCH: &str = "holdfast-epoch";
 /// Metadata of every call: the catalog sequence the caller knows.
 pub const SEQUENCE: &str = "holdfast-sequence";
 
+/// Metadata of an FE's calls: the epoch that its process begins or has begun, which is its alone.
+pub const PROCESS: &str = "holdfast-process";
+/// Metadata of every call but heartbeats: the id of the BE that it is meant for. Addresses change hands.
+pub const BACKEND: &str = "holdfast-backend";
+
 /// The largest message. A batch of rows is about 2 MiB; one very wide row may be more.
 pub const MAX_MESSAGE: usize = 256 << 20;

@@ -104,14 +104,20 @@ impl Store {
         })
     }
 
-    /// Moves a file to the trash of the day. Repeatable: an absent file is no error. Not synced: after a power cut
-    /// the file may be back, and is thrown away again.
+    /// Moves a file to the trash of the day, or removes it for good where the disk has no room for a folder. Repeatable: an
+    /// absent file is no error. Not synced: after a power cut the file may be back, and is thrown away again.
     pub fn trash(&self, id: FileId, now: Timestamp) -> Result<()> {
         let day = self.dir.join("trash").join(day(now));
         let path = self.path(id);
         loop {
-            fs::create_dir(&day).or_else(present).map_err(Error::io("create", &day))?;
-            match fs::rename(&path, day.join(format!("{id}{EXTENSION}"))) {
+            let thrown = match fs::create_dir(&day).or_else(present) {
+                Err(err) if err.kind() != ErrorKind::StorageFull => return Err(Error::io("create", &day)(err)),
+                created => created.and_then(|()| fs::rename(&path, day.join(format!("{id}{EXTENSION}")))),
+            };
+            match thrown {
+                Err(err) if err.kind() == ErrorKind::StorageFull => {
+                    return fs::remove_file(&path).map_err(Error::io("remove", &path));
+                }
                 // The day's folder may just have been emptied.
                 Err(err) if err.kind() == ErrorKind::NotFound && path.exists() => {}
                 Err(err) if err.kind() != ErrorKind::NotFound => return Err(Error::io("throw away", &path)(err)),

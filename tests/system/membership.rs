@@ -88,7 +88,129 @@ async fn an_emptied_backend_is_refused_by_name() {
     client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
     let shown = client.wait_until("SHOW BACKENDS", |answer| of(answer, "Alive") == "true").await;
     assert_ne!(of(&shown, "BackendId"), id);
+    // Once emptied, the table is of BEs that are there.
     client.run("TRUNCATE TABLE d.t").await;
+    client.run("INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)").await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "36");
+}
+
+/// A BE that comes back with an older copy of its directory, which lacks keys that it has acknowledged.
+#[tokio::test]
+async fn a_backend_with_an_old_directory_is_refused() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', '1')").await;
+    let port = cluster.bes[0].port("be");
+    let launch = cluster.bes[0].launch.clone().flag("--be-port", port);
+    let (data, old, newest) = (launch.data().to_owned(), scratch.path().join("old"), scratch.path().join("newest"));
+    let shows = |answer: &Answer, text: &str| answer.column("ErrMsg")[0].contains(text);
+    let gone = |answer: &Answer| answer.column("Alive") == ["false"];
+    let count = "SELECT COUNT(*) FROM rawkv.default";
+
+    cluster.bes[0].kill();
+    copy(&data, &old);
+    client.wait_until("SHOW BACKENDS", gone).await;
+    cluster.bes[0] = launch.start();
+    cluster.all_alive(&mut client).await;
+    client.run("INSERT INTO rawkv.default VALUES ('b', '2'); CREATE DATABASE d").await;
+    let identity = files(&data).into_iter().find(|path| path.ends_with("identity.json")).unwrap();
+    let before = std::fs::read(files(&old).into_iter().find(|path| path.ends_with("identity.json")).unwrap()).unwrap();
+    eventually("the BE has seen that", || std::fs::read(&identity).unwrap() != before).await;
+    cluster.bes[0].kill();
+    client.wait_until("SHOW BACKENDS", gone).await;
+    copy(&data, &newest);
+
+    copy(&old, &data);
+    cluster.bes[0] = launch.start();
+    let refused = |answer: &Answer| shows(answer, "was put back from an older copy");
+    client.wait_until("SHOW BACKENDS", refused).await;
+    for statement in [count, "INSERT INTO rawkv.default VALUES ('c', '3')"] {
+        let refusal = client.try_run(statement).await.unwrap_err();
+        assert!(refusal.text.contains("was put back from an older copy"), "{refusal}");
+    }
+    cluster.bes[0].kill();
+    copy(&newest, &data);
+    cluster.bes[0] = launch.start();
+    cluster.all_alive(&mut client).await;
+    assert_eq!(client.value(count).await, "2");
+
+    cluster.bes[0].kill();
+    copy(&old, &data);
+    cluster.bes[0] = launch.start();
+    client.wait_until("SHOW BACKENDS", refused).await;
+    client.run("ADMIN SET FRONTEND CONFIG ('accept_lost_commits' = 'true')").await;
+    cluster.all_alive(&mut client).await;
+    assert_eq!(client.value(count).await, "1");
+}
+
+/// Copies on a BE that was dropped are not waited for: the table is loaded and merged with those that are left.
+#[tokio::test]
+async fn a_table_lives_on_with_the_copies_that_are_left() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("ADMIN SET FRONTEND CONFIG ('compaction_interval_ms' = '50')").await;
+    client.run("ADMIN SET FRONTEND CONFIG ('compaction_min_files' = '3')").await;
+    let create = "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 1";
+    client.run(format!("{create} PROPERTIES ('replication_num' = '2'); INSERT INTO d.t VALUES (1)")).await;
+    let lost = cluster.bes.remove(1).port("be");
+    client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{lost}' FORCE")).await;
+    let warnings = client.run("SHOW WARNINGS").await;
+    assert!(warnings.column("Message")[0].contains("1 tablets have fewer copies"), "{warnings:?}");
+    client.run("INSERT INTO d.t VALUES (2); INSERT INTO d.t VALUES (3)").await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "6");
+    eventually("the files are merged", || rowset_files(cluster.bes[0].launch.data()).len() == 1).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "6");
+    assert_eq!(client.run("SHOW TABLETS FROM d.t").await.rows.len(), 1);
+}
+
+/// A load whose BE is dropped before its commit fails: nobody could read its rows.
+#[tokio::test]
+async fn a_load_to_a_dropped_backend_fails() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let stopping = cluster.fe.launch.clone().stops_at("load.before-commit");
+    cluster.fe.kill();
+    cluster.fe = stopping.start();
+    let mut client = cluster.fe.connect().await;
+    cluster.all_alive(&mut client).await;
+    let create = "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4";
+    client.run(format!("{create} PROPERTIES ('replication_num' = '1')")).await;
+    let mut loader = cluster.fe.connect().await;
+    let load = async { loader.try_run("INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)").await };
+    let drop = async {
+        let loaded = || cluster.bes.iter().map(|be| rowset_files(be.launch.data()).len()).sum::<usize>() == 4;
+        eventually("the rows are on the BEs", loaded).await;
+        let dropped = cluster.bes[0].port("be");
+        client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{dropped}' FORCE")).await;
+        cluster.fe.goes_on();
+    };
+    let (loaded, ()) = tokio::join!(load, drop);
+    let refusal = loaded.unwrap_err();
+    assert!(refusal.text.contains("run the statement again"), "{refusal}");
+}
+
+/// DROP TABLE frees the space of a BE whose disk has none left.
+#[tokio::test]
+async fn a_full_disk_is_emptied_by_drop_table() {
+    let scratch = Scratch::new();
+    let Some(_disk) = SmallDisk::mount(scratch.sub("be"), 64 << 10) else { return };
+    let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1);
+    let mut fe = fe.set("compaction_interval_ms", 50).start();
+    let be = Launch::be(scratch.path(), "be").start();
+    let mut client = fe.connect().await;
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{}'", be.port("be"))).await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    // Of the next epoch, too, the BE can only be told.
+    leave_free(&scratch.sub("be"), 0);
+    let launch = fe.launch.clone();
+    fe.kill();
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    client.run("DROP TABLE d.t FORCE").await;
+    eventually("the file is gone", || rowset_files(be.launch.data()).is_empty()).await;
+    assert_eq!(client.run("SHOW BACKENDS").await.column("Alive"), ["true"]);
 }
 
 /// An FE that was started on an old copy of its catalog changes nothing and throws nothing away, however often it is
@@ -272,4 +394,50 @@ async fn a_clock_that_jumps_kills_no_backend() {
         .await;
     assert_eq!(client.run("SHOW BACKENDS").await.column("Alive"), ["true"]);
     client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+}
+
+/// Two BEs come back at each other's address before the FE has missed them: nothing is written to the wrong one, and
+/// nothing that it has is thrown away.
+#[tokio::test]
+async fn backends_that_have_changed_places_are_told_apart() {
+    let scratch = Scratch::new();
+    // The FE looks rarely who is there.
+    let blind = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 60_000).set("heartbeat_timeout_second", 600);
+    let mut fe = blind.set("compaction_interval_ms", 50).start();
+    let launches = ["be0", "be1"].map(|name| Launch::be(scratch.path(), name));
+    let bes = launches.each_ref().map(Launch::start);
+    let ports = bes.each_ref().map(|be| be.port("be"));
+    let mut client = fe.connect().await;
+    for port in ports {
+        client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
+    }
+    let create = "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4";
+    client.run(format!("{create} PROPERTIES ('replication_num' = '1')")).await;
+    let insert = "INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8)";
+    client.run(insert).await;
+    let there = || launches.each_ref().map(|launch| rowset_files(launch.data()));
+    let before = there();
+    drop(bes);
+    let start = |ports: [u16; 2]| [0, 1].map(|n| launches[n].clone().flag("--be-port", ports[n]).start());
+
+    let bes = start([ports[1], ports[0]]);
+    for statement in [insert, "SELECT SUM(k) FROM d.t"] {
+        let refusal = client.try_run(statement).await.unwrap_err();
+        assert!(refusal.text.contains("this is backend"), "{statement}: {refusal}");
+    }
+    eventually("garbage was looked for", || fe.launch.logged().contains("collecting garbage")).await;
+    assert_eq!(there(), before);
+    assert_eq!(launches.each_ref().map(|launch| trashed(launch.data())), [0, 0]);
+
+    let seeing = fe.launch.clone().set("heartbeat_interval_ms", 50);
+    fe.kill();
+    let fe = seeing.start();
+    let mut client = fe.connect().await;
+    let other = |answer: &Answer| answer.column("ErrMsg").iter().all(|text| text.contains("at its address backend"));
+    let shown = client.wait_until("SHOW BACKENDS", other).await;
+    assert_eq!(shown.column("Alive"), ["false", "false"]);
+    drop(bes);
+    let _bes = start(ports);
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true", "true"]).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "36");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use holdfast::rawkv::backupmeta::BackupMeta;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 use super::clients::PYTHON;
 use super::cluster::Cluster;
 use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files, named, skip};
@@ -548,10 +548,146 @@ async fn no_deadline_ends_a_restore_that_stores() {
         assert_eq!(job.column("State"), ["COMMITTING"], "{job:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    client.refused("CANCEL RESTORE FROM rawkv", 5064, "can not be cancelled. state: COMMITTING").await;
     let _be = be.start();
     client.finished("RESTORE", "rawkv").await;
     assert_eq!(contents(&mut client).await, data);
+}
+
+/// But where its storage is gone for good, CANCEL does.
+#[tokio::test]
+async fn a_restore_that_has_lost_its_storage_can_be_cancelled_after_its_deadline() {
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).clock(&ahead) else { return };
+    let data = Numbers(37).data(100);
+    let uri = format!("local://{}", scratch.sub("b"));
+    let mut server = launch.clone().dies_at("restore-raw.committing.after").start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &data).await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'timeout' = '3600')");
+    assert!(client.try_run(&restore).await.unwrap_err().is_lost());
+    server.died().await;
+    std::fs::rename(scratch.sub("b"), scratch.sub("gone")).unwrap();
+
+    let server = launch.start();
+    let mut client = server.connect().await;
+    let stuck = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("is the storage mounted?");
+    client.wait_until("SHOW RESTORE FROM rawkv", stuck).await;
+    let cancel = "CANCEL RESTORE FROM rawkv";
+    client.refused(cancel, 5064, "can not be cancelled. state: COMMITTING").await;
+    client.refused("INSERT INTO rawkv.default VALUES ('a', 'b')", 5064, "is being restored by job").await;
+    std::fs::write(&ahead, "+7200s").unwrap();
+    client.run(cancel).await;
+    let job = client.wait_for_job("RESTORE", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("a part of the keys has been stored; RESTORE RAW again"), "{job:?}");
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b'); DELETE FROM rawkv.default WHERE k >= x''").await;
+    std::fs::rename(scratch.sub("gone"), scratch.sub("b")).unwrap();
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+    assert!(server.stop().await.success());
+}
+
+/// Keys that were stored on a BE that was dropped then, though it lives, are stored again on the one that has got its
+/// regions, before the restore ends.
+#[tokio::test]
+async fn a_restore_follows_regions_that_move() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = cluster(&scratch).await;
+    let data: Data = (0..=255u8).map(|first| (format!("{first:02X}"), "01".to_owned())).collect();
+    insert(&mut client, &data).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    let stopping = cluster.fe.launch.clone().stops_at("restore-raw.finished.before");
+    cluster.fe.kill();
+    cluster.fe = stopping.start();
+    let mut client = cluster.fe.connect().await;
+    let alive = |answer: &Answer| answer.column("Alive") == ["true", "true", "true"];
+    client.wait_until("SHOW BACKENDS", alive).await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    let all = |answer: &Answer| answer.rows[0][0].as_deref() == Some("256");
+    client.wait_until("SELECT COUNT(*) FROM rawkv.default", all).await;
+    let dropped = cluster.bes[0].port("be");
+    client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{dropped}' FORCE")).await;
+    cluster.fe.goes_on();
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// An FE that was started on a copy of its catalog, made while a restore was storing keys, does not store them again over
+/// newer ones: neither before a BE has shown that it is an old copy, nor after.
+#[tokio::test]
+async fn a_restore_of_an_old_catalog_changes_nothing() {
+    let scratch = Scratch::new();
+    let data: Data = [("61".into(), "01".into())].into();
+    let (mut fe, be, uri) = pair(&scratch, &data).await;
+    let launch = fe.launch.clone();
+    let mut server = be.start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    assert!({
+        fe.kill();
+        fe = launch.clone().dies_at("restore-raw.committing.after").start();
+        client = fe.connect().await;
+        alive(&mut client).await;
+        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+        client.try_run(restore).await.unwrap_err().is_lost()
+    });
+    fe.died().await;
+    let (meta, old, newest) = (scratch.sub("fe/meta"), scratch.sub("old"), scratch.sub("newest"));
+    let copy = |from: &str, to: &str| {
+        let _ = std::fs::remove_dir_all(to);
+        assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success());
+    };
+    copy(&meta, &old);
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    client.finished("RESTORE", "rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', x'02'), ('b', x'02')").await;
+    let newer = contents(&mut client).await;
+    let identity = scratch.path().join("be/storage/identity.json");
+    let seen = || {
+        let kept = std::fs::read_to_string(&identity).unwrap();
+        serde_json::from_str::<serde_json::Value>(kept.lines().next().unwrap()).unwrap()["sequence"].as_u64().unwrap()
+    };
+    let before = seen();
+    client.run("CREATE DATABASE d").await;
+    eventually("the BE has seen that", || seen() > before).await;
+    fe.kill();
+    server.kill();
+    copy(&meta, &newest);
+
+    copy(&old, &meta);
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    let waits = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("no backend has answered");
+    client.wait_until("SHOW RESTORE FROM rawkv", waits).await;
+    server = be.start();
+    let held = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("the catalog has lost commits");
+    let shown = client.wait_until("SHOW RESTORE FROM rawkv", held).await;
+    assert_eq!(shown.column("State"), ["COMMITTING"]);
+    assert_eq!(contents(&mut client).await, newer);
+    fe.kill();
+    copy(&newest, &meta);
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.run("INSERT INTO rawkv.default VALUES ('c', x'03')").await;
+    assert_eq!(contents(&mut client).await.len(), 3);
+
+    // If the loss is accepted, the restore goes on without another start.
+    fe.kill();
+    copy(&old, &meta);
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    client.wait_until("SHOW RESTORE FROM rawkv", held).await;
+    client.run("ADMIN SET FRONTEND CONFIG ('accept_lost_commits' = 'true')").await;
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(contents(&mut client).await, data);
+    drop((fe, server));
 }
 
 /// Keys that are long and alike compress to nothing, but an index has them all.

@@ -181,8 +181,78 @@ async fn the_keys_of_a_lost_backend_can_be_restored() {
     client.run(give_up(port)).await;
     client.finished("RESTORE", "rawkv").await;
     assert_eq!(contents(&mut client).await, before);
+
+    // Nor is the last BE a dead end.
     let last = cluster.bes[0].port("be");
-    client.refused(give_up(last), 5064, "no other available BE node").await;
+    client.run(give_up(last)).await;
+    assert!(contents(&mut client).await.is_empty());
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{last}'")).await;
+    client.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true')")).await;
+    assert_eq!(contents(&mut client).await, before);
+}
+
+/// A server that has lost its raw keys, and nothing else, says how to go on without them, and that is how it goes.
+#[tokio::test]
+async fn the_only_backend_can_give_its_keys_up() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let uri = format!("local://{}", scratch.sub("b"));
+    let server = launch.start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', '1'), ('b', '2')").await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('wait' = 'true')")).await;
+    let before = contents(&mut client).await;
+    assert!(server.stop().await.success());
+
+    // As where fjall does not open.
+    let raw = launch.data().join("storage/raw");
+    let kept = scratch.path().join("kept");
+    std::fs::rename(&raw, &kept).unwrap();
+    std::fs::write(&raw, "no directory").unwrap();
+    let log = launch.try_start().err().expect("it does not start without its keys");
+    assert!(log.contains("move that directory away") && log.contains("DROP BACKEND … FORCE"), "{log}");
+    std::fs::remove_file(&raw).unwrap();
+
+    let server = launch.start();
+    let mut client = server.connect().await;
+    let refusal = client.try_run("SELECT * FROM rawkv.default").await.unwrap_err();
+    assert!(refusal.text.contains("DROP BACKEND … FORCE") && refusal.text.contains("ADD BACKEND"), "{refusal}");
+    let port = client.run("SHOW BACKENDS").await.column("BePort")[0].to_owned();
+    client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{port}' FORCE")).await;
+    let warnings = client.run("SHOW WARNINGS").await;
+    assert!(warnings.column("Message")[0].contains("of rawkv.default are lost; RESTORE RAW"), "{warnings:?}");
+    client.run(format!("ALTER SYSTEM ADD BACKEND '127.0.0.1:{port}'")).await;
+    client.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true')")).await;
+    assert_eq!(contents(&mut client).await, before);
+    assert_eq!(client.value("SELECT k FROM d.t").await, "1");
+}
+
+/// A write whose BE was given up after it had stored it, and before it said so, is not acknowledged: the key is lost.
+#[tokio::test]
+async fn what_is_given_up_is_not_acknowledged() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = cluster(&scratch).await;
+    client.run("INSERT INTO rawkv.default VALUES (x'00', 'old')").await;
+    let held = scratch.path().join("held");
+    let port = cluster.bes[0].port("be");
+    let launch = cluster.bes[0].launch.clone().flag("--be-port", port).held_at("be.raw-write.after", &held);
+    cluster.bes.remove(0).stop().await;
+    cluster.bes.push(launch.start());
+    client.wait_until("SHOW BACKENDS", |answer| answer.column("Alive") == ["true", "true", "true"]).await;
+    let mut writer = cluster.fe.connect().await;
+    let write = async { writer.try_run("INSERT INTO rawkv.default VALUES (x'01', 'new')").await };
+    let give_up = async {
+        client.wait_until("SELECT k FROM rawkv.default WHERE k = x'01'", |answer| answer.rows.len() == 1).await;
+        client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{port}' FORCE")).await;
+        std::fs::remove_file(&held).unwrap();
+    };
+    let (written, ()) = tokio::join!(write, give_up);
+    let refusal = written.unwrap_err();
+    assert!(refusal.text.contains("run the statement again"), "{refusal}");
+    assert!(contents(&mut client).await.is_empty());
+    writer.run("INSERT INTO rawkv.default VALUES (x'01', 'new')").await;
+    assert_eq!(contents(&mut client).await.len(), 1);
 }
 
 /// Whatever a URI is mistaken for, its secrets are not in the error.
