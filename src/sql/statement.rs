@@ -308,7 +308,7 @@ pub struct Insert {
     pub label: Option<Label>,
     /// The rows; `VALUES` is a query too. A bare `DEFAULT` in `VALUES` is an identifier of that name.
     pub source: Box<Query>,
-    /// More rows, of which nothing is known but where they are in the statement's text: [`rows`](super::rows) parses
+    /// More rows, of which nothing is known but where they are in the statement's text: [`rows`](super::rows()) parses
     /// each part. Only a long `VALUES` has them.
     pub more: Vec<Range<usize>>,
 }
