@@ -94,7 +94,8 @@ config! {
         /// How long a BE may be dead until a RESTORE gives to others what was to go to it, in seconds.
         live tablet_sched_be_down_tolerate_time_s: u64 = "900" in 1..=86_400;
         /// Whether to go on although a BE has seen commits that the catalog lacks, because an old copy of meta_dir was put
-        /// in its place. Until then nothing is changed; from then on, what only those commits knew is thrown away.
+        /// in its place. Until then nothing is changed; from then on, what only those commits knew is thrown away. Not to be
+        /// left on: an FE that is forgotten on an old copy would take the BEs back.
         live accept_lost_commits: bool = "false";
         /// The number of small files in a tablet from which they are merged into one, 12 at a time.
         live compaction_min_files: u32 = "8" in 2..=12;

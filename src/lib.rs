@@ -62,6 +62,7 @@
 //! A process that dies between any two of these instructions resumes, at its next start, from the last record, as a new
 //! attempt. [`job`] draws the states and says what holds at every moment.
 
+mod acknowledged;
 pub mod be;
 pub mod catalog;
 pub mod clock;

@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["types"],
     &["error"],
-    &["clock", "config"],
+    &["acknowledged", "clock", "config"],
     &["sql", "catalog", "tablet", "rawkv", "repository"],
     &["rpc"],
     &["be"],

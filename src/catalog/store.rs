@@ -11,14 +11,11 @@
 //! [`Store::open`] applies the decided ones of which everything is there, and drops the others: those were never
 //! acknowledged, or they were applied and about to be taken away. So no crash leaves half of it.
 //!
-//! **Damage.** sled takes a damaged record of its log for the end that a crash has left, and drops all that follows. So
-//! the sequence of the last commit that was acknowledged is kept beside sled, and [`Store::check_acknowledged`] refuses a
-//! store that has lost it. That file is not synced, because it would double what a commit costs: after a power cut it may
-//! be older than sled, never newer.
+//! **Damage.** sled takes a damaged record of its log for the end that a crash has left, and drops all that follows: the
+//! sequence of the last commit that was [`Acknowledged`] is kept beside it.
 //!
 //! ```text
 //! <dir>/                  sled's files
-//! <dir>/acknowledged      sequence of the last commit (8 bytes, big-endian), CRC-32 of that (4)
 //! key                     2 letters of its table, then big-endian numbers and texts (see catalog::record)
 //! value                   format version (1 byte), CRC-32 of key and payload (4, little-endian), payload
 //! ~s <commit> <n>         the nth record of a large batch: key length (4), key, then the value unless it is a delete
@@ -28,7 +25,6 @@
 use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
@@ -36,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::acknowledged::Acknowledged;
 use crate::clock::crash_point;
 use crate::error::{Cause, Error, Result};
 
@@ -53,8 +50,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A batch of more operations than this is written aside first.
 const LARGE: usize = 512;
-
-const ACKNOWLEDGED: &str = "acknowledged";
 
 const STAGED: &[u8] = b"~s";
 const DECIDED: &[u8] = b"~d";
@@ -172,26 +167,7 @@ impl Store {
 
     /// Refuses a store whose last commit is an earlier one than was acknowledged. Blocks.
     pub fn check_acknowledged(&self, sequence: u64) -> Result<()> {
-        let path = self.dir.join(ACKNOWLEDGED);
-        let acknowledged = match std::fs::read(&path) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            read => read.map_err(Error::io("read", &path))?,
-        };
-        // A power cut may have torn it.
-        let known = acknowledged.first_chunk().map(|known| u64::from_be_bytes(*known));
-        match known.filter(|known| *known > sequence && acknowledged == acknowledgement(*known)) {
-            None => Ok(()),
-            Some(known) => Err(Error::Corrupt {
-                what: "catalog",
-                path: self.dir.display().to_string(),
-                message: format!(
-                    "it ends at commit {sequence}, and commit {known} was acknowledged: its file was damaged, or an \
-                     older one was put in its place. Bring a copy of the directory back; or, to go on without what \
-                     came after commit {sequence}, remove {}",
-                    path.display()
-                ),
-            }),
-        }
+        Acknowledged::check(&self.dir, "catalog", sequence)
     }
 
     /// Refuses a batch that the disk may not hold. A statement can be answered so; a commit that fails cannot.
@@ -254,7 +230,7 @@ struct Disk {
     path: PathBuf,
     /// sled's files of large pages.
     blobs: PathBuf,
-    acknowledged: File,
+    acknowledged: Acknowledged,
 }
 
 /// What a large batch has staged.
@@ -267,14 +243,7 @@ impl Disk {
     fn open(db: sled::Db, dir: &Path) -> Result<Self> {
         let path = dir.join("db");
         let file = File::open(&path).map_err(Error::io("open", &path))?;
-        let acknowledged = dir.join(ACKNOWLEDGED);
-        let acknowledged = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&acknowledged)
-            .map_err(Error::io("open", &acknowledged))?;
-        let disk = Self { db, file, path, blobs: dir.join("blobs"), acknowledged };
+        let disk = Self { db, file, path, blobs: dir.join("blobs"), acknowledged: Acknowledged::open(dir)? };
         disk.sync()?;
         // The file names of a new store must survive as well.
         let conf = dir.join("conf");
@@ -308,13 +277,6 @@ impl Disk {
             }
         }
         File::open(&self.blobs)?.sync_all()
-    }
-
-    /// Notes that commits are durable, before anybody is told.
-    fn acknowledge(&self, sequence: u64) -> Result<()> {
-        self.acknowledged
-            .write_all_at(&acknowledgement(sequence), 0)
-            .map_err(Error::io("write", self.path.with_file_name(ACKNOWLEDGED)))
     }
 
     fn apply(&self, operations: impl Iterator<Item = impl Borrow<Operation>>) -> Result<()> {
@@ -422,7 +384,7 @@ fn commit_loop(disk: &Disk, waiting: &mpsc::Receiver<Commit>) {
                 }
             });
             if let Some(last) = part.iter().map(|commit| commit.batch.sequence).max().filter(|last| *last > 0) {
-                or_exit(disk.acknowledge(last));
+                or_exit(disk.acknowledged.note(last));
             }
             for commit in part {
                 (commit.on_durable)();
@@ -471,11 +433,6 @@ fn unreadable(key: &[u8], err: &sled::Error) -> Error {
 }
 
 /// What the file says of the last commit.
-fn acknowledgement(sequence: u64) -> Vec<u8> {
-    let sequence = sequence.to_be_bytes();
-    [&sequence[..], &crc32fast::hash(&sequence).to_be_bytes()].concat()
-}
-
 fn staged_key(id: u64, n: u64) -> Vec<u8> {
     [STAGED, &id.to_be_bytes()[..], &n.to_be_bytes()[..]].concat()
 }
@@ -567,7 +524,7 @@ mod tests {
         let lost = store.check_acknowledged(6).unwrap_err().report();
         assert!(lost.contains("ends at commit 6") && lost.contains("commit 7 was acknowledged"), "{lost}");
         // As a power cut may leave it.
-        std::fs::write(dir.path().join(ACKNOWLEDGED), [0; 12]).unwrap();
+        std::fs::write(dir.path().join("acknowledged"), [0; 12]).unwrap();
         store.check_acknowledged(6).unwrap();
     }
 

@@ -6,6 +6,9 @@
 //! It holds the keys that it was given, and refuses all others: an empty store in the place of one that is lost has no
 //! answer to give.
 //!
+//! fjall takes a damaged batch of its journal for one that a crash has cut off, and drops it and all that follow. So each
+//! batch has its number in it, and that of the last one which was [`Acknowledged`] is kept beside the store.
+//!
 //! Stored keys begin with TiKV's prefix, because fjall takes no empty key.
 
 use std::collections::BTreeMap;
@@ -16,6 +19,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use serde::{Deserialize, Serialize};
 
 use super::key::escape;
+use crate::acknowledged::Acknowledged;
 use crate::error::{Error, Result};
 use crate::types::{ColumnFamily, Entity, KeyRange, Kind};
 
@@ -28,6 +32,10 @@ const PREFIX: u8 = b'z';
 
 /// The keyspace of what was given: family and ranges, in JSON, by the number of the gift.
 const GIVEN: &str = "given";
+
+/// The key, before all that are stored, of the number of the last batch that changed a family. It is in the family
+/// because a keyspace that nobody fills would keep fjall from removing journals.
+const LAST: &str = "last";
 
 /// What an entry takes in memory beside its key and value.
 pub const ENTRY_BYTES: usize = 64;
@@ -145,11 +153,18 @@ impl RawStore {
             }
         }
         let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
+        let mut last = 0;
+        for family in &families {
+            let number = family.get(LAST).map_err(failed("read", path))?;
+            last = last.max(number.and_then(|number| number.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes));
+        }
+        Acknowledged::check(path, "raw store", last)?;
         let (writes, waiting) = mpsc::sync_channel(WAITING);
-        let (committed, to) = (database.clone(), families.clone());
+        let (acknowledged, to) = (Acknowledged::open(path)?, families.clone());
+        let to = Journal { database: database.clone(), families: to, last, acknowledged };
         let thread = std::thread::Builder::new()
             .name("raw-commit".into())
-            .spawn(move || commit(&committed, &to, &waiting))
+            .spawn(move || commit(to, &waiting))
             .map_err(Error::io("start the thread that commits to", path))?;
         let committer = Committer { writes: Some(writes), thread: Some(thread) };
         let (giving, held) = (Mutex::default(), RwLock::new(Arc::new(held)));
@@ -399,9 +414,18 @@ fn adopt(database: &Database, given: &Keyspace, path: &Path) -> Result<Held> {
     Ok(held)
 }
 
+/// What the committing thread writes to.
+struct Journal {
+    database: Database,
+    families: [Keyspace; 2],
+    /// The number of the last batch.
+    last: u64,
+    acknowledged: Acknowledged,
+}
+
 /// Commits until the store is dropped. After a failed sync fjall refuses all further writes until it is opened again,
 /// and so nothing is acknowledged that stands behind what may be lost; the process ends, for whoever starts it again.
-fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receiver<Write>) {
+fn commit(mut to: Journal, waiting: &mpsc::Receiver<Write>) {
     while let Ok(first) = waiting.recv() {
         let mut group = BTreeMap::new();
         let (mut bytes, mut done) = (0, Vec::new());
@@ -416,9 +440,14 @@ fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receive
             }
         }
         // fjall would not know which of two changes of one key in a batch is the later.
-        let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+        let mut batch = to.database.batch().durability(Some(PersistMode::SyncAll));
+        to.last += 1;
+        let mut numbered = [false; 2];
         for ((cf, key), value) in group {
-            let (family, key) = (&families[cf as usize], [&[PREFIX], key.as_slice()].concat());
+            let (family, key) = (&to.families[cf as usize], [&[PREFIX], key.as_slice()].concat());
+            if !std::mem::replace(&mut numbered[cf as usize], true) {
+                batch.insert(family, LAST, to.last.to_be_bytes());
+            }
             match value {
                 Some(value) => batch.insert(family, key, value),
                 None => batch.remove(family, key),
@@ -433,6 +462,8 @@ fn commit(database: &Database, families: &[Keyspace; 2], waiting: &mpsc::Receive
             fjall::Error::Io(error) => (error.kind(), error.to_string()),
             other => (std::io::ErrorKind::Other, other.to_string()),
         });
+        let outcome = outcome
+            .and_then(|()| to.acknowledged.note(to.last).map_err(|error| (std::io::ErrorKind::Other, error.report())));
         // Whoever has stopped waiting does not know, which is right.
         done.into_iter().for_each(|done| _ = done.send(outcome.clone()));
     }

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use crate::clock::Throttle;
 use crate::error::{Error, Result};
-use crate::repository::{Content, Repository, create_file, store};
+use crate::repository::{Content, Repository, store};
 use crate::types::{Name, Sha256, StoreProperties};
 
 /// A folder of a store, for files of another format than the repository's. Paths are below it.
@@ -64,13 +64,7 @@ impl Folder {
 
     /// The same, where on a disk, too, nobody sees a part of it.
     pub async fn write_whole(&self, path: &str, content: Vec<u8>) -> Result<()> {
-        let Some(disk) = &self.0.disk else { return self.write(path, content).await };
-        let folders = self.0.folders_to_sync(path).await;
-        let target = disk.join(self.0.full(path));
-        let shown = target.clone();
-        let write = tokio::task::spawn_blocking(move || create_file(&target, &content, true));
-        write.await.map_err(Error::internal)?.map_err(Error::io("write", shown))?;
-        self.0.sync_folders(folders).await
+        self.0.put_whole(path, content).await
     }
 
     /// Writes a file, durably, unless it exists; says whether it wrote. A store that knows no such condition writes.

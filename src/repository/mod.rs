@@ -406,7 +406,7 @@ impl Repository {
             self.sync_folders(folders.into_iter().filter(|folder| folder.exists()).collect()).await?;
         }
         // Repetitions included: what lands later than the lock is respected would be a second snapshot of the label.
-        match tokio::time::timeout(REQUEST_TIMEOUT, self.put(&path, manifest::seal(info)?)).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.put_whole(&path, manifest::seal(info)?)).await {
             Ok(put) => put?,
             Err(_) => return Err(self.error("commit", &path, "no answer in time", true)),
         }
@@ -539,6 +539,18 @@ impl Repository {
             self.close(writer).await
         };
         write.await.map_err(|err| self.store_error("write", path, err))?;
+        self.sync_folders(folders).await
+    }
+
+    /// The same, where on a disk, too, nobody sees a part of it: neither now nor, in the place of what was there before,
+    /// after a power cut.
+    async fn put_whole(&self, path: &str, content: Vec<u8>) -> Result<()> {
+        let Some(disk) = &self.disk else { return self.put(path, content).await };
+        let folders = self.folders_to_sync(path).await;
+        let target = disk.join(self.full(path));
+        let shown = target.clone();
+        let write = tokio::task::spawn_blocking(move || create_file(&target, &content, true));
+        write.await.map_err(Error::internal)?.map_err(Error::io("write", shown))?;
         self.sync_folders(folders).await
     }
 

@@ -76,7 +76,7 @@ async fn a_killed_join_gives_its_processor_back() {
         is_quiet(server.id(), query).await;
     }
     client.run("SET query_timeout = 1").await;
-    client.refused(JOINS[0], 5024, "timeout of 1 seconds").await;
+    client.refused(JOINS[0], 3024, "timeout of 1 seconds").await;
     is_quiet(server.id(), "a query that ran out of time").await;
     // A client that goes away, and says nothing.
     let (_, running) = begin(&server, &mut client, JOINS[0]).await;
