@@ -432,7 +432,6 @@ fn unreadable(key: &[u8], err: &sled::Error) -> Error {
     damaged(key, &err.to_string())
 }
 
-/// What the file says of the last commit.
 fn staged_key(id: u64, n: u64) -> Vec<u8> {
     [STAGED, &id.to_be_bytes()[..], &n.to_be_bytes()[..]].concat()
 }

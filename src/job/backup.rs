@@ -481,6 +481,7 @@ async fn save_meta(cx: &Context, job: &Job) -> Result<Job> {
     })
     .await
 }
+
 /// Writes the file list. Only where contents are is held in memory for all of it.
 async fn save_files(cx: &Context, job: &Job, repository: &Repository) -> Result<Vec<Part>> {
     let (cluster, id, count) = (cx.catalog.image().identity.cluster, job.id, job.total.files as usize);

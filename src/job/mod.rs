@@ -20,8 +20,9 @@
 //!   before. What a job leaves behind when it fails is garbage, not damage.
 //!
 //! CANCEL writes `CANCELLED` itself, at once, wherever the job is; it is refused from `UPLOAD_INFO` on, where the
-//! commit may already have been seen, and from `COMMITTING` on, where it has been. (But see [`Jobs::give_up`].) [`backup`] and [`restore`] say what
-//! the states do, [`tasks`] carries work to the BEs. BACKUP RAW and RESTORE RAW have fewer states: see [`raw`].
+//! commit may already have been seen, and from `COMMITTING` on, where it has been (but see `Jobs::give_up`). [`backup`]
+//! and [`restore`] say what the states do, [`tasks`] carries work to the BEs. BACKUP RAW and RESTORE RAW have fewer
+//! states: see [`raw`].
 
 mod backup;
 mod health;
@@ -59,7 +60,7 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 const LONGEST_MESSAGE: usize = 2000;
 
 /// How long CANCEL waits for a job that stores raw keys to end.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_secs(90);
 
 /// How often a job that must wait looks again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -366,7 +367,11 @@ impl Context {
                 }
             };
             job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let Some(outcome) = outcome else { continue };
+            // What is refused because changes are held is no fault of the job's.
+            let Some(outcome) = outcome.filter(|outcome| outcome.is_ok() || self.catalog.check_not_held().is_ok())
+            else {
+                continue;
+            };
             let retry = |err: &Error| match job.state {
                 // What is stored by halves must be stored; where nothing else is left to do, that is done in the end.
                 JobState::Committing => matches!(job.what(), What::Restore) || err.is_retryable(),
