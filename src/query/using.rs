@@ -62,26 +62,27 @@ struct Expansion<'a> {
     ctes: Vec<Cte>,
     /// Whether one of them may name itself.
     recursive: bool,
-    /// How many were known around each query.
-    outer: Vec<usize>,
+    /// How many were known around each query, and its WITH, which is expanded before the rest and only once.
+    outer: Vec<(usize, Option<With>)>,
 }
 
 impl VisitorMut for Expansion<'_> {
     type Break = Infallible;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
-        self.outer.push(self.ctes.len());
-        self.recursive |= query.with.as_ref().is_some_and(|with| with.recursive);
-        for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+        let (known, mut with) = (self.ctes.len(), query.with.take());
+        self.recursive |= with.as_ref().is_some_and(|with| with.recursive);
+        for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             VisitMut::visit(cte, self)?;
             self.ctes.push(cte.clone());
         }
+        self.outer.push((known, with));
         ControlFlow::Continue(())
     }
 
     /// What is within the query is expanded already.
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
-        let Query { body, order_by, .. } = query;
+        let Query { body, order_by, .. } = &mut *query;
         let alone = matches!(**body, SetExpr::Select(_));
         for select in selects(body) {
             if !select.from.iter_mut().any(names_columns) {
@@ -99,7 +100,9 @@ impl VisitorMut for Expansion<'_> {
                 VisitMut::visit(order_by, &mut common)?;
             }
         }
-        self.ctes.truncate(self.outer.pop().unwrap_or_default());
+        let (known, with) = self.outer.pop().unwrap_or_default();
+        query.with = with;
+        self.ctes.truncate(known);
         ControlFlow::Continue(())
     }
 }
@@ -182,7 +185,10 @@ fn merged(left: Vec<Column>, right: Vec<Column>, operator: &mut JoinOperator) ->
         JoinOperator::RightSemi(_) | JoinOperator::RightAnti(_) => (false, true),
         _ => (true, true),
     };
-    let of_right = matches!(operator, JoinOperator::Right(_) | JoinOperator::RightOuter(_));
+    let of_right = matches!(
+        operator,
+        JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::RightSemi(_) | JoinOperator::RightAnti(_)
+    );
     let of_both = matches!(operator, JoinOperator::FullOuter(_));
     let names: Option<Vec<String>> = match constraint(operator) {
         Some(JoinConstraint::Using(columns)) => {
@@ -218,12 +224,13 @@ fn merged(left: Vec<Column>, right: Vec<Column>, operator: &mut JoinOperator) ->
         let always = || Expr::Value(Value::Boolean(true).into());
         *constraint(operator)? = JoinConstraint::On(condition.unwrap_or_else(always));
     }
-    // As they occur on the left.
-    common.sort_by_key(|column| left.iter().position(|other| other.name == column.name));
+    // As they occur on the side whose rows are all there: a RIGHT JOIN is a LEFT JOIN the other way round.
+    let first = if of_right { &right } else { &left };
+    common.sort_by_key(|column| first.iter().position(|other| other.name == column.name));
     let rest = |column: &Column| !common.iter().any(|other| other.name == column.name);
     let left: Vec<Column> = left.into_iter().filter(|column| all_left && rest(column)).collect();
     let right: Vec<Column> = right.into_iter().filter(|column| all_right && rest(column)).collect();
-    Some([common, left, right].concat())
+    Some(if of_right { [common, right, left] } else { [common, left, right] }.concat())
 }
 
 /// The only column of a name.

@@ -244,7 +244,8 @@ fn parse_piece(mut piece: Piece) -> Result<Parsed> {
     let statement = p.statement()?;
     p.end()?;
     let mut hints = Vec::new();
-    for hint in &piece.hints {
+    // Others may be no text that can be read here.
+    for hint in piece.hints.iter().filter(|hint| hint.to_ascii_uppercase().contains("SET_VAR")) {
         hints.extend(set_var(hint)?);
     }
     Ok(Parsed { statement, text: piece.text, hints })

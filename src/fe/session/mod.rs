@@ -240,7 +240,8 @@ impl Session {
         if settles {
             self.entry.process.settles();
         }
-        let unhinted = self.take_hints(&parsed.hints, runs);
+        let hints = prepared.as_ref().map_or(&parsed.hints, |prepared| &prepared.hints);
+        let unhinted = self.take_hints(hints, runs);
         let limits = match runs {
             Statement::Query(query) => Limits::of_query(&self.variables, query),
             _ => Limits::default(),
