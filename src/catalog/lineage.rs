@@ -45,10 +45,10 @@ impl Line {
         self.held.send_replace(reason);
     }
 
-    /// Returns once changes are held.
-    pub async fn held(&self) {
+    /// Returns once changes are held, or are no longer.
+    pub async fn wait(&self, held: bool) {
         // The sender is here, so it does not close.
-        let _ = self.held.subscribe().wait_for(Option::is_some).await;
+        let _ = self.held.subscribe().wait_for(|reason| reason.is_some() == held).await;
     }
 }
 

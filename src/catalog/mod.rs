@@ -96,7 +96,12 @@ impl Catalog {
 
     /// Returns once changes are held.
     pub async fn held(&self) {
-        self.line.held().await;
+        self.line.wait(true).await;
+    }
+
+    /// Returns once they are not.
+    pub async fn released(&self) {
+        self.line.wait(false).await;
     }
 
     /// The epoch that this process begins, or has begun, with its first change: no other process ever has it.

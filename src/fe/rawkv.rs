@@ -14,7 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::frontend::{Frontend, writable};
 use super::load::convert;
 use super::{Outcome, StatementContext, reading};
-use crate::catalog::{Distribution, Draft, Job, JobKind, Table};
+use crate::catalog::{Distribution, Draft, Job, Table, What};
 use crate::error::{Error, Misfit, Result};
 use crate::query::RowSet;
 use crate::rawkv::store::{Change, ENTRY_BYTES};
@@ -236,9 +236,7 @@ impl Moved {
 async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<()> {
     let _no_cut = fe.jobs.raw_writes().barrier.read().await;
     let image = fe.catalog.image();
-    let restoring = |job: &Job| {
-        job.kind == JobKind::Restore && !job.state.is_terminal() && job.raw.as_ref().is_some_and(|raw| raw.cf == cf)
-    };
+    let restoring = |job: &Job| matches!(job.what(), What::RawRestore(raw) if raw.cf == cf) && !job.state.is_terminal();
     if let Some(job) = image.jobs.values().find(|job| restoring(job)) {
         let text = format!("table {RAWKV}.{cf} is being restored by job {}; write to it when that has ended", job.id);
         return Err(Error::Refused(text));

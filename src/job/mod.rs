@@ -62,7 +62,7 @@ const LONGEST_MESSAGE: usize = 2000;
 /// How long CANCEL waits for a job that stores raw keys to end.
 const GIVE_UP: Duration = Duration::from_secs(90);
 
-/// How often a job that must wait looks again.
+/// How often a job that waits for BEs looks again.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What jobs work with.
@@ -355,8 +355,9 @@ impl Context {
                     What::RawBackup(_) | What::RawRestore(_) => raw::step(self, &job, run, &current).await,
                 }
             };
+            // What ends or holds it goes before the first instruction of its step.
             let outcome = tokio::select! {
-                outcome = step => Some(outcome),
+                biased;
                 // On an old copy of the catalog it would overwrite what is newer.
                 () = self.catalog.held() => None,
                 () = run.cancel.cancelled() => Some(Err(Error::Cancelled("user cancelled".into()))),
@@ -365,6 +366,7 @@ impl Context {
                     let why = if trouble.is_empty() { trouble } else { format!(": {trouble}") };
                     Some(Err(Error::Cancelled(format!("it was in {}{why}", job.state))))
                 }
+                outcome = step => Some(outcome),
             };
             job = current.into_inner().unwrap_or_else(PoisonError::into_inner);
             // What is refused because changes are held is no fault of the job's.
@@ -484,7 +486,9 @@ impl Context {
         if !self.fleet.is_known() {
             run.progress.set_trouble("no backend has answered since the FE was started".into());
         }
-        while !self.fleet.is_known() && !run.cancel.is_cancelled() {
+        let may_end = !matches!(left.state, JobState::UploadInfo | JobState::Committing);
+        let is_over = || run.cancel.is_cancelled() || may_end && self.clock.now() >= left.deadline();
+        while !self.fleet.is_known() && !is_over() {
             self.clock.sleep(LOOK).await;
         }
         let mut failures = 0;
@@ -516,9 +520,7 @@ impl Context {
         let Err(reason) = self.catalog.check_not_held() else { return };
         tracing::warn!(job = %job.id, state = %job.state, "waiting: {}", reason.report());
         run.progress.set_trouble(reason.report());
-        while self.catalog.check_not_held().is_err() {
-            self.clock.sleep(LOOK).await;
-        }
+        self.catalog.released().await;
         run.progress.set_trouble(String::new());
     }
 

@@ -16,6 +16,8 @@ mod stored;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod times;
+mod tree;
 mod types;
 mod using;
 mod virtual_table;

@@ -13,7 +13,8 @@ use sqlparser::ast::{
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
 
-use super::rewrite::{binary, call, constraint, name};
+use super::rewrite::constraint;
+use super::tree::{binary, call, name};
 
 /// Rewrites the joins of a query that name columns instead of conditions. `columns` tells those that a query returns,
 /// if it can be planned. Where they cannot be known all is left as it is: planning will say why.

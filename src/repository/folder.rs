@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use crate::clock::Throttle;
 use crate::error::{Error, Result};
-use crate::repository::{Content, Repository, store};
+use crate::repository::{Content, Repository, failure, store};
 use crate::types::{Name, Sha256, StoreProperties};
 
 /// A folder of a store, for files of another format than the repository's. Paths are below it.
@@ -52,7 +52,7 @@ impl Folder {
     pub async fn size(&self, path: &str) -> Result<Option<u64>> {
         match self.0.operator.stat(&self.0.full(path)).await {
             Ok(found) => Ok(Some(found.content_length())),
-            Err(err) if store::is_absent(&err) => Ok(None),
+            Err(err) if failure::is_absent(&err) => Ok(None),
             Err(err) => Err(self.0.store_error("look at", path, err)),
         }
     }

@@ -17,6 +17,7 @@
 //! shows wholly or not at all; on HDFS a file shows while it is written, and counts no sooner. Requests that may pass
 //! are repeated a few times with growing pauses; then the job decides.
 
+mod failure;
 mod folder;
 mod hdfs;
 pub mod layout;
@@ -51,6 +52,9 @@ const CREATE_WAITS: u32 = 50;
 
 /// How often a writer looks again whether younger ones have given way to it.
 const YIELD_WAITS: u32 = 4;
+
+/// How often a label is looked at whose locks go while they are read.
+const LOOKS: u32 = 8;
 
 /// Bytes up to which a request counts as small.
 const SMALL: usize = 1 << 20;
@@ -308,6 +312,7 @@ impl Repository {
             (other.cluster, other.job) == (lock.cluster, lock.job)
                 || (other.cluster == lock.cluster && has_ended(other.job))
         };
+        let mut looks = 0;
         loop {
             let content = self.label_content(label).await?;
             for timestamp in &content.timestamps {
@@ -324,8 +329,9 @@ impl Repository {
                 }
             }
             let (live, vanished) = self.live_locks(label, &content, lock.time, over).await?;
-            // Whoever has given a lock back since may have committed before.
-            if !vanished {
+            looks += 1;
+            // Whoever has given a lock back since may have committed before. Or the list is an old one.
+            if !vanished || looks == LOOKS {
                 return Ok(live.into_iter().min_by_key(Lock::age));
             }
         }
@@ -515,7 +521,7 @@ impl Repository {
                 Err(self.corrupt(path, format!("it has more than {limit} bytes")))
             }
             Ok(content) => Ok(Some(content)),
-            Err(err) if store::is_absent(&err) => Ok(None),
+            Err(err) if failure::is_absent(&err) => Ok(None),
             Err(err) => Err(self.store_error("read", path, err)),
         }
     }
@@ -524,7 +530,7 @@ impl Repository {
     pub async fn holds(&self, object: &str, end: u64) -> Result<bool> {
         match self.operator.stat(&self.full(object)).await {
             Ok(found) => Ok(found.content_length() >= end),
-            Err(err) if store::is_absent(&err) => Ok(false),
+            Err(err) if failure::is_absent(&err) => Ok(false),
             Err(err) => Err(self.store_error("look at", object, err)),
         }
     }
@@ -545,32 +551,36 @@ impl Repository {
     /// The same, where on a disk, too, nobody sees a part of it: neither now nor, in the place of what was there before,
     /// after a power cut.
     async fn put_whole(&self, path: &str, content: Vec<u8>) -> Result<()> {
-        let Some(disk) = &self.disk else { return self.put(path, content).await };
-        let folders = self.folders_to_sync(path).await;
-        let target = disk.join(self.full(path));
-        let shown = target.clone();
-        let write = tokio::task::spawn_blocking(move || create_file(&target, &content, true));
-        write.await.map_err(Error::internal)?.map_err(Error::io("write", shown))?;
-        self.sync_folders(folders).await
+        match &self.disk {
+            Some(disk) => self.put_file(disk, path, content, true).await.map(drop),
+            None => self.put(path, content).await,
+        }
     }
 
     /// Writes an object, durably, unless it exists; says whether it wrote.
     async fn put_new(&self, path: &str, content: Vec<u8>) -> Result<bool> {
-        let folders = self.folders_to_sync(path).await;
         if let Some(disk) = &self.disk {
-            let target = disk.join(self.full(path));
-            let link = {
-                let target = target.clone();
-                tokio::task::spawn_blocking(move || create_file(&target, &content, false))
-            };
-            let created = link.await.map_err(Error::internal)?.map_err(Error::io("create", &target))?;
-            return self.sync_folders(folders).await.map(|()| created);
+            return self.put_file(disk, path, content, false).await;
         }
+        let folders = self.folders_to_sync(path).await;
         match self.operator.write_with(&self.full(path), content).if_not_exists(true).await {
             Ok(_) => self.sync_folders(folders).await.map(|()| true),
             Err(err) if matches!(err.kind(), ErrorKind::ConditionNotMatch | ErrorKind::AlreadyExists) => Ok(false),
             Err(err) => Err(self.store_error("write", path, err)),
         }
+    }
+
+    /// Does on a disk what [`create_file`] does, durably.
+    async fn put_file(&self, disk: &Path, path: &str, content: Vec<u8>, replace: bool) -> Result<bool> {
+        let folders = self.folders_to_sync(path).await;
+        let target = disk.join(self.full(path));
+        let created = blocking(move || Ok(create_file(&target, &content, replace))).await?;
+        let failed = |err: std::io::Error| {
+            let retryable = !crate::error::is_lasting(err.kind());
+            self.error("write", path, err, retryable)
+        };
+        let created = created.map_err(failed)?;
+        self.sync_folders(folders).await.map(|()| created)
     }
 
     /// Completes an object; on return it is stored.
@@ -596,7 +606,7 @@ impl Repository {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned)
                 .collect()),
-            Err(err) if store::is_absent(&err) => Ok(Vec::new()),
+            Err(err) if failure::is_absent(&err) => Ok(Vec::new()),
             Err(err) => Err(self.store_error("list", folder, err)),
         }
     }
@@ -650,8 +660,8 @@ impl Repository {
         let retryable = may_pass(&err);
         let message = match std::error::Error::source(&err) {
             _ if self.disk.is_none() => {
-                let advice = self.without_tls.as_ref().filter(|_| store::is_no_tls(&err));
-                store::explain(&err) + &advice.map(|advice| format!("; {advice}")).unwrap_or_default()
+                let advice = self.without_tls.as_ref().filter(|_| failure::is_no_tls(&err));
+                failure::explain(&err) + &advice.map(|advice| format!("; {advice}")).unwrap_or_default()
             }
             Some(source) => format!("{}: {source}", err.kind()),
             None => format!("{}: {}", err.kind(), err.message()),
@@ -668,7 +678,7 @@ impl Repository {
 /// full one is not.
 fn may_pass(err: &opendal::Error) -> bool {
     let io = std::error::Error::source(err).and_then(|source| source.downcast_ref::<std::io::Error>());
-    store::may_pass(err) && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
+    failure::may_pass(err) && !io.is_some_and(|io| crate::error::is_lasting(io.kind()))
 }
 
 /// Completes an object on a disk. OpenDAL syncs the file on the calling thread, so this is a thread that may block. It is
@@ -683,8 +693,8 @@ async fn close_file(mut writer: opendal::Writer) -> opendal::Result<()> {
     }
 }
 
-/// Creates a file on a disk, in the place of another or unless there is one; says whether it did. It shows with its whole content, or not at all, and is
-/// synced, but its folder is not.
+/// Creates a file on a disk, in the place of another or unless there is one; says whether it did. It shows with its whole
+/// content, or not at all, and is synced, but its folder is not.
 fn create_file(path: &Path, content: &[u8], replace: bool) -> std::io::Result<bool> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder)?;

@@ -335,9 +335,9 @@ fn what_a_store_answers_tells_whether_it_may_pass() {
         (ErrorKind::PermissionDenied, 403, json("AccessControlException"), false),
         (ErrorKind::PermissionDenied, 403, json("SafeModeException"), true),
     ] {
-        assert_eq!(store::may_pass(&answered(kind, status, &message)), passes, "{status} {message}");
+        assert_eq!(failure::may_pass(&answered(kind, status, &message)), passes, "{status} {message}");
     }
-    assert!(store::may_pass(&opendal::Error::new(ErrorKind::Unexpected, "connection reset").set_persistent()));
+    assert!(failure::may_pass(&opendal::Error::new(ErrorKind::Unexpected, "connection reset").set_persistent()));
 }
 
 /// Whoever can write to a repository does not decide how much memory its readers take.

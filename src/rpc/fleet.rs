@@ -160,8 +160,8 @@ impl Fleet {
         let has_lost = heard
             .is_some_and(|heard| alive.backend == backend.id && image.is_before((alive.epoch, alive.sequence), heard));
         let accepts = self.config.get().accept_lost_commits;
-        match image.end_of(alive.epoch).filter(|_| !has_lost) {
-            _ if has_lost && !accepts => Err(Error::Refused(format!(
+        if has_lost && !accepts {
+            return Err(Error::Refused(format!(
                 "the directory of backend {} was put back from an older copy: what it has seen ends at sequence {} of epoch \
                  {}, and it had seen more. Rows and raw keys may be missing there. Bring the newest copy back; or ALTER \
                  SYSTEM DROP BACKEND … FORCE; or, to go on without what is missing, ADMIN SET FRONTEND CONFIG \
@@ -169,7 +169,9 @@ impl Fleet {
                 backend.address(),
                 alive.sequence,
                 alive.epoch
-            ))),
+            )));
+        }
+        match image.end_of(alive.epoch).filter(|_| !has_lost) {
             Some(end) if end >= alive.sequence && alive.epoch == image.epoch() => Ok(alive),
             // It has not heard yet that this epoch follows the one it knows.
             Some(end) if end >= alive.sequence => {

@@ -133,17 +133,36 @@ pub fn text_with_bytes(bytes: &[u8]) -> Option<String> {
                 }
                 len
             }
-            b'`' => 1 + until(&rest[1..], b"`"),
-            b'#' => until(rest, b"\n"),
-            b'-' if rest.starts_with(b"--") => until(rest, b"\n"),
-            // What `/*!` begins is no comment.
-            b'/' if rest.starts_with(b"/*") && !rest.starts_with(b"/*!") => 2 + until(&rest[2..], b"*/"),
-            _ => 1,
+            b'`' => quoted_len(rest).unwrap_or(rest.len()),
+            _ => comment_len(rest).unwrap_or(1),
         };
         text.extend_from_slice(&rest[..len]);
         rest = &rest[len..];
     }
     String::from_utf8(text).ok()
+}
+
+/// How long what begins a text is, which is a quote, up to the next; `None` if there is none. Two quotes that stand for one
+/// end it, and begin another.
+pub(super) fn quoted_len(text: &[u8]) -> Option<usize> {
+    let quote = *text.first()?;
+    let mut at = 1;
+    loop {
+        match *text.get(at)? {
+            b'\\' if quote != b'`' => at += 2,
+            byte if byte == quote => return Some(at + 1),
+            _ => at += 1,
+        }
+    }
+}
+
+/// How long the comment is that begins a text; `None` if none does. What `/*!` begins is none.
+fn comment_len(text: &[u8]) -> Option<usize> {
+    if text.starts_with(b"#") || text.starts_with(b"--") {
+        return Some(until(text, b"\n"));
+    }
+    let is_comment = text.starts_with(b"/*") && !text.starts_with(b"/*!");
+    is_comment.then(|| 2 + until(&text[2..], b"*/"))
 }
 
 /// How long a text is up to an end, which is counted; all of it if there is none.
@@ -193,27 +212,21 @@ pub(super) fn tokens(text: &str, all: &mut Vec<TokenWithSpan>) -> Result<(), Tok
     Tokenizer::new(&dialect, &opened).tokenize_with_location_into_buf(all)
 }
 
-/// Refuses a text that would take too much memory. Spaces are tokens as well; in comments and names it may see some more.
+/// Refuses a text that would take too much memory. Spaces are tokens as well.
 fn check_tokens(text: &str) -> Result<(), TokenizerError> {
     if text.len() <= MAX_TOKENS {
         return Ok(());
     }
-    let (mut tokens, mut quote, mut escaped, mut in_word) = (0, None, false, false);
-    for byte in text.bytes() {
-        let is_word = byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii();
-        match quote {
-            Some(_) if escaped => escaped = false,
-            Some(_) if byte == b'\\' => escaped = true,
-            Some(open) if byte == open => quote = None,
-            Some(_) => {}
-            None => {
-                tokens += usize::from(!(is_word && in_word));
-                in_word = is_word;
-                if matches!(byte, b'\'' | b'"' | b'`') {
-                    quote = Some(byte);
-                }
-            }
-        }
+    let (mut rest, mut tokens, mut in_word) = (text.as_bytes(), 0, false);
+    while let Some(first) = rest.first() {
+        let is_word = first.is_ascii_alphanumeric() || *first == b'_' || !first.is_ascii();
+        tokens += usize::from(!(is_word && in_word));
+        in_word = is_word;
+        let len = match first {
+            b'\'' | b'"' | b'`' => quoted_len(rest).unwrap_or(rest.len()),
+            _ => comment_len(rest).unwrap_or(1),
+        };
+        rest = &rest[len..];
     }
     if tokens <= MAX_TOKENS {
         return Ok(());

@@ -119,20 +119,10 @@ impl<'a> Scan<'a> {
         &self.text[from..self.at]
     }
 
-    /// Moves behind what the quote that is next begins, by the rules of strings. `None` if it does not end.
+    /// Moves behind what the quote that is next begins. `None` if it does not end.
     fn quoted(&mut self) -> Option<()> {
-        let quote = self.next()?;
-        self.at += 1;
-        loop {
-            let byte = self.next()?;
-            self.at += 1;
-            match byte {
-                b'\\' if quote != b'`' => self.at += 1,
-                // Two of them are one in the string; the second begins another here, which is as good.
-                byte if byte == quote => return Some(()),
-                _ => {}
-            }
-        }
+        self.at += lex::quoted_len(&self.text[self.at..])?;
+        Some(())
     }
 
     /// Moves behind the word VALUES. `None` if it is not soon there, or there is a comment.

@@ -213,6 +213,27 @@ async fn a_transfer_goes_on_after_its_backend_was_killed() {
     assert_eq!(client.contents("copy").await, expected);
 }
 
+/// A job that no BE goes on with, since the FE was started again, ends at its deadline.
+#[tokio::test]
+async fn a_job_without_backends_ends_at_its_deadline() {
+    let scratch = Scratch::new();
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(fe) = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).clock(&ahead) else { return };
+    let mut cluster = Cluster::of(&fe, &scratch, 1).await;
+    let mut client = with_sample(&cluster, &scratch, 1).await;
+    cluster.bes[0].kill();
+    client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('timeout' = '600')").await;
+    cluster.fe.kill();
+    cluster.fe = fe.start();
+    let mut client = cluster.fe.connect().await;
+    let waits = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("no backend has answered");
+    client.wait_until("SHOW BACKUP FROM shop", waits).await;
+    std::fs::write(&ahead, "+601s").unwrap();
+    let job = client.wait_for_job("BACKUP", "shop", &["CANCELLED"]).await;
+    assert!(job["Status"].starts_with("[TIMEOUT, msg: backup job with label: l  timeout. "), "{}", job["Status"]);
+}
+
 /// What one BE has lost for good, another has, which is only away for a while.
 #[tokio::test]
 async fn a_backup_waits_for_the_backend_that_has_its_files() {

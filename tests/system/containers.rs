@@ -500,8 +500,9 @@ async fn the_composition_runs_a_cluster() {
     for (start, label) in ["first", "second"].into_iter().enumerate() {
         if start == 1 {
             names.reverse();
+            // A namespace alone takes its end of the pair down some time later, when the name is wanted again.
             for name in names {
-                host.script("ip netns delete \"$1\"", [name]);
+                host.script("ip link delete \"$1\"; ip netns delete \"$1\"", [name]);
             }
         }
         let engine = Engine::new(&host, &image, &scratch, &names);

@@ -79,5 +79,6 @@ async fn a_long_list_of_rows_takes_memory_for_its_text() {
     // What cannot be taken apart is refused before it takes memory.
     let text = format!("SELECT 1{}", ",1".repeat(1_000_000));
     client.refused(&text, 1064, "more than 1000000 words, numbers and signs").await;
+    client.refused(format!("-- don't\n{text}"), 1064, "more than 1000000 words, numbers and signs").await;
     client.run("SELECT 1").await;
 }
