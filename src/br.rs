@@ -367,7 +367,7 @@ impl Progress {
             return Self::Lines(None);
         }
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent}% {elapsed} {wide_msg}");
-        Self::Bar(ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
+        Self::Bar(ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())))
     }
 
     fn show(&mut self, job: &str, status: &Status) {

@@ -226,7 +226,7 @@ async fn download(
 ) -> Result<()> {
     let repository = &open(repository).await?;
     let one = async |_, run: Vec<(usize, DownloadFile)>| {
-        let _worker = be.downloads.take().await;
+        let worker = be.downloads.take().await;
         crash_point("be.download");
         let Some((_, DownloadFile { object, .. })) = run.first() else { return Ok(()) };
         let (store, count) = (be.store.clone(), run.len());
@@ -240,7 +240,7 @@ async fn download(
         };
         let contents: Vec<Content> = targets.into_iter().zip(&run).map(content).collect();
         let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
-        repository.download(object, contents, &be.download_speed, moved).await?;
+        repository.download(object, contents, &be.download_speed, moved, worker).await?;
         let installed = staged.into_iter().zip(&run).map(|(staged, (_, file))| (staged, file.id)).collect();
         install(be, installed).await?;
         for (n, _) in &run {

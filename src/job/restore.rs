@@ -16,8 +16,8 @@ use crate::repository::Repository;
 use crate::repository::manifest::{FileRow, Info, Meta, PartitionMeta, TableMeta};
 use crate::rpc::message::{DownloadFile, Event, Task, TaskOwner, Work};
 use crate::types::{
-    BackendId, Column, DatabaseId, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema, TableId,
-    TabletId, Timestamp, WriteId,
+    BackendId, Column, DatabaseId, Datum, Entity, FileId, JobId, Kind, Label, Name, PartitionId, RowsetFile, Schema,
+    TableId, TabletId, Timestamp, WriteId,
 };
 
 /// A RESTORE statement, its names resolved.
@@ -337,13 +337,15 @@ fn check_schema(existing: &Table, backup: &TableMeta) -> Result<()> {
     };
     let (here, there): (&Schema, &Schema) = (&existing.schema, &backup.schema);
     if here.keys != there.keys {
-        return Err(Error::Refused(format!("Table {name} already exist but with different key type")));
+        return differs(&format!("{} key columns here, {} in the snapshot", here.keys, there.keys));
     }
     if here.columns.len() != there.columns.len() {
         return differs(&format!("{} columns here, {} in the snapshot", here.columns.len(), there.columns.len()));
     }
     for (a, b) in here.columns.iter().zip(&there.columns) {
-        let same = a.name == b.name && a.ty == b.ty && a.nullable == b.nullable && a.default == b.default;
+        // Without a default, NULL is what a column takes that may.
+        let [ours, theirs] = [a, b].map(|column| column.default.as_ref().filter(|default| **default != Datum::Null));
+        let same = a.name == b.name && a.ty == b.ty && a.nullable == b.nullable && ours == theirs;
         if !same || a.field != b.field {
             let shown = |column: &Column| {
                 let null = if column.nullable { "NULL" } else { "NOT NULL" };

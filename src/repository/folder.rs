@@ -119,6 +119,6 @@ impl Folder {
         throttle: &Throttle,
         moved: impl Fn(u64),
     ) -> Result<()> {
-        self.0.download(path, vec![Content { offset: 0, size, sha256, target }], throttle, moved).await
+        self.0.download(path, vec![Content { offset: 0, size, sha256, target }], throttle, moved, ()).await
     }
 }

@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 pub use crate::repository::folder::Folder;
 use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
 use crate::repository::store::{Place, REQUEST_TIMEOUT};
-use crate::repository::transfer::CHUNK;
+use crate::repository::transfer::PIECE;
 pub use crate::repository::transfer::{Content, LocalFile};
 use crate::types::{ClusterId, JobId, Label, Name, Sha256, StoreProperties, Timestamp};
 
@@ -504,7 +504,7 @@ impl Repository {
             let full = self.full(path);
             let mut content = Vec::new();
             let mut parts = match self.disk {
-                Some(_) => self.operator.reader_with(&full).chunk(CHUNK).await?,
+                Some(_) => self.operator.reader_with(&full).chunk(PIECE).await?,
                 None => self.operator.reader(&full).await?,
             }
             .into_stream(..)
@@ -574,12 +574,9 @@ impl Repository {
     async fn put_file(&self, disk: &Path, path: &str, content: Vec<u8>, replace: bool) -> Result<bool> {
         let folders = self.folders_to_sync(path).await;
         let target = disk.join(self.full(path));
-        let created = blocking(move || Ok(create_file(&target, &content, replace))).await?;
-        let failed = |err: std::io::Error| {
-            let retryable = !crate::error::is_lasting(err.kind());
-            self.error("write", path, err, retryable)
-        };
-        let created = created.map_err(failed)?;
+        let failed = self.disk_error("write", path);
+        let create = move || create_file(&target, &content, replace).map_err(failed);
+        let created = self.on_disk("write", path, create).await?;
         self.sync_folders(folders).await.map(|()| created)
     }
 
@@ -654,6 +651,29 @@ impl Repository {
             source: source.into(),
             retryable,
         }
+    }
+
+    /// What an error of a disk is called.
+    fn disk_error(&self, operation: &'static str, path: &str) -> impl Fn(std::io::Error) -> Error + Send + 'static {
+        let (place, path) = (self.place.clone(), self.shown(path));
+        move |err| Error::Repository {
+            place: place.clone(),
+            operation: operation.into(),
+            path: path.clone(),
+            retryable: !crate::error::is_lasting(err.kind()),
+            source: err.into(),
+        }
+    }
+
+    /// Does what blocks, where disks that hang are waited for no longer than other stores.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        operation: &str,
+        path: &str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let late = |_| self.error(operation, path, "it took too long", true);
+        tokio::time::timeout(REQUEST_TIMEOUT, blocking(work)).await.map_err(late)?
     }
 
     fn store_error(&self, operation: &str, path: &str, err: opendal::Error) -> Error {

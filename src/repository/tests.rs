@@ -268,7 +268,7 @@ async fn content_comes_back_or_its_object_is_named() {
             sha256: files[*n].sha256,
             target: std::fs::File::create(target(&n.to_string())).unwrap(),
         };
-        repository.download(&object, wanted.iter().map(content).collect(), &throttle, |_| ()).await
+        repository.download(&object, wanted.iter().map(content).collect(), &throttle, |_| (), ()).await
     };
     download(&[1]).await.unwrap();
     assert_eq!(std::fs::read(target("1")).unwrap(), content);

@@ -3,8 +3,9 @@
 //! Content with another hash than expected is an error, and what was written of it counts for nothing.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
 use sha2::Digest;
@@ -14,8 +15,12 @@ use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::types::{FileId, Sha256};
 
-/// Bytes read, hashed and written at a time: few enough to stay in a processor's cache meanwhile.
-pub(super) const CHUNK: usize = 1 << 18;
+/// Bytes read, hashed and written at a time by one thread: few enough to stay in its processor's cache meanwhile, since
+/// going through memory takes several times as long.
+pub(super) const PIECE: usize = 1 << 17;
+
+/// Bytes that move before others get the thread, the speed limit is asked and progress is told.
+const STEP: u64 = 1 << 19;
 
 /// A rowset file to upload, and what it must hold.
 #[derive(Debug, Clone)]
@@ -58,31 +63,80 @@ pub struct Content {
 
 /// A rowset file being read.
 struct Source {
-    file: File,
+    reader: BufReader<File>,
     path: PathBuf,
     hasher: sha2::Sha256,
 }
 
 impl Source {
-    async fn open(path: PathBuf) -> Result<Self> {
-        super::blocking(move || {
-            let file = File::open(&path).map_err(Error::io("open rowset file", &path))?;
-            Ok(Self { file, path, hasher: sha2::Sha256::new() })
-        })
-        .await
+    fn open(path: PathBuf) -> Result<Self> {
+        let file = File::open(&path).map_err(Error::io("open rowset file", &path))?;
+        Ok(Self { reader: BufReader::with_capacity(PIECE, file), path, hasher: sha2::Sha256::new() })
     }
+}
 
-    /// Begins at once to read and hash the next chunk; an empty one is the end.
-    fn read(mut self) -> impl Future<Output = Result<(Self, Vec<u8>)>> {
-        let read = tokio::task::spawn_blocking(move || {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let read = (&self.file).take(CHUNK as u64).read_to_end(&mut chunk);
-            read.map_err(Error::io("read rowset file", &self.path))?;
-            self.hasher.update(&chunk);
-            Ok((self, chunk))
-        });
-        async { read.await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))? }
+/// What an object is written to: a file on a disk, or memory for one PUT.
+enum Sink {
+    Disk(File),
+    Memory(Vec<bytes::Bytes>),
+}
+
+impl Sink {
+    fn take(&mut self, piece: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Disk(file) => file.write_all(piece),
+            Self::Memory(whole) => {
+                whole.push(bytes::Bytes::copy_from_slice(piece));
+                Ok(())
+            }
+        }
     }
+}
+
+/// The contents that an object's bytes become, in order.
+struct Targets {
+    contents: Vec<Content>,
+    /// The one that the next byte may belong to.
+    at: usize,
+    /// Of the next byte in the object.
+    position: u64,
+    hasher: sha2::Sha256,
+}
+
+impl Targets {
+    /// Takes the next bytes of the object; false if the content at hand is another one than was backed up.
+    fn take(&mut self, piece: &[u8]) -> Result<bool> {
+        let (begin, end) = (self.position, self.position + piece.len() as u64);
+        while let Some(content) = self.contents.get_mut(self.at) {
+            let content_end = content.offset + content.size;
+            let (from, to) = (content.offset.max(begin), content_end.min(end));
+            if from < to {
+                let part = &piece[(from - begin) as usize..(to - begin) as usize];
+                self.hasher.update(part);
+                content.target.write_all(part).map_err(Error::io("write", "a downloaded file"))?;
+            }
+            if content_end > end {
+                break;
+            }
+            if Sha256(std::mem::take(&mut self.hasher).finalize().into()) != content.sha256 {
+                return Ok(false);
+            }
+            self.at += 1;
+        }
+        self.position = end;
+        Ok(true)
+    }
+}
+
+/// The next piece of a file, of at most `most` bytes; an empty one is the end.
+fn next(reader: &mut BufReader<File>, most: u64) -> io::Result<&[u8]> {
+    while let Err(err) = reader.fill_buf() {
+        if err.kind() != io::ErrorKind::Interrupted {
+            return Err(err);
+        }
+    }
+    let piece = reader.buffer();
+    Ok(&piece[..most.min(piece.len() as u64) as usize])
 }
 
 impl Repository {
@@ -101,62 +155,90 @@ impl Repository {
         worker: impl Send,
     ) -> Result<()> {
         let folders = self.folders_to_sync(object).await;
-        let failed = |err| self.store_error("upload", object, err);
-        let mut writer = self.uploads.writer(&self.full(object)).await.map_err(failed)?;
-        let streams = self.disk.is_some();
-        let mut whole: Vec<bytes::Bytes> = Vec::new();
+        let mut sink = match &self.disk {
+            None => Sink::Memory(Vec::new()),
+            Some(disk) => {
+                let path = disk.join(self.full(object));
+                let failed = self.disk_error("upload", object);
+                let create = move || {
+                    path.parent()
+                        .map_or(Ok(()), std::fs::create_dir_all)
+                        .and_then(|()| File::create(&path))
+                        .map_err(failed)
+                };
+                Sink::Disk(self.on_disk("upload", object, create).await?)
+            }
+        };
         for file in files {
-            // A chunk is read and hashed while the one before is written.
-            let mut reading = Source::open(file.path.clone()).await?.read();
+            let path = file.path.clone();
+            let mut source = super::blocking(move || Source::open(path)).await?;
             let mut length = 0;
-            let hasher = loop {
-                let (source, chunk) = reading.await?;
-                if chunk.is_empty() {
-                    break source.hasher;
+            // A file that has grown must not fill the memory.
+            while length <= file.size {
+                if self.disk.is_some() {
+                    throttle.take(STEP.min(file.size - length) as usize).await;
                 }
-                length += chunk.len() as u64;
-                // A file that has grown must not fill the memory.
-                if length > file.size {
-                    break source.hasher;
+                let failed = self.disk_error("upload", object);
+                let step = move || {
+                    let mut read = 0;
+                    while read < STEP {
+                        let piece = next(&mut source.reader, STEP - read)
+                            .map_err(Error::io("read rowset file", &source.path))?;
+                        if piece.is_empty() {
+                            break;
+                        }
+                        source.hasher.update(piece);
+                        sink.take(piece).map_err(&failed)?;
+                        let taken = piece.len();
+                        source.reader.consume(taken);
+                        read += taken as u64;
+                    }
+                    Ok((source, sink, read))
+                };
+                let read;
+                (source, sink, read) = self.on_disk("upload", object, step).await?;
+                if read == 0 {
+                    break;
                 }
-                reading = source.read();
-                if streams {
-                    throttle.take(chunk.len()).await;
-                    let read = chunk.len() as u64;
-                    writer.write(chunk).await.map_err(failed)?;
+                length += read;
+                if self.disk.is_some() {
                     moved(read);
-                } else {
-                    whole.push(chunk.into());
                 }
-            };
+            }
             // Only a content that is right is completed, so that on stores with atomic puts a wrong one never shows.
-            if let Err(err) = file.check(length, hasher) {
-                let _ = writer.abort().await;
-                return Err(err);
+            file.check(length, source.hasher)?;
+        }
+        match sink {
+            Sink::Disk(file) => {
+                drop(worker);
+                let failed = self.disk_error("upload", object);
+                self.on_disk("upload", object, move || file.sync_all().map_err(failed)).await?;
+                self.sync_folders(folders).await
+            }
+            Sink::Memory(whole) => {
+                let failed = |err| self.store_error("upload", object, err);
+                let content: opendal::Buffer = whole.into();
+                let length = content.len();
+                throttle.take(length).await;
+                let mut writer = self.uploads.writer(&self.full(object)).await.map_err(failed)?;
+                writer.write(content).await.map_err(failed)?;
+                writer.close().await.map_err(failed)?;
+                moved(length as u64);
+                Ok(())
             }
         }
-        if !streams {
-            let content: opendal::Buffer = whole.into();
-            let length = content.len();
-            throttle.take(length).await;
-            writer.write(content).await.map_err(failed)?;
-            self.close(writer).await.map_err(failed)?;
-            moved(length as u64);
-            return Ok(());
-        }
-        drop(worker);
-        self.close(writer).await.map_err(failed)?;
-        self.sync_folders(folders).await
     }
 
     /// Copies parts of an object to new local files, synced, hashing what arrives: any other content, or none, is an
-    /// error that names the object. Several parts, in order, are brought by one request. May run twice on fresh files. `moved` hears of bytes.
+    /// error that names the object. Several parts, in order, are brought by one request. May run twice on fresh files.
+    /// `moved` hears of bytes; `worker` is given back before the files are synced.
     pub async fn download(
         &self,
         object: &str,
         contents: Vec<Content>,
         throttle: &Throttle,
         moved: impl Fn(u64),
+        worker: impl Send,
     ) -> Result<()> {
         let (Some(first), Some(last)) = (contents.first(), contents.last()) else { return Ok(()) };
         let begin = first.offset;
@@ -165,6 +247,7 @@ impl Repository {
         let brought = self.bring(object, begin..end, contents, throttle, moved).await;
         match brought {
             Ok(contents) => {
+                drop(worker);
                 let sync = Error::io("sync", "a downloaded file");
                 super::blocking(move || contents.iter().try_for_each(|content| content.target.sync_all()).map_err(sync))
                     .await
@@ -186,22 +269,33 @@ impl Repository {
     async fn bring(
         &self,
         object: &str,
-        range: std::ops::Range<u64>,
-        mut contents: Vec<Content>,
+        range: Range<u64>,
+        contents: Vec<Content>,
         throttle: &Throttle,
         moved: impl Fn(u64),
     ) -> Result<Vec<Content>> {
-        let failed = |err| self.store_error("download", object, err);
-        let mut position = range.start;
-        // One request each; but OpenDAL would read the whole range of a file on a disk into memory.
-        let path = self.full(object);
-        let reader = match self.disk {
-            Some(_) => self.operator.reader_with(&path).chunk(CHUNK).await,
-            None => self.operator.reader(&path).await,
+        let targets = Targets { contents, at: 0, position: range.start, hasher: sha2::Sha256::new() };
+        let targets = match &self.disk {
+            Some(disk) => self.bring_from_disk(disk, object, range, targets, throttle, moved).await?,
+            None => self.bring_from_store(object, range, targets, throttle, moved).await?,
         };
-        let mut stream = reader.map_err(failed)?.into_bytes_stream(range).await.map_err(failed)?;
-        let mut at = 0;
-        let mut hasher = sha2::Sha256::new();
+        if targets.at < targets.contents.len() {
+            return Err(self.error("download", object, "the content ended early", true));
+        }
+        Ok(targets.contents)
+    }
+
+    async fn bring_from_store(
+        &self,
+        object: &str,
+        range: Range<u64>,
+        mut targets: Targets,
+        throttle: &Throttle,
+        moved: impl Fn(u64),
+    ) -> Result<Targets> {
+        let failed = |err| self.store_error("download", object, err);
+        let reader = self.operator.reader(&self.full(object)).await.map_err(failed)?;
+        let mut stream = reader.into_bytes_stream(range).await.map_err(failed)?;
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|err| match err.downcast::<opendal::Error>() {
                 Ok(err) => failed(err),
@@ -209,39 +303,63 @@ impl Repository {
             })?;
             throttle.take(chunk.len()).await;
             let count = chunk.len() as u64;
-            let write = move || {
-                let end = position + chunk.len() as u64;
-                while let Some(content) = contents.get_mut(at) {
-                    let content_end = content.offset + content.size;
-                    let (from, to) = (content.offset.max(position), content_end.min(end));
-                    if from < to {
-                        let part = &chunk[(from - position) as usize..(to - position) as usize];
-                        hasher.update(part);
-                        content.target.write_all(part).map_err(Error::io("write", "a downloaded file"))?;
-                    }
-                    if content_end > end {
-                        break;
-                    }
-                    let found = Sha256(std::mem::take(&mut hasher).finalize().into());
-                    if found != content.sha256 {
-                        return Ok((contents, at, hasher, false));
-                    }
-                    at += 1;
-                }
-                Ok((contents, at, hasher, true))
-            };
             let right;
-            (contents, at, hasher, right) = super::blocking(write).await?;
+            (targets, right) = super::blocking(move || targets.take(&chunk).map(|right| (targets, right))).await?;
             if !right {
-                return Err(self.differs(object, &contents[at]));
+                return Err(self.differs(object, &targets.contents[targets.at]));
             }
-            position += count;
             moved(count);
         }
-        if at < contents.len() {
-            return Err(self.error("download", object, "the content ended early", true));
+        Ok(targets)
+    }
+
+    async fn bring_from_disk(
+        &self,
+        disk: &Path,
+        object: &str,
+        range: Range<u64>,
+        mut targets: Targets,
+        throttle: &Throttle,
+        moved: impl Fn(u64),
+    ) -> Result<Targets> {
+        let path = disk.join(self.full(object));
+        let failed = self.disk_error("download", object);
+        let open = move || {
+            let mut file = File::open(path).map_err(&failed)?;
+            file.seek(SeekFrom::Start(range.start)).map_err(&failed)?;
+            Ok(BufReader::with_capacity(PIECE, file))
+        };
+        let mut reader = self.on_disk("download", object, open).await?;
+        while targets.position < range.end {
+            let begin = targets.position;
+            let end = range.end.min(begin + STEP);
+            throttle.take((end - begin) as usize).await;
+            let failed = self.disk_error("download", object);
+            let step = move || {
+                while targets.position < end {
+                    let piece = next(&mut reader, end - targets.position).map_err(&failed)?;
+                    let taken = piece.len();
+                    if taken == 0 {
+                        break;
+                    }
+                    if !targets.take(piece)? {
+                        return Ok((reader, targets, false));
+                    }
+                    reader.consume(taken);
+                }
+                Ok((reader, targets, true))
+            };
+            let right;
+            (reader, targets, right) = self.on_disk("download", object, step).await?;
+            if !right {
+                return Err(self.differs(object, &targets.contents[targets.at]));
+            }
+            if targets.position == begin {
+                break;
+            }
+            moved(targets.position - begin);
         }
-        Ok(contents)
+        Ok(targets)
     }
 
     fn differs(&self, object: &str, content: &Content) -> Error {

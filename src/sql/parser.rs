@@ -13,7 +13,7 @@ use super::lex::Piece;
 use super::rows::LongInsert;
 use super::{Parsed, Properties, SetValue, Statement, TableName, lex, query};
 use crate::error::{Error, Result};
-use crate::types::{Entity, Invalid, Kind, Name};
+use crate::types::{Entity, Invalid, Kind, Name, excerpt};
 
 /// How deep parentheses and subqueries may nest.
 const MAX_DEPTH: usize = 50;
@@ -612,7 +612,7 @@ pub(super) fn to_name(kind: Kind, text: String) -> Result<Name> {
 /// The error for a text that cannot be a name.
 pub(super) fn wrong_name(kind: Kind, text: &str, Invalid(problem): Invalid) -> Error {
     // The text is in the error already.
-    let reason = problem.split_once(&format!("'{text}' ")).map_or(problem.as_str(), |(_, reason)| reason);
+    let reason = problem.split_once(&format!("'{}' ", excerpt(text))).map_or(problem.as_str(), |(_, reason)| reason);
     let reason = if text.is_empty() { String::new() } else { format!("it {reason}") };
     Error::WrongName { entity: Entity::new(kind, text.chars().take(128).collect::<String>()), reason }
 }

@@ -19,7 +19,7 @@ pub use id::{
     Attempt, BackendId, ClusterId, DatabaseId, EpochId, JobId, PartitionId, RegionId, RepositoryId, TableId, TabletId,
     WriteId,
 };
-pub use name::{LABEL_PREFIX, Label, Name};
+pub use name::{LABEL_PREFIX, Label, Name, excerpt};
 pub use properties::StoreProperties;
 pub use raw::{ColumnFamily, KeyRange, Region};
 pub use schema::{Column, ColumnType, PartitionRange, Schema, bucket_of, field_id};

@@ -83,7 +83,7 @@ fn check_folder(what: &str, text: &str, prefix: &str) -> Result<(), Invalid> {
 }
 
 /// The beginning of a text, for messages about texts of any length.
-fn excerpt(text: &str) -> String {
+pub fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_LABEL).collect();
     if short.len() < text.len() {
         short.push('…');
