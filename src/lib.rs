@@ -60,7 +60,8 @@
 //! that there is no snapshot, or when the repository still does not answer after the lock has run out.
 //!
 //! A process that dies between any two of these instructions resumes, at its next start, from the last record, as a new
-//! attempt, once a BE has answered and could tell whether the catalog is an old copy. [`job`] draws the states and says what holds at every moment.
+//! attempt, once a BE has answered and could tell whether the catalog is an old copy. [`job`] draws the states and says
+//! what holds at every moment.
 
 mod acknowledged;
 pub mod be;
