@@ -202,7 +202,6 @@ async fn upload(
     });
     let one = async |_, (first, object): (u64, UploadObject)| {
         let worker = be.uploads.take().await;
-        crash_point("be.upload");
         let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
         let files: Vec<LocalFile> = object
             .files

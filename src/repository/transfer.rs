@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use futures::StreamExt;
 use sha2::Digest;
 
-use crate::clock::Throttle;
+use crate::clock::{Throttle, crash_point};
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 use crate::types::{FileId, Sha256};
@@ -171,7 +171,11 @@ impl Repository {
         };
         for file in files {
             let path = file.path.clone();
-            let mut source = super::blocking(move || Source::open(path)).await?;
+            let open = move || {
+                crash_point("repository.upload");
+                Source::open(path)
+            };
+            let mut source = super::blocking(open).await?;
             let mut length = 0;
             // A file that has grown must not fill the memory.
             while length <= file.size {

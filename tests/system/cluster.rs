@@ -156,7 +156,7 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
         let scratch = Scratch::new();
         let mut cluster = Cluster::start(&scratch, 2).await;
         let mut client = with_sample(&cluster, &scratch, copies).await;
-        for (load, place) in [(50, "be.confirm"), (51, "be.upload")] {
+        for (load, place) in [(50, "be.confirm"), (51, "repository.upload")] {
             // Something to upload.
             client.run(sample::events("shop", load)).await;
             let expected = client.contents("shop").await;

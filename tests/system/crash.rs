@@ -115,7 +115,7 @@ async fn a_backup_goes_on_after_a_crash_at_any_record() {
 pub async fn backups(ground: &Ground) {
     let launch = ground.launch();
     ground.prepare().await;
-    let tasks = ["be.confirm", "be.upload"].map(str::to_owned);
+    let tasks = ["be.confirm", "repository.upload"].map(str::to_owned);
     for (n, place) in places("backup", &BACKUP).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
         let (server, mut client) = launch.clone().dies_at(&place).open().await;

@@ -109,8 +109,14 @@ impl Launch {
 
     /// The first to come to this place stays there until the file is removed, which this creates.
     pub fn held_at(self, place: &str, file: &Path) -> Self {
+        self.held_after(0, place, file)
+    }
+
+    /// Some pass this place; the next stays there until the file is removed, which this creates.
+    pub fn held_after(self, passing: usize, place: &str, file: &Path) -> Self {
         File::create(file).unwrap();
-        self.env("FAILPOINTS", format!("{place}=1*return({})->off", file.display()))
+        let first = if passing == 0 { String::new() } else { format!("{passing}*off->") };
+        self.paused(&format!("{place}={first}1*return({})->off", file.display()))
     }
 
     /// The server stops at this place until [`Server::goes_on`].

@@ -134,8 +134,10 @@ async fn a_kill_that_meets_a_commit_comes_too_late() {
 #[tokio::test]
 async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
     let scratch = Scratch::new();
-    // The second file takes a quarter of a minute.
-    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 100).set("upload_worker_count", 1);
+    let held = scratch.path().join("held");
+    // The first object arrives, the second does not.
+    let launch =
+        Launch::standalone(scratch.path()).set("upload_worker_count", 1).held_after(1, "repository.upload", &held);
     let mut server = launch.start();
     let mut client = server.connect().await;
     client.run(scratch.create_repository()).await;
@@ -153,6 +155,7 @@ async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
     let half = |answer: &Answer| answer.column("Progress")[0].contains(": 1/2]");
     client.wait_until("SHOW BACKUP FROM large", half).await;
     server.kill();
+    std::fs::remove_file(&held).unwrap();
     let away = scratch.sub("away");
     std::fs::rename(scratch.sub("repository"), &away).unwrap();
     server = launch.start();
@@ -162,7 +165,6 @@ async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
     assert!(half(&shown), "{shown:?}");
     assert_eq!(shown.column("State"), ["UPLOADING"]);
     std::fs::rename(away, scratch.sub("repository")).unwrap();
-    set_speed(&mut client, "upload", 0).await;
     client.finished("BACKUP", "large").await;
     assert_eq!(client.run("SHOW BACKUP FROM large").await.column("TaskErrMsg"), [""]);
 }
@@ -172,7 +174,10 @@ async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
 #[tokio::test]
 async fn a_backup_whose_task_ended_partly_is_whole() {
     let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path()).set("max_upload_speed_kbps", 100).set("upload_worker_count", 1);
+    let held = scratch.path().join("held");
+    // The first object arrives, the second does not.
+    let launch =
+        Launch::standalone(scratch.path()).set("upload_worker_count", 1).held_after(1, "repository.upload", &held);
     let mut server = launch.start();
     let mut client = server.connect().await;
     client.run(scratch.create_repository()).await;
@@ -189,9 +194,9 @@ async fn a_backup_whose_task_ended_partly_is_whole() {
     client.run("BACKUP SNAPSHOT d.l TO r").await;
     client.wait_until("SHOW BACKUP FROM d", |answer| answer.column("Progress")[0].contains(": 1/2]")).await;
     server.kill();
+    std::fs::remove_file(&held).unwrap();
     server = launch.start();
     client = server.connect().await;
-    set_speed(&mut client, "upload", 0).await;
     client.finished("BACKUP", "d").await;
     client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
     assert_eq!(client.contents("copy").await, expected);
