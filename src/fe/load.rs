@@ -16,7 +16,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Parens, Query, SetExpr, TableFactor, UnaryOperator, Value,
-    Values, VisitMut, VisitorMut,
+    Values, VisitorMut,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,7 +28,7 @@ use crate::clock::crash_point;
 use crate::error::{Error, Misfit, Result};
 use crate::query::{ResultColumn, RowSet};
 use crate::rpc::message::{Task, TaskOwner, Work, WriteCommand};
-use crate::sql::{self, Insert, files_call};
+use crate::sql::{self, Insert, files_call, walk_mut};
 use crate::types::{
     BackendId, Column, ColumnType, Datum, Entity, Kind, Name, PartitionId, RowsetFile, TabletId, WriteId, bucket_of,
 };
@@ -301,7 +301,7 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
 /// The query as a load means it: each bare `DEFAULT` of its VALUES replaced by the column's, and CSV files read as texts,
 /// which are converted once, to the columns' types. (A guessed type would change what does not come back from it.)
 fn as_load(mut query: Query, table: &Table, targets: &[usize]) -> Query {
-    let _ = query.visit(&mut CsvAsText);
+    let _ = walk_mut(&mut query, &mut CsvAsText);
     if let SetExpr::Values(values) = &mut *query.body {
         for row in &mut values.rows {
             for (expr, target) in row.iter_mut().zip(targets) {

@@ -8,7 +8,7 @@ use sqlparser::ast::{
     BinaryOperator, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval,
     JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
@@ -17,7 +17,7 @@ use super::planner::{AGGREGATE, WINDOW, wrong_time};
 use super::tree::{binary, call, case, cast, equal, literal, name, nested, null, number, string, unnamed};
 use super::{QueryContext, VariableScope};
 use crate::error::{Error, Misfit, Result};
-use crate::sql::{self, files_call, projection_names};
+use crate::sql::{self, files_call, projection_names, walk, walk_mut};
 use crate::types::{ColumnType, Datum, Entity, Kind, Zone};
 
 /// Separates what a table's name in a rewritten query stands for; no name has it.
@@ -60,10 +60,11 @@ pub(super) fn rewrite(
         headers = headers_of(select, &written);
     }
     name_outermost(&mut query.body);
-    let mut pass = Pass { context, known, files: Vec::new(), spelled: HashMap::new() };
-    match VisitMut::visit(&mut query, &mut pass) {
-        ControlFlow::Break(err) => Err(err),
-        ControlFlow::Continue(()) => Ok(Rewritten { query, headers, files: pass.files, spelled: pass.spelled }),
+    let mut pass = Pass { context, known, files: Vec::new(), spelled: HashMap::new(), failed: None };
+    let _ = walk_mut(&mut query, &mut pass);
+    match pass.failed {
+        Some(err) => Err(err),
+        None => Ok(Rewritten { query, headers, files: pass.files, spelled: pass.spelled }),
     }
 }
 
@@ -167,7 +168,7 @@ fn filter_by_names(select: &mut Select) {
         GroupByExpr::All(_) => true,
     };
     let aggregates =
-        select.projection.visit(&mut Aggregates).is_break() || select.having.visit(&mut Aggregates).is_break();
+        walk(&select.projection, &mut Aggregates).is_break() || walk(&select.having, &mut Aggregates).is_break();
     if grouped || aggregates {
         return;
     }
@@ -177,7 +178,7 @@ fn filter_by_names(select: &mut Select) {
         _ => None,
     };
     let mut names = Items(select.projection.iter().filter_map(named).collect());
-    let ControlFlow::Continue(()) = VisitMut::visit(&mut having, &mut names);
+    let _ = walk_mut(&mut having, &mut names);
     select.selection = Some(match select.selection.take() {
         Some(filter) => binary(nested(filter), BinaryOperator::And, nested(having)),
         None => having,
@@ -188,9 +189,9 @@ fn filter_by_names(select: &mut Select) {
 struct Items(HashMap<String, Expr>);
 
 impl VisitorMut for Items {
-    type Break = std::convert::Infallible;
+    type Break = ();
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Identifier(name) = expr
             && let Some(item) = self.0.get(&name.value.to_lowercase())
         {
@@ -264,12 +265,21 @@ struct Pass<'a> {
     known: &'a HashSet<String>,
     files: Vec<FilesCall>,
     spelled: HashMap<String, String>,
+    /// Why the walk has ended early.
+    failed: Option<Error>,
+}
+
+impl Pass<'_> {
+    fn go_on(&mut self, outcome: Result<()>) -> ControlFlow<()> {
+        self.failed = outcome.err();
+        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
 }
 
 impl VisitorMut for Pass<'_> {
-    type Break = Error;
+    type Break = ();
 
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         if let [table] = &select.from[..]
             && table.joins.is_empty()
             && matches!(&table.relation, TableFactor::Table { name, .. } if name.to_string().eq_ignore_ascii_case("dual"))
@@ -282,7 +292,7 @@ impl VisitorMut for Pass<'_> {
             if let SelectItem::ExprWithAlias { expr, .. } = item
                 && let Err(err) = count_rows(expr)
             {
-                return ControlFlow::Break(err);
+                return self.go_on(Err(err));
             }
         }
         for condition in [&mut select.selection, &mut select.having].into_iter().flatten() {
@@ -292,14 +302,14 @@ impl VisitorMut for Pass<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             lower_columns(&mut cte.alias);
         }
         if let SetExpr::Values(values) = &*query.body
-            && Visit::visit(values, &mut Queries).is_break()
+            && walk(values, &mut Queries).is_break()
         {
-            return ControlFlow::Break(Error::Unsupported("a subquery in VALUES; write a SELECT instead".into()));
+            return self.go_on(Err(Error::Unsupported("a subquery in VALUES; write a SELECT instead".into())));
         }
         if let (SetExpr::Select(select), Some(order)) = (&mut *query.body, &mut query.order_by)
             && select.distinct.is_some()
@@ -310,18 +320,14 @@ impl VisitorMut for Pass<'_> {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<Error> {
-        match self.table_factor(table) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(err) => ControlFlow::Break(err),
-        }
+    fn pre_visit_table_factor(&mut self, table: &mut TableFactor) -> ControlFlow<()> {
+        let outcome = self.table_factor(table);
+        self.go_on(outcome)
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        match self.expr(expr) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(err) => ControlFlow::Break(err),
-        }
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let outcome = self.expr(expr);
+        self.go_on(outcome)
     }
 }
 
@@ -790,7 +796,7 @@ fn truthful(mut expr: Box<Expr>) -> Box<Expr> {
 /// Whether so many copies of an expression stay small. Copies of copies would grow without bound.
 fn may_repeat(expr: &Expr, times: usize) -> bool {
     let mut parts = Parts(0);
-    let _ = Visit::visit(expr, &mut parts);
+    let _ = walk(expr, &mut parts);
     parts.0 * times <= MAX_REPEATED
 }
 

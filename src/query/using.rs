@@ -2,26 +2,25 @@
 //! as those of the left side even where only the right one has them, and calls them ambiguous in WHERE.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, Cte, Expr, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, TableFactor,
-    TableWithJoins, Value, VisitMut, VisitorMut, WildcardAdditionalOptions, With,
-    helpers::attached_token::AttachedToken,
+    TableWithJoins, Value, VisitorMut, WildcardAdditionalOptions, With, helpers::attached_token::AttachedToken,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
 
 use super::rewrite::constraint;
 use super::tree::{binary, call, name};
+use crate::sql::walk_mut;
 
 /// Rewrites the joins of a query that name columns instead of conditions. `columns` tells those that a query returns,
 /// if it can be planned. Where they cannot be known all is left as it is: planning will say why.
 pub(super) fn expand(query: &mut Query, columns: &dyn Fn(Query) -> Option<Vec<String>>) {
-    if VisitMut::visit(query, &mut Search).is_break() {
+    if walk_mut(query, &mut Search).is_break() {
         let mut expansion = Expansion { columns, ctes: Vec::new(), recursive: false, outer: Vec::new() };
-        let ControlFlow::Continue(()) = VisitMut::visit(query, &mut expansion);
+        let _ = walk_mut(query, &mut expansion);
     }
 }
 
@@ -68,13 +67,13 @@ struct Expansion<'a> {
 }
 
 impl VisitorMut for Expansion<'_> {
-    type Break = Infallible;
+    type Break = ();
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let (known, mut with) = (self.ctes.len(), query.with.take());
         self.recursive |= with.as_ref().is_some_and(|with| with.recursive);
         for cte in with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-            VisitMut::visit(cte, self)?;
+            walk_mut(cte, self)?;
             self.ctes.push(cte.clone());
         }
         self.outer.push((known, with));
@@ -82,7 +81,7 @@ impl VisitorMut for Expansion<'_> {
     }
 
     /// What is within the query is expanded already.
-    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Infallible> {
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         let Query { body, order_by, .. } = &mut *query;
         let alone = matches!(**body, SetExpr::Select(_));
         for select in selects(body) {
@@ -96,9 +95,9 @@ impl VisitorMut for Expansion<'_> {
                     common.0.remove(&alias.value);
                 }
             }
-            VisitMut::visit(&mut select.having, &mut common)?;
+            walk_mut(&mut select.having, &mut common)?;
             if alone {
-                VisitMut::visit(order_by, &mut common)?;
+                walk_mut(order_by, &mut common)?;
             }
         }
         let (known, with) = self.outer.pop().unwrap_or_default();
@@ -138,7 +137,7 @@ impl Expansion<'_> {
         });
         select.projection = items.collect();
         let having = select.having.take();
-        let ControlFlow::Continue(()) = VisitMut::visit(select, &mut common);
+        let _ = walk_mut(select, &mut common);
         select.having = having;
         Some(common)
     }
@@ -252,19 +251,19 @@ fn shown(column: &str, value: Expr) -> SelectItem {
 struct Common(HashMap<String, Expr>, usize);
 
 impl VisitorMut for Common {
-    type Break = Infallible;
+    type Break = ();
 
-    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<Infallible> {
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
         self.1 += 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Infallible> {
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
         self.1 -= 1;
         ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let (Expr::Identifier(Ident { value, .. }), 0) = (&*expr, self.1)
             && let Some(value) = self.0.get(value)
         {

@@ -17,6 +17,7 @@ mod show;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use lex::{STACK_SIZE, text_with_bytes};
 pub use mask::{is_secret_key, mask_secrets, mask_uri};
@@ -29,3 +30,4 @@ pub use statement::{
     RawJob, Restore, RestoreDatabase, RestoreOptions, Scope, Secret, SetValue, Show, Statement, StorageUri, TableName,
     UserName,
 };
+pub use walk::{walk, walk_mut};

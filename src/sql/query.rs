@@ -5,12 +5,13 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SelectItem, SetExpr, TableFactor, Value, ValueWithSpan,
-    Visit, VisitMut, Visitor, VisitorMut,
+    Visit, Visitor, VisitorMut,
 };
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::lex::Offsets;
 use super::parser::{P, first_repeated, wrong_name};
+use super::walk::{walk, walk_mut};
 use super::{Delete, Insert, Parsed, Statement, lex};
 use crate::error::{Error, Misfit, Result};
 use crate::types::{ColumnType, Datum, Kind, Label};
@@ -104,28 +105,44 @@ pub(super) fn check(query: &Query) -> Result<()> {
         | SetExpr::SetOperation { .. }
         | SetExpr::Values(_)
         | SetExpr::Table(_) => {
-            let mut spans = Spans(Vec::new());
-            return match query.visit(&mut spans) {
-                ControlFlow::Continue(()) => Ok(()),
-                ControlFlow::Break(other) => Err(Error::Unsupported(format!("placeholder '{other}'; write '?'"))),
+            let spans = Spans::of(query);
+            return match spans.other {
+                None => Ok(()),
+                Some(other) => Err(Error::Unsupported(format!("placeholder '{other}'; write '?'"))),
             };
         }
     };
     Err(Error::Unsupported(refused.into()))
 }
 
-/// Where the placeholders are. Breaks at one that is neither `?` nor a column of `FILES`.
-struct Spans(Vec<Span>);
+/// Where the placeholders are.
+#[derive(Default)]
+struct Spans {
+    places: Vec<Span>,
+    /// One that is neither `?` nor a column of `FILES`; the walk has ended there.
+    other: Option<String>,
+}
+
+impl Spans {
+    fn of(tree: &impl Visit) -> Self {
+        let mut spans = Self::default();
+        let _ = walk(tree, &mut spans);
+        spans
+    }
+}
 
 impl Visitor for Spans {
-    type Break = String;
+    type Break = ();
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<String> {
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> ControlFlow<()> {
         match &value.value {
-            Value::Placeholder(text) if text == "?" => self.0.push(value.span),
+            Value::Placeholder(text) if text == "?" => self.places.push(value.span),
             // `$1` is the first column of a CSV file without a header.
             Value::Placeholder(text) if text.starts_with('$') => {}
-            Value::Placeholder(text) => return ControlFlow::Break(text.clone()),
+            Value::Placeholder(text) => {
+                self.other = Some(text.clone());
+                return ControlFlow::Break(());
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -133,9 +150,7 @@ impl Visitor for Spans {
 }
 
 pub(super) fn placeholders_in(node: &impl Visit) -> usize {
-    let mut spans = Spans(Vec::new());
-    let _ = node.visit(&mut spans);
-    spans.0.len()
+    Spans::of(node).places.len()
 }
 
 fn source(statement: &Statement) -> Option<&Query> {
@@ -168,16 +183,13 @@ pub fn placeholders(statement: &Statement) -> usize {
 /// DATE and DATETIME become strings, [`Datum::Decimal`] a whole number since its scale is not known here. Fails if there
 /// are not as many values as placeholders, or one is not finite.
 pub fn bind(statement: &Statement, values: &[Datum]) -> Result<Statement> {
-    let mut spans = Spans(Vec::new());
-    if let Some(query) = source(statement) {
-        let _ = query.visit(&mut spans);
-    }
-    if spans.0.len() != values.len() {
-        return Err(Error::Analysis(format!("{} parameters for {} placeholders", values.len(), spans.0.len())));
+    let places = source(statement).map(Spans::of).unwrap_or_default().places;
+    if places.len() != values.len() {
+        return Err(Error::Analysis(format!("{} parameters for {} placeholders", values.len(), places.len())));
     }
     // The tree is not walked in the order of the text (LIMIT a, b), so each value gets its place first.
-    let mut order: Vec<usize> = (0..spans.0.len()).collect();
-    order.sort_by_key(|n| spans.0[*n].start);
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by_key(|n| places[*n].start);
     let mut literals = vec![Value::Null; values.len()];
     for (value, place) in values.iter().zip(order) {
         literals[place] = literal(value)?;
@@ -189,7 +201,7 @@ pub fn bind(statement: &Statement, values: &[Datum]) -> Result<Statement> {
         Statement::Delete(delete) => &mut delete.rows,
         _ => return Ok(bound),
     };
-    let _ = query.visit(&mut Replace(literals.into()));
+    let _ = walk_mut(&mut **query, &mut Replace(literals.into()));
     Ok(bound)
 }
 

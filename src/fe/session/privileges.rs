@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Query, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Query, TableFactor, Visitor};
 
 use crate::error::{Error, Result};
 use crate::fe::ROOT;
@@ -104,5 +104,5 @@ fn uses_files(query: &Query) -> bool {
             if sql::files_call(factor).is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
-    query.visit(&mut Files).is_break()
+    sql::walk(query, &mut Files).is_break()
 }
