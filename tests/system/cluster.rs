@@ -176,7 +176,7 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
         }
         let expected = client.contents("shop").await;
         cluster.restart(1, Some("be.download")).await;
-        client.run("RESTORE SNAPSHOT copy.be_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+        client.run("RESTORE SNAPSHOT copy.repository_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
         cluster.bes[1].died().await;
         assert_eq!(client.run("SHOW DATABASES LIKE 'copy'").await.rows.len(), 0);
         cluster.restart(1, None).await;
