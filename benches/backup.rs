@@ -14,7 +14,9 @@
 //! - **Planning**: the time of a BACKUP statement of a table of many tablets with a file each. The statement returns
 //!   when its job is in SNAPSHOTING.
 //!
-//! Times depend on what else the machine does; compare ratios, and the spread between rounds.
+//! Times depend on what else the machine does; compare ratios, and the spread between rounds. A virtual disk may take
+//! several times as long for blocks that its host has to find room for: `--dir` names another file system for all, such as
+//! one in memory, which shows what is left without a disk.
 
 mod common;
 
