@@ -101,11 +101,13 @@ struct Targets {
     /// Of the next byte in the object.
     position: u64,
     hasher: sha2::Sha256,
+    /// The object, for messages.
+    object: String,
 }
 
 impl Targets {
-    /// Takes the next bytes of the object; false if the content at hand is another one than was backed up.
-    fn take(&mut self, piece: &[u8]) -> Result<bool> {
+    /// Takes the next bytes of the object; a content that is another one than was backed up is [`Error::Corrupt`].
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
         let (begin, end) = (self.position, self.position + piece.len() as u64);
         while let Some(content) = self.contents.get_mut(self.at) {
             let content_end = content.offset + content.size;
@@ -119,12 +121,17 @@ impl Targets {
                 break;
             }
             if Sha256(std::mem::take(&mut self.hasher).finalize().into()) != content.sha256 {
-                return Ok(false);
+                let Content { size, sha256, .. } = content;
+                return Err(Error::Corrupt {
+                    what: "repository file",
+                    path: self.object.clone(),
+                    message: format!("it is not the {size} bytes with SHA-256 {sha256} that were backed up"),
+                });
             }
             self.at += 1;
         }
         self.position = end;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -278,7 +285,8 @@ impl Repository {
         throttle: &Throttle,
         moved: impl Fn(u64),
     ) -> Result<Vec<Content>> {
-        let targets = Targets { contents, at: 0, position: range.start, hasher: sha2::Sha256::new() };
+        let (position, hasher, shown) = (range.start, sha2::Sha256::new(), self.shown(object));
+        let targets = Targets { contents, at: 0, position, hasher, object: shown };
         let targets = match &self.disk {
             Some(disk) => self.bring_from_disk(disk, object, range, targets, throttle, moved).await?,
             None => self.bring_from_store(object, range, targets, throttle, moved).await?,
@@ -307,11 +315,7 @@ impl Repository {
             })?;
             throttle.take(chunk.len()).await;
             let count = chunk.len() as u64;
-            let right;
-            (targets, right) = super::blocking(move || targets.take(&chunk).map(|right| (targets, right))).await?;
-            if !right {
-                return Err(self.differs(object, &targets.contents[targets.at]));
-            }
+            targets = super::blocking(move || targets.take(&chunk).map(|()| targets)).await?;
             moved(count);
         }
         Ok(targets)
@@ -346,28 +350,17 @@ impl Repository {
                     if taken == 0 {
                         break;
                     }
-                    if !targets.take(piece)? {
-                        return Ok((reader, targets, false));
-                    }
+                    targets.take(piece)?;
                     reader.consume(taken);
                 }
-                Ok((reader, targets, true))
+                Ok((reader, targets))
             };
-            let right;
-            (reader, targets, right) = self.on_disk("download", object, step).await?;
-            if !right {
-                return Err(self.differs(object, &targets.contents[targets.at]));
-            }
+            (reader, targets) = self.on_disk("download", object, step).await?;
             if targets.position == begin {
                 break;
             }
             moved(targets.position - begin);
         }
         Ok(targets)
-    }
-
-    fn differs(&self, object: &str, content: &Content) -> Error {
-        let Content { size, sha256, .. } = content;
-        self.corrupt(object, format!("it is not the {size} bytes with SHA-256 {sha256} that were backed up"))
     }
 }

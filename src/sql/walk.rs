@@ -1,6 +1,6 @@
 //! Walks of syntax trees.
 //!
-//! For each type of visitor sqlparser's walk is compiled anew, two hundred thousand lines of LLVM's; here all share one.
+//! For each type of visitor sqlparser's walk is compiled anew, more than a hundred thousand lines of LLVM's; here all share one.
 
 use std::ops::ControlFlow;
 

@@ -115,8 +115,7 @@ impl Launch {
     /// Some pass this place; the next stays there until the file is removed, which this creates.
     pub fn held_after(self, passing: usize, place: &str, file: &Path) -> Self {
         File::create(file).unwrap();
-        let first = if passing == 0 { String::new() } else { format!("{passing}*off->") };
-        self.paused(&format!("{place}={first}1*return({})->off", file.display()))
+        self.paused(&format!("{place}={passing}*off->1*return({})->off", file.display()))
     }
 
     /// The server stops at this place until [`Server::goes_on`].
