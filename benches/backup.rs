@@ -14,9 +14,8 @@
 //! - **Planning**: the time of a BACKUP statement of a table of many tablets with a file each. The statement returns
 //!   when its job is in SNAPSHOTING.
 //!
-//! Times depend on what else the machine does; compare ratios, and the spread between rounds. A virtual disk may take
-//! several times as long for blocks that its host has to find room for: `--dir` names another file system for all, such as
-//! one in memory, which shows what is left without a disk.
+//! Times depend on what else the machine does; compare ratios, and the spread between rounds. `--dir` names another file
+//! system for all, such as one in memory, which shows what is left without a disk.
 
 mod common;
 
@@ -26,7 +25,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use clap::Parser;
-use common::{Lineitem, Options, Server, Times, count, load_lineitem, run, settle_disk, settled, shell, write_parquet};
+use common::{Lineitem, Options, Server, Times, count, load_lineitem, run, settle, settled, shell, write_parquet};
 use holdfast::types::bucket_of;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -83,24 +82,25 @@ async fn lineitem(arguments: &Arguments, dir: &Path) -> Result<()> {
         let repository = dir.join(format!("repository{round}"));
         let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
         client.query_drop(create).await?;
-        settle_disk()?;
+        settle()?;
         hash.add(async {
             shell("find \"$1\" -type f -print0 | xargs -0 openssl dgst -sha256", &[&server.rowset_files()])
         })
         .await?;
+        settle()?;
         copy.add(async { shell("cp -r \"$1\" \"$2\" && sync", &[&server.rowset_files(), &copied]) }).await?;
         std::fs::remove_dir_all(&copied)?;
-        settle_disk()?;
+        settle()?;
 
         server.reset_peak()?;
         backup.add(run(&mut client, "BACKUP SNAPSHOT tpch.first TO r PROPERTIES('wait' = 'true')")).await?;
         backup_peak = backup_peak.max(server.peak()?);
-        settle_disk()?;
+        settle()?;
 
         server.reset_peak()?;
         again.add(run(&mut client, "BACKUP SNAPSHOT tpch.second TO r PROPERTIES('wait' = 'true')")).await?;
         again_peak = again_peak.max(server.peak()?);
-        settle_disk()?;
+        settle()?;
 
         server.reset_peak()?;
         let statement = "RESTORE SNAPSHOT first FROM r DATABASE tpch AS restored \
@@ -208,7 +208,7 @@ async fn tablets(arguments: &Arguments, dir: &Path) -> Result<()> {
     let create = format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", repository.display());
     client.query_drop(create).await?;
     for _ in 0..arguments.options.rounds {
-        settle_disk()?;
+        settle()?;
         server.reset_peak()?;
         plan.add(run(&mut client, "BACKUP SNAPSHOT many.planned TO r")).await?;
         run(&mut client, "CANCEL BACKUP FROM many").await?;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
 use clap::Parser;
-use common::{Options, Server, Times, run, settle_disk, shell, write_parquet};
+use common::{Options, Server, Times, run, settle, shell, write_parquet};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rand::{Rng, SeedableRng};
@@ -71,10 +71,10 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
     let [mut backup_peak, mut restore_peak] = [0; 2];
     for round in 0..arguments.options.rounds {
         let backup_dir = dir.join(format!("backup{round}"));
-        settle_disk()?;
+        settle()?;
         base.add(async { shell("taskset -c 0 zstd -q -3 -c \"$1\" | taskset -c 0 openssl dgst -sha256", &[&plain]) })
             .await?;
-        settle_disk()?;
+        settle()?;
         server.reset_peak()?;
         let uri = format!("local://{}", backup_dir.display());
         backup.add(run(&mut client, &format!("BACKUP RAW TO '{uri}' PROPERTIES('wait' = 'true')"))).await?;
@@ -83,7 +83,7 @@ async fn values(arguments: &Arguments, dir: &Path, size: usize) -> Result<()> {
         let fresh = dir.join("fresh");
         let target = Server::start(&arguments.options.server, fresh.clone())?;
         let mut other = target.connect().await?;
-        settle_disk()?;
+        settle()?;
         target.reset_peak()?;
         restore.add(run(&mut other, &format!("RESTORE RAW FROM '{uri}' PROPERTIES('wait' = 'true')"))).await?;
         restore_peak = restore_peak.max(target.peak()?);

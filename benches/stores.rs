@@ -29,7 +29,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::Parser;
-use common::{Lineitem, Options, Server, Times, content, count, load_lineitem, run, settle_disk, shell};
+use common::{Lineitem, Options, Server, Times, content, count, load_lineitem, run, settle, shell};
 use hmac::Mac;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -123,7 +123,7 @@ struct Step {
 impl Step {
     /// Times it, or counts its requests.
     async fn add(&mut self, store: &Store, timed: bool, work: impl Future<Output = Result<()>>) -> Result<()> {
-        settle_disk()?;
+        settle()?;
         if timed {
             return self.times.add(work).await;
         }

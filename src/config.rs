@@ -336,14 +336,18 @@ const FLAGS: [(&str, &str); 4] = [
     ("data_dir", "storage_root_path"),
 ];
 
-/// The known name that was meant, or is most like this one, to end a message with.
-fn nearest(name: &str, names: impl Iterator<Item = &'static str>) -> String {
+/// The known name that was meant, or is most like this one, or the program that has it, to end a message with.
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     let lower = name.to_lowercase().replace('-', "_");
-    let names: Vec<_> = names.collect();
-    let flag = FLAGS.iter().find(|(flag, key)| *flag == lower && names.contains(key)).map(|(_, key)| *key);
-    let likeness = |known: &&str| strsim::jaro_winkler(&lower, known);
-    let nearest = flag.or_else(|| names.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))));
-    nearest.map(|known| format!("; the nearest is '{known}'")).unwrap_or_default()
+    let known: Vec<_> = known.collect();
+    let flag = FLAGS.iter().find(|(flag, key)| *flag == lower && known.contains(key)).map(|(_, key)| *key);
+    let [of_fe, of_be] = [names::<FeValues>().any(|key| key == name), names::<BeValues>().any(|key| key == name)];
+    if flag.is_none() && !known.contains(&name) && (of_fe || of_be) {
+        return format!("; it is a key of {}.conf", if of_fe { "fe" } else { "be" });
+    }
+    let likeness = |key: &&str| strsim::jaro_winkler(&lower, key);
+    let nearest = flag.or_else(|| known.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))));
+    nearest.map(|key| format!("; the nearest is '{key}'")).unwrap_or_default()
 }
 
 /// A type that a key can have.
@@ -481,6 +485,7 @@ mod tests {
         assert_eq!(refused("QUERY_PORT = 1"), ":1: unknown key 'QUERY_PORT'; the nearest is 'query_port'");
         assert!(refused("zzz = 1").starts_with(":1: unknown key 'zzz'; the nearest is '"));
         assert_eq!(refused("mysql_port = 1"), ":1: unknown key 'mysql_port'; the nearest is 'query_port'");
+        assert_eq!(refused("storage_root_path = x"), ":1: unknown key 'storage_root_path'; it is a key of be.conf");
         assert_eq!(refused("data-dir = x"), ":1: unknown key 'data-dir'; the nearest is 'meta_dir'");
         assert_eq!(
             refused("compaction_min_files = 13"),

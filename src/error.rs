@@ -188,6 +188,8 @@ pub enum Misfit {
     Rows,
     /// Two tables of a query with one name.
     SameTable,
+    /// More or fewer values than a prepared statement has parameters.
+    Parameters,
 }
 
 impl Misfit {
@@ -294,6 +296,8 @@ fn unknown(entity: &Entity) -> String {
         Kind::Database | Kind::Table | Kind::Column | Kind::Variable => {
             format!("Unknown {} '{}'", entity.kind.word(), entity.name)
         }
+        Kind::CharacterSet => format!("Unknown character set: '{}'", entity.name),
+        Kind::TimeZone => format!("Unknown or incorrect time zone: '{}'", entity.name),
         Kind::Repository => format!("Repository [{}] does not exist", entity.name),
         Kind::Connection => format!("Unknown thread id: {}", entity.name),
         Kind::Backend

@@ -68,6 +68,7 @@ pub mod be;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+mod disk;
 pub mod error;
 pub mod fe;
 pub mod http;

@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["types"],
     &["error"],
-    &["acknowledged", "clock", "config"],
+    &["acknowledged", "clock", "config", "disk"],
     &["sql", "catalog", "tablet", "rawkv", "repository"],
     &["rpc"],
     &["be"],

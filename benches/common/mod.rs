@@ -181,9 +181,20 @@ pub fn shell(line: &str, arguments: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until nothing is to be written, so that a step does not pay for the one before.
-pub fn settle_disk() -> Result<()> {
-    shell("sync", &[])
+/// Makes steps alike: nothing is left to be written of the one before, and memory that the step may fill is there. The
+/// first touch of a page costs a virtual machine many times what a copy into it does if the host must find one, and hosts
+/// take back what has been free for a while.
+pub fn settle() -> Result<()> {
+    const MOST: usize = 8 << 30;
+    const PAGE: usize = 4096;
+    shell("sync", &[])?;
+    let known = std::fs::read_to_string("/proc/meminfo")?;
+    let free = known.lines().find_map(|line| line.strip_prefix("MemFree:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let free: usize = free.context("no MemFree in /proc/meminfo")?;
+    let mut memory = vec![0u8; (free / 4 * 3 * 1024).min(MOST)];
+    memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    std::hint::black_box(memory);
+    Ok(())
 }
 
 /// Waits until merging and garbage collection leave a directory as it is for two of their rounds.

@@ -27,6 +27,7 @@ use self::task::Running;
 use self::workers::Workers;
 use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
@@ -212,7 +213,7 @@ impl Shared {
             let (store, dir) = (self.store.clone(), self.dir.clone());
             let emptied = blocking(move || {
                 store.empty_trash(before, || {
-                    let disk = disk_of(&dir)?;
+                    let disk = disk::of(&dir)?;
                     Ok(keep_ms == 0 || disk.f_bavail < disk.f_blocks / LOW_DISK)
                 })
             });
@@ -231,7 +232,7 @@ impl Shared {
 
     /// The disk that holds the tablets.
     fn disk(&self) -> Result<rustix::fs::StatVfs> {
-        disk_of(&self.dir)
+        disk::of(&self.dir)
     }
 
     /// Refuses a call from outside the cluster.
@@ -286,10 +287,6 @@ impl Shared {
             Backends::new(Caller { cluster: member.cluster, token: member.token, process: None, at: Arc::new(at) })
         }))
     }
-}
-
-fn disk_of(dir: &Path) -> Result<rustix::fs::StatVfs> {
-    rustix::fs::statvfs(dir).map_err(|err| Error::io("look at disk of", dir)(err.into()))
 }
 
 /// Runs what blocks or takes the processor for long on a thread that may.

@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::acknowledged::Acknowledged;
 use crate::clock::crash_point;
+use crate::disk;
 use crate::error::{Cause, Error, Result};
 
 /// sled writes a page of 128 KiB to a file of its own, which it never syncs. A page has up to 19 records: these never
@@ -172,16 +173,11 @@ impl Store {
 
     /// Refuses a batch that the disk may not hold. A statement can be answered so; a commit that fails cannot.
     pub fn check_space(&self, batch: &Batch) -> Result<()> {
-        let disk =
-            rustix::fs::statvfs(&self.dir).map_err(|err| Error::io("look at the disk of", &self.dir)(err.into()))?;
         // A large batch is written twice, and sled keeps old pages for a while.
         let needed: usize =
             batch.operations.iter().map(|op| op.key.len() + op.value.as_ref().map_or(0, Vec::len)).sum();
         let reserve = if batch.urgent { LAST_BYTES } else { RESERVE_BYTES };
-        if disk.f_bavail * disk.f_frsize >= reserve + 4 * needed as u64 {
-            return Ok(());
-        }
-        Err(Error::io("write catalog in", &self.dir)(std::io::ErrorKind::StorageFull.into()))
+        disk::check_free("write catalog in", &self.dir, reserve + 4 * needed as u64)
     }
 
     /// Queues a batch behind those queued before it. The receiver answers when it is durable.

@@ -32,19 +32,19 @@ const MOST_SPEED: u64 = 1 << 30;
 const VERIFY_AT_ONCE: usize = 4;
 
 pub(super) async fn backup(fe: &Arc<Frontend>, context: &StatementContext, statement: &sql::RawJob) -> Result<Outcome> {
-    let (request, wait) = request(fe, JobKind::Backup, statement).await?;
+    let (request, mut asked) = request(fe, JobKind::Backup, statement).await?;
     fe.catalog.image().database(&Name::new(rawkv::RAWKV).map_err(Error::internal)?)?;
-    let mut warnings = Vec::new();
     if request.end.is_empty() {
         let start = request.start.clone().max(LAST_OF_BR.into());
         let range = KeyRange::new(start, Vec::new()).map_err(Error::internal)?;
         // Only a hint: a BE that is away is the job's matter.
         if let Ok(Some(_)) = rawkv::scan(fe.clone(), request.cf, vec![range]).try_next().await {
+            let warnings = &mut asked.warnings;
             warnings.push("there are keys from ff repeated 10 times on; br restores them only if END is given".into());
         }
     }
     let job = fe.jobs.raw(request).await?;
-    submitted(fe, context, job.id, wait, warnings).await
+    submitted(fe, context, job.id, asked).await
 }
 
 pub(super) async fn restore(
@@ -52,34 +52,35 @@ pub(super) async fn restore(
     context: &StatementContext,
     statement: &sql::RawJob,
 ) -> Result<Outcome> {
-    let (request, wait) = request(fe, JobKind::Restore, statement).await?;
+    let (request, mut asked) = request(fe, JobKind::Restore, statement).await?;
     // A statement that cannot be obeyed creates nothing.
     let (meta, _) = read_backup(&open(&request.storage)?, &request.storage.shown).await?;
     meta.restore_range(request.cf, &request.start, &request.end)?;
-    let mut warnings = Vec::new();
     if request.options.api_version.unwrap_or(meta.api_version) == ApiVersion::V1Ttl {
-        warnings.push("values of the backup may expire; those that have not yet are stored for ever".into());
+        asked.warnings.push("values of the backup may expire; those that have not yet are stored for ever".into());
     }
     ddl::create_database(fe, &Name::new(rawkv::RAWKV).map_err(Error::internal)?, true).await?;
     rawkv::create_regions(fe, request.cf).await?;
     let job = fe.jobs.raw(request).await?;
-    submitted(fe, context, job.id, wait, warnings).await
+    submitted(fe, context, job.id, asked).await
 }
 
 /// Names the job to the client, for which another one of its kind may take its place in SHOW.
-async fn submitted(
-    fe: &Frontend,
-    context: &StatementContext,
-    job: JobId,
-    wait: Option<bool>,
-    warnings: Vec<String>,
-) -> Result<Outcome> {
-    backup::submitted(fe, context, job, wait).await?;
-    Ok(Outcome::Done { affected: 0, info: format!("Job: {job}"), warnings })
+async fn submitted(fe: &Frontend, context: &StatementContext, job: JobId, asked: Asked) -> Result<Outcome> {
+    backup::submitted(fe, context, job, asked.wait).await?;
+    Ok(Outcome::Done { affected: 0, info: format!("Job: {job}"), warnings: asked.warnings })
 }
 
-/// What a statement asks for, and whether it waits.
-async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> Result<(RawRequest, Option<bool>)> {
+/// What a statement asks for that is not in its job's options, and what is to be said of it.
+#[derive(Default)]
+struct Asked {
+    wait: Option<bool>,
+    timeout: Option<u64>,
+    warnings: Vec<String>,
+}
+
+/// What a statement asks for.
+async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> Result<(RawRequest, Asked)> {
     let of_text = |Invalid(message)| Error::Analysis(message);
     let cf = statement.cf.as_deref().unwrap_or_default();
     let cf: ColumnFamily = masked(cf, cf.parse().map_err(of_text))?;
@@ -87,13 +88,13 @@ async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> 
     let (start, end) = (format.decode(&statement.start)?, format.decode(&statement.end)?);
     KeyRange::new(start.clone(), end.clone()).map_err(of_text)?;
     let mut options = RawOptions::default();
-    let (mut wait, mut timeout) = (None, None);
+    let mut asked = Asked::default();
     for (key, value) in statement.properties.iter() {
-        masked(value, property(&mut options, (&mut wait, &mut timeout), kind, key, value))?;
+        masked(value, property(&mut options, &mut asked, kind, key, value))?;
     }
     let storage = resolve(fe, &statement.uri).await?;
-    let timeout_ms = backup::timeout_ms(fe, timeout);
-    Ok((RawRequest { kind, storage, cf, start, end, options, timeout_ms }, wait))
+    let timeout_ms = backup::timeout_ms(fe, asked.timeout);
+    Ok((RawRequest { kind, storage, cf, start, end, options, timeout_ms }, asked))
 }
 
 /// A URI in the place of another text, as an error shows it.
@@ -110,27 +111,27 @@ fn masked<T>(text: &str, result: Result<T>) -> Result<T> {
 }
 
 /// What a property asks for.
-fn property(
-    options: &mut RawOptions,
-    (wait, timeout): (&mut Option<bool>, &mut Option<u64>),
-    kind: JobKind,
-    key: &str,
-    value: &str,
-) -> Result<()> {
+fn property(options: &mut RawOptions, asked: &mut Asked, kind: JobKind, key: &str, value: &str) -> Result<()> {
     match (key.to_ascii_lowercase().as_str(), kind) {
         ("ratelimit", _) => options.speed = number(key, value, 0..=MOST_SPEED)? << 20,
         ("ratelimit_bytes", _) => options.speed = number(key, value, 0..=MOST_SPEED << 20)?,
         ("concurrency", _) => options.concurrency = Some(number(key, value, 1..=64)? as u32),
-        // Files are always checked: nothing is stored before.
-        ("checksum", _) => drop(boolean(key, value)?),
-        ("timeout", _) => *timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
-        ("wait", _) => *wait = Some(boolean(key, value)?),
+        ("checksum", _) => {
+            if !boolean(key, value)? {
+                asked.warnings.push("checksum = false has no effect: checksums are always made and checked".into());
+            }
+        }
+        ("timeout", _) => asked.timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
+        ("wait", _) => asked.wait = Some(boolean(key, value)?),
         ("compression", JobKind::Backup) => options.sst.compression = value.to_lowercase().parse()?,
         ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
         ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
         ("api_version", JobKind::Restore) => options.api_version = Some(value.to_uppercase().parse()?),
-        // TiKV stays up in any case.
-        ("online", JobKind::Restore) => drop(boolean(key, value)?),
+        ("online", JobKind::Restore) => {
+            if boolean(key, value)? {
+                asked.warnings.push("online has no effect: every restore leaves the server up".into());
+            }
+        }
         _ => {
             let known = match kind {
                 JobKind::Backup => "ratelimit, concurrency, checksum, compression, compression_level, timeout, wait",

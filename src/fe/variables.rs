@@ -278,7 +278,7 @@ impl Variables {
                 let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(&text));
                 (*choice.ok_or_else(refused)?).to_owned()
             }
-            Kind::Charset => known_charset(&text).ok_or_else(refused)?.to_owned(),
+            Kind::Charset => known_charset(&text)?.to_owned(),
             Kind::SqlMode => {
                 let text = text.to_ascii_uppercase();
                 if let Some(mode) = text.split(',').map(str::trim).find(|mode| !MODES.contains(mode)) {
@@ -288,7 +288,7 @@ impl Variables {
             }
             Kind::Zone => match Zone::parse(&text) {
                 Ok(_) => text,
-                Err(_) => return Err(refused()),
+                Err(_) => return Err(Error::NotFound(Entity::new(EntityKind::TimeZone, text))),
             },
             Kind::Fixed => return Err(refused()),
         };
@@ -302,10 +302,7 @@ impl Variables {
 
     /// SET NAMES. Without a character set, the default one.
     pub fn set_names(&mut self, charset: Option<&str>, collation: Option<&str>) -> Result<Option<String>> {
-        let charset = known_charset(charset.unwrap_or("utf8mb4")).ok_or_else(|| {
-            let reason = format!("can't be set to the value of '{}'", charset.unwrap_or_default());
-            Error::WrongValue { variable: "character_set_client".to_owned(), reason }
-        })?;
+        let charset = known_charset(charset.unwrap_or("utf8mb4"))?;
         let value = Datum::Text(charset.to_owned());
         let mut warning = None;
         for name in ["character_set_client", "character_set_connection", "character_set_results"] {
@@ -360,8 +357,9 @@ fn flag(text: &str) -> Option<&'static str> {
     }
 }
 
-fn known_charset(name: &str) -> Option<&'static str> {
-    CHARSETS.into_iter().find(|known| known.eq_ignore_ascii_case(name))
+fn known_charset(name: &str) -> Result<&'static str> {
+    let known = CHARSETS.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+    known.ok_or_else(|| Error::NotFound(Entity::new(EntityKind::CharacterSet, name)))
 }
 
 /// Whose values a scope means.
@@ -397,10 +395,14 @@ mod tests {
         assert!(variables.flag("autocommit"));
         variables.set("sql_select_limit", Some(&Datum::Decimal(u64::MAX.into()))).unwrap();
         assert_eq!(variables.number("sql_select_limit"), i64::MAX as u64);
-        for (name, value) in [("version", "9"), ("autocommit", "2"), ("character_set_client", "klingon")] {
-            let error = variables.set(name, Some(&Datum::Text(value.into()))).unwrap_err();
+        let mut refused = |name: &str, value: &str| variables.set(name, Some(&Datum::Text(value.into()))).unwrap_err();
+        for (name, value) in [("version", "9"), ("autocommit", "2"), ("transaction_isolation", "none")] {
+            let error = refused(name, value);
             assert!(matches!(error, Error::WrongValue { .. }), "{name}: {error}");
         }
-        assert!(matches!(variables.set("no_such", None), Err(Error::NotFound(_))));
+        for (name, value) in [("no_such", "1"), ("character_set_client", "klingon"), ("time_zone", "Mars")] {
+            let error = refused(name, value);
+            assert!(matches!(error, Error::NotFound(_)), "{name}: {error}");
+        }
     }
 }

@@ -659,7 +659,7 @@ fn failure(job: &Job, err: &Error, timed_out: bool) -> Failure {
             ),
         ),
         What::RawRestore(_) if job.state == JobState::Committing => {
-            (FailureCode::CommonError, format!("a part of the keys has been stored; RESTORE RAW again. {report}"))
+            (FailureCode::CommonError, format!("a part of the keys may have been stored; RESTORE RAW again. {report}"))
         }
         // StarRocks' text; what went wrong last is worth more than its empty message.
         _ if timed_out => {

@@ -524,7 +524,7 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
     };
     let work: Result<()> = work.await;
     if let Err(err) = work {
-        tracing::warn!(job = %job.id, "files of a cancelled backup stay: {}", err.report());
+        tracing::warn!(job = %job.id, "files of a cancelled backup may stay: {}", err.report());
     }
 }
 

@@ -289,7 +289,11 @@ fn plan(cx: &Context, draft: &mut Draft, job: &Job, meta: &Meta, wanted: &[Wante
         if let Some(existing) = &existing {
             check_schema(existing, table)?;
         }
-        let asked = job.replication.unwrap_or_else(|| cx.fleet.default_copies());
+        // Of BEs that are dropped nobody expects copies; those that are down are worth waiting for.
+        let known = draft.image().backends.len() as u32;
+        let copies = |declared: u32| if job.replication.is_some() { declared } else { declared.min(known).max(1) };
+        let usual = existing.as_ref().map_or_else(|| cx.fleet.default_copies(), |existing| existing.replication);
+        let asked = job.replication.unwrap_or(usual);
         let id = existing.as_ref().map_or_else(|| TableId(draft.fresh_id()), |existing| existing.id);
         let mut planned = Vec::new();
         for position in partitions {
@@ -304,7 +308,7 @@ fn plan(cx: &Context, draft: &mut Draft, job: &Job, meta: &Meta, wanted: &[Wante
             if u64::from(replication) >= MAX_COPIES {
                 return Err(Error::Refused(format!("replication_num {replication} is more than {}", MAX_COPIES - 1)));
             }
-            let places = placement.place(replication, partition.buckets as usize)?;
+            let places = placement.place(copies(replication), partition.buckets as usize)?;
             planned.push(PartitionPlan {
                 source: *position as u32,
                 name: partition_name,

@@ -23,10 +23,10 @@ impl Fault {
         Self { number, state, message: message.into() }
     }
 
-    /// A login that failed, whatever the reason: the client learns nothing more.
-    pub fn access_denied(user: &str, host: &str, using_password: bool) -> Self {
+    /// A login that failed, whatever the reason, in StarRocks' words: the client learns nothing more.
+    pub fn access_denied(user: &str, using_password: bool) -> Self {
         let using = if using_password { "YES" } else { "NO" };
-        Self::new(1045, "28000", format!("Access denied for user '{user}'@'{host}' (using password: {using})"))
+        Self::new(1045, "28000", format!("Access denied for user '{user}' (using password: {using})"))
     }
 
     /// A packet that ends too early, or has a number where none can be.
@@ -94,6 +94,8 @@ fn number(error: &Error) -> (u16, &'static str) {
         Error::NotFound(entity) => match entity.kind {
             Kind::Database => (5501, "3F000"),
             Kind::Table => (5502, "42602"),
+            Kind::TimeZone => (1298, "HY000"),
+            Kind::CharacterSet => (1115, "42000"),
             Kind::Column => (1054, "42S22"),
             Kind::Connection => (1094, "HY000"),
             Kind::PreparedStatement => (1243, "HY000"),
@@ -115,6 +117,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             Kind::Partition => (1517, "HY000"),
             Kind::User => (1396, "HY000"),
             Kind::Backend
+            | Kind::CharacterSet
             | Kind::ConfigKey
             | Kind::Connection
             | Kind::Job
@@ -123,6 +126,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Region
             | Kind::Repository
             | Kind::Snapshot
+            | Kind::TimeZone
             | Kind::Variable => COMMON,
         },
         Error::WrongName { entity, .. } => match entity.kind {
@@ -131,6 +135,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             Kind::Column => (1166, "42000"),
             Kind::Label => (5082, "42000"),
             Kind::Backend
+            | Kind::CharacterSet
             | Kind::ConfigKey
             | Kind::Connection
             | Kind::Job
@@ -139,6 +144,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             | Kind::Region
             | Kind::Repository
             | Kind::Snapshot
+            | Kind::TimeZone
             | Kind::User
             | Kind::Variable => (5063, "42000"),
         },
@@ -158,6 +164,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             Misfit::Operand => (1241, "21000"),
             Misfit::Rows => (1242, "21000"),
             Misfit::SameTable => (1066, "42000"),
+            Misfit::Parameters => (1210, "HY000"),
         },
         Error::WrongValue { .. } => (1231, "42000"),
         Error::ReadOnly => (1792, "25006"),

@@ -210,7 +210,7 @@ impl Handshake<'_> {
             None => false,
         };
         let Some(user_entry) = user_entry.filter(|_| right) else {
-            return Err(Refusal::Fault(Fault::access_denied(&user, &peer.to_string(), !proof.is_empty())));
+            return Err(Refusal::Fault(Fault::access_denied(&user, !proof.is_empty())));
         };
         if plugin == CACHING && has_password {
             channel.write(&[1, 3]).await?;

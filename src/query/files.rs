@@ -26,6 +26,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::functions::array_of;
 use super::tables::Tables;
@@ -35,6 +36,12 @@ use crate::types::{ColumnType, Datum};
 
 /// Rows of a batch.
 const BATCH: usize = 8192;
+
+/// Bytes of a batch, but for one of a single row.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// The most fields of a CSV row, as in MySQL's tables.
+const MAX_FIELDS: usize = 4096;
 
 /// Rows that types are guessed from.
 const SAMPLE: usize = 500;
@@ -207,6 +214,20 @@ fn unreadable(format: &str, path: &Path, message: impl fmt::Display) -> Error {
 fn open_parquet(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
     let file = File::open(path).map_err(Error::io("open", path))?;
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|err| unreadable("Parquet", path, err))
+}
+
+/// How many rows of a file to read at once, so that a batch of wide ones is no longer than about [`BATCH_BYTES`].
+fn batch_rows(file: &ParquetMetaData, mask: &ProjectionMask) -> usize {
+    let of_row = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().enumerate().filter(|(leaf, _)| mask.leaf_included(*leaf));
+        // A text that a dictionary holds once is many, and only some writers say how long they are.
+        let bytes = columns.map(|(_, column)| {
+            column.uncompressed_size().max(column.unencoded_byte_array_data_bytes().unwrap_or_default())
+        });
+        bytes.sum::<i64>().checked_div(group.num_rows()).unwrap_or_default()
+    };
+    let widest = file.row_groups().iter().map(of_row).max().unwrap_or_default();
+    (BATCH_BYTES / usize::try_from(widest).unwrap_or_default().max(1)).clamp(1, BATCH)
 }
 
 /// Names and types of a file's columns.
@@ -418,6 +439,11 @@ fn csv_columns(files: &[PathBuf], format: &Format) -> Result<Columns> {
     for path in files {
         for record in open_csv(path, format)?.take(SAMPLE) {
             let record = record.map_err(|err| unreadable("CSV", path, err))?;
+            if record.len() > MAX_FIELDS {
+                let message =
+                    format!("a row has {} fields, more than {MAX_FIELDS}; which byte separates them?", record.len());
+                return Err(unreadable("CSV", path, message));
+            }
             candidates.resize(candidates.len().max(record.len()), None);
             for (field, candidate) in record.iter().zip(&mut candidates) {
                 match std::str::from_utf8(field) {
@@ -598,7 +624,8 @@ impl OneFile {
         read.dedup();
         let places = places.iter().map(|place| read.partition_point(|before| before < place)).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), read);
-        let reader = builder.with_batch_size(BATCH).with_projection(mask).build();
+        let rows = batch_rows(builder.metadata(), &mask);
+        let reader = builder.with_batch_size(rows).with_projection(mask).build();
         Ok(Source::Parquet(Box::new(reader.map_err(|err| unreadable("Parquet", &self.path, err))?), places))
     }
 }
@@ -667,7 +694,7 @@ impl OneFile {
             *line += 1;
             rows += 1;
             bytes += record.bytes.len();
-            if rows == BATCH || bytes > 8 * MAX_FIELD {
+            if rows == BATCH || bytes > BATCH_BYTES {
                 break;
             }
         }

@@ -54,6 +54,12 @@ enum Returns {
     Day,
 }
 
+/// The longest text that functions make out of shorter ones, in bytes; that of a VARCHAR.
+const MAX_TEXT: usize = 1 << 20;
+
+/// The bytes of all texts that a function makes for a batch of rows. They are in memory that no query's limit counts.
+const MAX_TEXTS: usize = 128 << 20;
+
 /// A function of one row.
 #[derive(Debug)]
 struct Function {
@@ -90,8 +96,8 @@ functions! {
     ["char_length" "character_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).chars().count()));
     ["lower" "lcase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_lowercase()));
     ["upper" "ucase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_uppercase()));
-    ["concat"] (Text) 1..MANY, TEXT, false, |a| Ok(Datum::Text((0..a.len()).map(|at| text(a, at)).collect()));
-    ["concat_ws"] (Text) 2..MANY, TEXT, true, |a| Ok(concat_ws(a));
+    ["concat"] (Text) 1..MANY, TEXT, false, |a| join((0..a.len()).map(|at| text(a, at)), "");
+    ["concat_ws"] (Text) 2..MANY, TEXT, true, concat_ws;
     ["substr" "substring" "mid"] (Text Int Int) 2..3, TEXT, false, |a| Ok(substr(a));
     ["left"] (Text Int) 2..2, TEXT, false, |a| Ok(take(text(a, 0), number(a, 1), false));
     ["right"] (Text Int) 2..2, TEXT, false, |a| Ok(take(text(a, 0), number(a, 1), true));
@@ -103,7 +109,7 @@ functions! {
     ["repeat"] (Text Int) 2..2, TEXT, false, |a| repeat(text(a, 0), number(a, 1));
     ["space"] (Int) 1..1, TEXT, false, |a| repeat(" ", number(a, 0));
     ["reverse"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).chars().rev().collect()));
-    ["replace"] (Text Text Text) 3..3, TEXT, false, |a| Ok(replace(a));
+    ["replace"] (Text Text Text) 3..3, TEXT, false, replace;
     ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
     ["hex"] (Whole) 1..1, TEXT, false, hex_of;
     ["md5"] (Bytes) 1..1, TEXT, false, |a| Ok(Datum::Text(hex::encode(md5::Md5::digest(bytes(a, 0)))));
@@ -313,6 +319,7 @@ impl ScalarUDFImpl for RowFunction {
             inputs.iter().map(|(array, ty, kind, constant)| constant.then(|| argument(array, 0, *ty, *kind))).collect();
         let mut values = Vec::with_capacity(rows);
         let mut given = Vec::with_capacity(inputs.len());
+        let mut bytes = 0;
         for row in 0..rows {
             given.clear();
             given.extend(inputs.iter().zip(&constants).map(|((array, ty, kind, _), constant)| match constant {
@@ -321,6 +328,11 @@ impl ScalarUDFImpl for RowFunction {
             }));
             let unknown = !sees_null && given.contains(&Datum::Null);
             let value = if unknown { Ok(Datum::Null) } else { call(&given) };
+            let value = value.and_then(|value| {
+                bytes += if let Datum::Text(text) = &value { text.len() } else { 0 };
+                let message = || format!("its results for {rows} rows are longer than {MAX_TEXTS} bytes together");
+                if bytes > MAX_TEXTS { Err(message()) } else { Ok(value) }
+            });
             values.push(value.map_err(|err| DataFusionError::Execution(format!("{}: {err}", self.name())))?);
         }
         let array = array_of(values, args.return_field.data_type())?;
@@ -581,10 +593,17 @@ fn plus_year_zero(days: Datum) -> Datum {
     if let Datum::Int(days) = days { Datum::Int(days + 365) } else { days }
 }
 
-fn concat_ws(args: &[Datum]) -> Datum {
-    let Datum::Text(separator) = &args[0] else { return Datum::Null };
+fn join<'a>(parts: impl Iterator<Item = &'a str>, separator: &str) -> Result<Datum, String> {
+    let parts: Vec<&str> = parts.collect();
+    let separators = separator.len().saturating_mul(parts.len().saturating_sub(1));
+    check_length(parts.iter().map(|part| part.len()).sum::<usize>().saturating_add(separators))?;
+    Ok(Datum::Text(parts.join(separator)))
+}
+
+fn concat_ws(args: &[Datum]) -> Result<Datum, String> {
+    let Datum::Text(separator) = &args[0] else { return Ok(Datum::Null) };
     let parts = args[1..].iter().filter_map(|part| if let Datum::Text(part) = part { Some(&**part) } else { None });
-    Datum::Text(parts.collect::<Vec<_>>().join(separator))
+    join(parts, separator)
 }
 
 /// Positions count from 1, negative ones from the end; 0 is nowhere.
@@ -616,23 +635,21 @@ fn locate(part: &str, source: &str, from: i64) -> Datum {
     }
 }
 
-/// The longest text that functions make out of short ones.
-const MAX_TEXT: i64 = 1 << 20;
+/// Refuses a text that a function makes out of shorter ones before it is made.
+fn check_length(bytes: usize) -> Result<(), String> {
+    if bytes > MAX_TEXT { Err(format!("the result is longer than {MAX_TEXT} bytes")) } else { Ok(()) }
+}
 
 fn repeat(part: &str, times: i64) -> Result<Datum, String> {
-    let times = times.max(0);
-    if times.saturating_mul(part.len() as i64) > MAX_TEXT {
-        return Err(format!("the result is longer than {MAX_TEXT} bytes"));
-    }
-    Ok(Datum::Text(part.repeat(times as usize)))
+    let times = usize::try_from(times).unwrap_or(0);
+    check_length(part.len().saturating_mul(times))?;
+    Ok(Datum::Text(part.repeat(times)))
 }
 
 fn pad(args: &[Datum], left: bool) -> Result<Datum, String> {
     let (source, wanted, filling) = (text(args, 0), number(args, 1), text(args, 2));
-    if wanted > MAX_TEXT {
-        return Err(format!("the result is longer than {MAX_TEXT} characters"));
-    }
     let Ok(wanted) = usize::try_from(wanted) else { return Ok(Datum::Null) };
+    check_length(wanted)?;
     let length = source.chars().count();
     if length < wanted && filling.is_empty() {
         return Ok(Datum::Text(String::new()));
@@ -642,9 +659,16 @@ fn pad(args: &[Datum], left: bool) -> Result<Datum, String> {
     Ok(Datum::Text(if left { added.chain(kept).collect() } else { kept.chain(added).collect() }))
 }
 
-fn replace(args: &[Datum]) -> Datum {
-    let (source, from) = (text(args, 0), text(args, 1));
-    Datum::Text(if from.is_empty() { source.to_owned() } else { source.replace(from, text(args, 2)) })
+fn replace(args: &[Datum]) -> Result<Datum, String> {
+    let (source, from, to) = (text(args, 0), text(args, 1), text(args, 2));
+    if from.is_empty() {
+        return Ok(Datum::Text(source.to_owned()));
+    }
+    if to.len() > from.len() {
+        let grows = source.matches(from).count().saturating_mul(to.len() - from.len());
+        check_length(source.len().saturating_add(grows))?;
+    }
+    Ok(Datum::Text(source.replace(from, to)))
 }
 
 fn hex_of(args: &[Datum]) -> Result<Datum, String> {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::escape;
 use crate::acknowledged::Acknowledged;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::types::{ColumnFamily, Entity, KeyRange, Kind};
 
@@ -242,13 +243,8 @@ impl RawStore {
 
     /// Refuses what the disk may not hold: a write that fails in fjall's midst is the end of the process.
     fn check_space(&self, bytes: usize, reserve: u64) -> Result<()> {
-        let disk = rustix::fs::statvfs(&self.path);
-        let disk = disk.map_err(|err| Error::io("look at the disk of", &self.path)(err.into()))?;
         // The journal has it, and then a table.
-        if disk.f_bavail * disk.f_frsize >= reserve + 2 * bytes as u64 {
-            return Ok(());
-        }
-        Err(Error::io("write", &self.path)(std::io::ErrorKind::StorageFull.into()))
+        disk::check_free("write", &self.path, reserve + 2 * bytes as u64)
     }
 
     /// The entries of a range in key order, as they are now. Ends with the first error.

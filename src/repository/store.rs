@@ -212,6 +212,8 @@ impl<'a> Location<'a> {
             )));
         }
         let (authority, folder) = rest.split_once('/').unwrap_or((rest, ""));
+        let location = Self { text, scheme, authority, folder: folder.trim_matches('/') };
+        location.family()?;
         let may_have_user = matches!(scheme, "abfs" | "abfss" | "wasb" | "wasbs");
         if authority.is_empty() || authority.contains('@') && (!may_have_user || authority.contains(':')) {
             return Err(Error::Analysis(format!(
@@ -221,7 +223,7 @@ impl<'a> Location<'a> {
         if folder.split('/').any(|part| part == "..") {
             return Err(Error::Analysis(format!("location '{text}' has '..' in it")));
         }
-        Ok(Self { text, scheme, authority, folder: folder.trim_matches('/') })
+        Ok(location)
     }
 
     fn family(&self) -> Result<Option<Family>> {
@@ -237,7 +239,7 @@ impl<'a> Location<'a> {
                 let way = REFUSED_SCHEMES.iter().find(|(refused, _)| *refused == scheme);
                 let way =
                     way.map_or("write s3://, gs://, oss://, cosn://, abfss://, hdfs:// or file://", |(_, way)| way);
-                return Err(Error::Unsupported(format!("repositories on {scheme}:// ('{}'): {way}", self.text)));
+                return Err(Error::Unsupported(format!("repositories on {scheme}://: {way}")));
             }
         }))
     }

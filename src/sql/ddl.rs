@@ -190,6 +190,9 @@ impl P<'_> {
         if let Some(element) = ELEMENTS.iter().find(|element| self.peek_words(element)) {
             return Err(Error::Unsupported(format!("{element} in CREATE TABLE")));
         }
+        if self.at(0, "CHECK") && self.peek(1) == &Token::LParen {
+            return Err(Error::Unsupported("CHECK in CREATE TABLE".into()));
+        }
         let name = self.name(Kind::Column)?;
         let ty = self.column_type()?;
         let (mut nullable, mut default, mut comment) = (None, None, None);
@@ -256,7 +259,7 @@ impl P<'_> {
     }
 
     fn refuse_column_attribute(&self) -> Result<()> {
-        const ATTRIBUTES: [&str; 18] = [
+        const ATTRIBUTES: [&str; 20] = [
             "PRIMARY KEY",
             "UNIQUE",
             "KEY",
@@ -275,6 +278,8 @@ impl P<'_> {
             "BITMAP_UNION",
             "PERCENTILE_UNION",
             "ON UPDATE",
+            "CHECK",
+            "REFERENCES",
         ];
         match ATTRIBUTES.iter().find(|attribute| self.peek_words(attribute)) {
             Some(attribute) => Err(Error::Unsupported(format!("column attribute {attribute}"))),

@@ -531,7 +531,7 @@ impl P<'_> {
                 self.need_token(&Token::RParen)?;
             }
         }
-        let keys: Vec<_> = properties.iter().map(|(key, _)| key).collect();
+        let keys: Vec<_> = properties.iter().map(|(key, _)| key.to_lowercase()).collect();
         match first_repeated(&keys) {
             Some(key) => Err(Error::Analysis(format!("property '{key}' is given twice"))),
             None => Ok(Properties(properties)),

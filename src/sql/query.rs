@@ -185,7 +185,9 @@ pub fn placeholders(statement: &Statement) -> usize {
 pub fn bind(statement: &Statement, values: &[Datum]) -> Result<Statement> {
     let places = source(statement).map(Spans::of).unwrap_or_default().places;
     if places.len() != values.len() {
-        return Err(Error::Analysis(format!("{} parameters for {} placeholders", values.len(), places.len())));
+        let message =
+            format!("Incorrect arguments to EXECUTE: {} values for {} parameters", values.len(), places.len());
+        return Err(Misfit::Parameters.error(message));
     }
     // The tree is not walked in the order of the text (LIMIT a, b), so each value gets its place first.
     let mut order: Vec<usize> = (0..places.len()).collect();

@@ -195,6 +195,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("CREATE TABLE t (a ARRAY<INT>)", "unsupported: type ARRAY"),
     ("CREATE TABLE t (a INT UNSIGNED)", "unsupported: type UNSIGNED"),
     ("CREATE TABLE t (a INT SUM)", "unsupported: column attribute SUM"),
+    ("CREATE TABLE t (a INT CHECK (a > 0))", "unsupported: column attribute CHECK"),
+    ("CREATE TABLE t (a INT, CHECK (a > 0))", "unsupported: CHECK in CREATE TABLE"),
     ("CREATE TABLE t (a INT DEFAULT 'x')", "Invalid default value for 'a': 'x' is not a value of type int"),
     ("CREATE TABLE t (a INT NOT NULL DEFAULT NULL)", "Invalid default value for 'a': it is NOT NULL"),
     ("CREATE TABLE t (a INT, A INT)", "Duplicate column name 'a'"),
@@ -561,7 +563,7 @@ fn placeholders_are_bound_in_the_order_of_the_text() {
     assert_eq!(bound.source.to_string(), expected);
     assert_eq!(
         bind(&insert, &[]).unwrap_err().to_string(),
-        "Getting analyzing error. Detail message: 0 parameters for 5 placeholders"
+        "Incorrect arguments to EXECUTE: 0 values for 5 parameters"
     );
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 pub enum Kind {
     /// A BE.
     Backend,
+    /// A character set of text on the wire.
+    CharacterSet,
     /// A column of a table.
     Column,
     /// A key of a configuration file.
@@ -29,6 +31,8 @@ pub enum Kind {
     Snapshot,
     /// A table.
     Table,
+    /// A time zone of a session.
+    TimeZone,
     /// A user account.
     User,
     /// A session or global variable.
@@ -40,6 +44,7 @@ impl Kind {
     pub fn word(self) -> &'static str {
         match self {
             Kind::Backend => "backend",
+            Kind::CharacterSet => "character set",
             Kind::Column => "column",
             Kind::ConfigKey => "config key",
             Kind::Connection => "connection",
@@ -52,6 +57,7 @@ impl Kind {
             Kind::Repository => "repository",
             Kind::Snapshot => "snapshot",
             Kind::Table => "table",
+            Kind::TimeZone => "time zone",
             Kind::User => "user",
             Kind::Variable => "variable",
         }

@@ -143,7 +143,9 @@ async fn keys_are_backed_up_and_restored() {
     let merged = client.run("SELECT CAST(k AS VARCHAR) AS k FROM rawkv.default").await;
     assert_eq!(keys(merged), "0 1 10 100");
     let replace = ["restore", "raw", "-u", &pd, "-s", &uri, "--replace", "--online", "--checksum=false"];
-    assert_eq!(br(&replace).0, 0);
+    let (code, _, err) = br(&replace);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains("warning: online has no effect") && err.contains("warning: checksum = false has no"), "{err}");
     let replaced = client.run("SELECT CAST(k AS VARCHAR) AS k FROM rawkv.default").await;
     assert_eq!(keys(replaced), "0 1 10");
 

@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -53,6 +55,18 @@ impl Drop for Scratch {
     }
 }
 
+/// A port for a server that is to come back to it: below those from which the system takes one for whoever asks for
+/// none, so that nobody else has it meanwhile.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// How to start a server. The same one may be started again and again, on the data it left.
 #[derive(Clone)]
 pub struct Launch {
@@ -74,7 +88,7 @@ impl Launch {
     }
 
     pub fn be(dir: &Path, name: &str) -> Self {
-        Self::role("be", &dir.join(name)).flag("--be-port", 0)
+        Self::role("be", &dir.join(name)).flag("--be-port", lasting_port())
     }
 
     fn role(role: &'static str, data: &Path) -> Self {

@@ -108,6 +108,28 @@ async fn a_kill_ends_the_waiting_and_not_the_job() {
     }
 }
 
+/// Who is told of a KILL learns that what the statement has begun is not undone.
+#[tokio::test]
+async fn a_kill_does_not_undo_what_a_statement_has_begun() {
+    let scratch = Scratch::new();
+    let server = Launch::standalone(scratch.path()).start();
+    let mut client = server.connect().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut other = server.connect().await;
+    let id = other.run("SELECT CONNECTION_ID()").await.rows[0][0].clone().unwrap();
+    let create = format!(
+        "CREATE REPOSITORY s WITH BROKER ON LOCATION 's3://bucket/x' PROPERTIES ('aws.s3.endpoint' = '{}', \
+         'aws.s3.enable_ssl' = 'false', 'aws.s3.access_key' = 'a', 'aws.s3.secret_key' = 'b')",
+        silent.local_addr().unwrap()
+    );
+    let waiting = aside(other, &create);
+    let _request = silent.accept().await.unwrap();
+    client.run(format!("KILL QUERY {id}")).await;
+    let refusal = waiting.await.unwrap().unwrap_err();
+    let left = "; what it has begun goes on: see whether that is done before you run it again";
+    assert!(refusal.number == 1317 && refusal.text.ends_with(left), "{refusal}");
+}
+
 /// Whether the rows of an INSERT are there is what its client is told, although a KILL meets the commit.
 #[tokio::test]
 async fn a_kill_that_meets_a_commit_comes_too_late() {

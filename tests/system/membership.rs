@@ -6,7 +6,7 @@ use std::process::Command;
 use super::bad_input::SmallDisk;
 use super::client::Answer;
 use super::cluster::Cluster;
-use super::harness::{LATEST, Launch, Scratch, eventually, files, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, WAIT, eventually, files, rowset_files};
 use super::sample;
 
 fn copy(from: &Path, to: &Path) {
@@ -144,7 +144,8 @@ async fn a_backend_with_an_old_directory_is_refused() {
     assert_eq!(client.value(count).await, "1");
 }
 
-/// Copies on a BE that was dropped are not waited for: the table is loaded and merged with those that are left.
+/// Copies on a BE that was dropped are not waited for: the table is loaded, merged, backed up and restored with those
+/// that are left. One that is only away is worth waiting for.
 #[tokio::test]
 async fn a_table_lives_on_with_the_copies_that_are_left() {
     let scratch = Scratch::new();
@@ -154,7 +155,12 @@ async fn a_table_lives_on_with_the_copies_that_are_left() {
     client.run("ADMIN SET FRONTEND CONFIG ('compaction_min_files' = '3')").await;
     let create = "CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 1";
     client.run(format!("{create} PROPERTIES ('replication_num' = '2'); INSERT INTO d.t VALUES (1)")).await;
+    client.run(scratch.create_repository()).await;
+    client.run(format!("BACKUP SNAPSHOT d.l TO r {WAIT}")).await;
+    let restore = format!("RESTORE SNAPSHOT d.l FROM r {LATEST}");
+    cluster.kill(1).await;
     let lost = cluster.bes.remove(1).port("be");
+    client.refused(&restore, 5064, "replication_num 2, available BE nodes 1").await;
     client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{lost}' FORCE")).await;
     let warnings = client.run("SHOW WARNINGS").await;
     assert!(warnings.column("Message")[0].contains("1 tablets have fewer copies"), "{warnings:?}");
@@ -163,6 +169,34 @@ async fn a_table_lives_on_with_the_copies_that_are_left() {
     eventually("the files are merged", || rowset_files(cluster.bes[0].launch.data()).len() == 1).await;
     assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "6");
     assert_eq!(client.run("SHOW TABLETS FROM d.t").await.rows.len(), 1);
+    client.run(&restore).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "1");
+    assert_eq!(client.run("SHOW PARTITIONS FROM d.t").await.column("ReplicationNum"), ["2"]);
+}
+
+/// Partitions that a RESTORE adds to a table get as many copies as the table's others.
+#[tokio::test]
+async fn a_restored_partition_has_the_copies_of_its_table() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    let create = |partitions: &str| {
+        format!(
+            "CREATE TABLE d.t (k INT) PARTITION BY RANGE(k) (PARTITION p1 VALUES LESS THAN ('10'){partitions}) \
+             DISTRIBUTED BY HASH(k) BUCKETS 1 PROPERTIES ('replication_num' = '1')"
+        )
+    };
+    client.run("CREATE DATABASE d").await;
+    client.run(create(", PARTITION p2 VALUES LESS THAN ('20')")).await;
+    client.run("INSERT INTO d.t VALUES (1), (11)").await;
+    client.run(scratch.create_repository()).await;
+    client.run(format!("BACKUP SNAPSHOT d.l TO r {WAIT}; DROP TABLE d.t FORCE")).await;
+    client.run(create("")).await;
+    for _ in 0..2 {
+        client.run(format!("RESTORE SNAPSHOT d.l FROM r {LATEST}")).await;
+        assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "12");
+        assert_eq!(client.run("SHOW PARTITIONS FROM d.t").await.column("ReplicationNum"), ["1", "1"]);
+    }
 }
 
 /// A load whose BE is dropped before its commit fails: nobody could read its rows.

@@ -37,7 +37,7 @@ async fn the_command_line_works() {
         (
             vec!["-px", "-e", "SELECT 1"],
             false,
-            "ERROR 1045 (28000): Access denied for user 'root'@'127.0.0.1' (using password: YES)\n",
+            "ERROR 1045 (28000): Access denied for user 'root' (using password: YES)\n",
         ),
         (vec!["-e", "SELEKT"], false, "ERROR 1064 (42000) at line 1: Getting syntax error"),
     ] {

@@ -14,7 +14,7 @@ use self::views::VIEWS;
 use super::frontend::Frontend;
 use super::reading::INFORMATION_SCHEMA;
 use super::show::{CHARSET, COLLATION, ENGINE, default_text, is_text, mysql_type, quoted, range_text, size, yes_no};
-use crate::catalog::{Database, Image, Job, JobKind, Table};
+use crate::catalog::{Database, Image, Job, JobKind, JobState, Table};
 use crate::error::{Error, Result};
 use crate::query::VirtualTable;
 use crate::rpc::message::Configure;
@@ -404,6 +404,8 @@ fn restore_jobs(fe: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
 /// Every job ever run, oldest first.
 fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
     let row = |job: Job| {
+        // How much of it has moved is known of one that has ended well; SHOW tells it of one under way.
+        let moved = (job.state == JobState::Finished).then_some(job.moved);
         row![
             job.id.0,
             &job.database,
@@ -419,8 +421,8 @@ fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
             job.finished,
             job.total.files,
             job.total.bytes,
-            job.moved.files,
-            job.moved.bytes,
+            moved.map(|moved| moved.files),
+            moved.map(|moved| moved.bytes),
             (job.timeout_ms / 1000).unsigned_abs(),
             job.failure.map(|failure| failure.to_string()),
         ]

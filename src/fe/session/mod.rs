@@ -1,13 +1,15 @@
 //! What a client's connection remembers between statements, and the statements that are about nothing else.
 //!
 //! Every statement commits by itself. BEGIN, COMMIT, ROLLBACK, SAVEPOINT and `autocommit` are accepted because drivers
-//! send them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks. Only READ ONLY is kept to.
+//! send them, and change nothing: a ROLLBACK undoes nothing, as in StarRocks, and warns of that as MySQL does for engines
+//! without transactions. Only READ ONLY is kept to.
 
 mod limits;
 mod prepared;
 mod privileges;
 mod show;
 
+use std::mem;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -121,7 +123,7 @@ impl Sessions {
             user,
             database: None,
             prepared: PreparedStatements::default(),
-            transaction_read_only: None,
+            transaction: Transaction::default(),
             diagnostics: Vec::new(),
             warned: 0,
             shared: self.clone(),
@@ -146,6 +148,23 @@ impl Diagnostic {
     fn warning(message: String) -> Self {
         Self { level: "Warning", number: 1235, message }
     }
+
+    /// A ROLLBACK that has left rows as they are.
+    fn not_rolled_back() -> Self {
+        let message = "Some non-transactional changed tables couldn't be rolled back".to_owned();
+        Self { level: "Warning", number: 1196, message }
+    }
+}
+
+/// What is remembered of a transaction until it ends.
+#[derive(Debug, Default)]
+struct Transaction {
+    /// What START TRANSACTION or SET TRANSACTION has said.
+    read_only: Option<bool>,
+    /// Whether BEGIN or START TRANSACTION has begun it; without autocommit, every statement is in one.
+    begun: bool,
+    /// Whether rows have been written since, which a ROLLBACK would leave.
+    wrote: bool,
 }
 
 /// One client's connection.
@@ -157,8 +176,7 @@ pub struct Session {
     variables: Variables,
     user_variables: OrdMap<String, Datum>,
     prepared: PreparedStatements,
-    /// What START TRANSACTION has said, until the transaction ends.
-    transaction_read_only: Option<bool>,
+    transaction: Transaction,
     /// What SHOW WARNINGS tells of the last statement.
     diagnostics: Vec<Diagnostic>,
     /// How many of them are the running statement's own.
@@ -186,7 +204,7 @@ impl Session {
         self.variables = (**self.shared.globals.load()).clone();
         self.user_variables = OrdMap::new();
         self.prepared = PreparedStatements::default();
-        self.transaction_read_only = None;
+        self.transaction = Transaction::default();
         self.diagnostics.clear();
     }
 
@@ -227,6 +245,10 @@ impl Session {
                 "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE FROM rawkv ends it"
             }
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
+            Statement::Insert(_) => "",
+            runs if privileges::changes_data(runs) || privileges::changes_cluster(runs) => {
+                "; what it has begun goes on: see whether that is done before you run it again"
+            }
             _ => "",
         };
         let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || shown(&parsed.text)), left);
@@ -396,7 +418,7 @@ impl Session {
 
     async fn dispatch(&mut self, parsed: &Parsed, cancel: &CancellationToken) -> Result<Outcome> {
         privileges::check(&self.user, &parsed.statement)?;
-        let read_only = self.transaction_read_only.unwrap_or_else(|| self.variables.flag("transaction_read_only"));
+        let read_only = self.transaction.read_only.unwrap_or_else(|| self.variables.flag("transaction_read_only"));
         if read_only && privileges::changes_data(&parsed.statement) {
             return Err(Error::ReadOnly);
         }
@@ -424,14 +446,25 @@ impl Session {
             Statement::DropUser { user, if_exists } => {
                 self.shared.accounts.drop(user, *if_exists).await?;
             }
-            Statement::Begin { read_only } => self.transaction_read_only = *read_only,
-            Statement::Commit | Statement::Rollback => self.transaction_read_only = None,
-            Statement::LockTables | Statement::UnlockTables | Statement::Savepoint => {}
-            Statement::RollbackToSavepoint => self.diagnostics.push(Diagnostic {
-                level: "Warning",
-                number: 1196,
-                message: "Some non-transactional changed tables couldn't be rolled back".to_owned(),
-            }),
+            Statement::Begin { read_only } => {
+                self.transaction = Transaction { read_only: *read_only, begun: true, wrote: false };
+            }
+            Statement::Commit => self.transaction = Transaction::default(),
+            Statement::Rollback => {
+                if mem::take(&mut self.transaction).wrote {
+                    self.diagnostics.push(Diagnostic::not_rolled_back());
+                }
+            }
+            Statement::RollbackToSavepoint => {
+                if self.transaction.wrote {
+                    self.diagnostics.push(Diagnostic::not_rolled_back());
+                }
+            }
+            Statement::UnlockTables | Statement::Savepoint => {}
+            Statement::LockTables => self.diagnostics.push(Diagnostic::warning(
+                "LOCK TABLES locks nothing: others go on writing, and each statement sees one state of all tables"
+                    .into(),
+            )),
             Statement::Prepare { name, source } => {
                 let text = match source {
                     PrepareSource::Text(text) => text.0.clone(),
@@ -480,6 +513,9 @@ impl Session {
                 if sql::placeholders(&parsed.statement) > 0 {
                     return Err(Error::Analysis("a ? needs PREPARE, which gives it a value".into()));
                 }
+                let writes = matches!(parsed.statement, Statement::Insert(_) | Statement::Delete(_));
+                // Even one that fails may have written: an answer that did not arrive is no "no".
+                self.transaction.wrote |= writes && (self.transaction.begun || !self.variables.flag("autocommit"));
                 let outcome = self.shared.executor.run(&self.context(cancel), parsed).await?;
                 self.forget_dropped_database();
                 return Ok(outcome);
@@ -518,7 +554,7 @@ impl Session {
         let mut variables = self.variables.clone();
         let mut user_variables = self.user_variables.clone();
         let mut passwords = Vec::new();
-        let mut next_read_only = self.transaction_read_only;
+        let mut next_read_only = self.transaction.read_only;
         for assignment in assignments {
             match assignment {
                 Assignment::Variable { scope, name, value } => {
@@ -578,7 +614,7 @@ impl Session {
         }
         self.variables = variables;
         self.user_variables = user_variables;
-        self.transaction_read_only = next_read_only;
+        self.transaction.read_only = next_read_only;
         Ok(warnings.into_iter().flatten().collect())
     }
 

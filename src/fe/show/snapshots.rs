@@ -130,9 +130,9 @@ fn retention(info: Option<&Info>) -> [Option<String>; 4] {
 
 async fn detail(repository: &Repository, snapshot: &str, timestamp: &str) -> Listing {
     let read = async {
-        let label = Label::new(snapshot).map_err(|err| Error::Analysis(err.to_string()))?;
+        let label = Label::new(snapshot).map_err(|err| Error::Refused(err.to_string()))?;
         // It becomes part of a path.
-        Timestamp::check_backup_text(timestamp).map_err(|err| Error::Analysis(err.to_string()))?;
+        Timestamp::check_backup_text(timestamp).map_err(|err| Error::Refused(err.to_string()))?;
         let info = repository.read_info(&label, timestamp).await?;
         let info = info.ok_or_else(|| Error::Refused("there is no such snapshot".into()))?;
         let meta = repository.read_meta(&info).await?;
