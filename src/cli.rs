@@ -341,6 +341,7 @@ impl<const RAW: bool> UnusedFlags<RAW> {
     /// With the short form, if there is one.
     const WITH_VALUE: &[(&str, Option<char>)] = &[
         ("backupts", None),
+        ("checkpoint-storage", None),
         ("batch-flush-interval", None),
         ("ca", None),
         ("cert", None),
@@ -349,6 +350,7 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         ("crypter.key-file", None),
         ("ddl-batch-size", None),
         ("gcttl", None),
+        ("granularity", None),
         ("grpc-keepalive-time", None),
         ("grpc-keepalive-timeout", None),
         ("key", None),
@@ -363,27 +365,36 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         ("pd-concurrency", None),
         ("replica-read-label", None),
         ("slow-log-file", None),
+        ("stats-concurrency", None),
         ("status-addr", None),
         ("switch-mode-interval", None),
+        ("tikv-max-restore-concurrency", None),
         ("timeago", None),
         ("with-tidb-placement-mode", None),
     ];
 
     /// A value, true or false, stands behind `=` only.
     const SWITCHES: &[(&str, Option<char>)] = &[
+        ("allow-pitr-from-incremental", None),
         ("check-requirements", None),
         ("enable-opentracing", None),
+        ("fast-load-sys-tables", None),
         ("ignore-stats", None),
+        ("load-stats", None),
         ("no-credentials", None),
         ("no-schema", None),
         ("redact-info-log", None),
         ("redact-log", None),
         ("remove-schedulers", None),
         ("remove-tiflash", None),
+        ("reset-sys-users", None),
         ("send-credentials-to-tikv", Some('c')),
         ("skip-check-path", None),
+        ("sys-check-collation", None),
         ("use-backupmeta-v2", None),
         ("use-checkpoint", None),
+        ("use-fsr", None),
+        ("wait-tiflash-ready", None),
         ("with-sys-table", None),
     ];
 

@@ -341,8 +341,8 @@ fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> String {
     let lower = name.to_lowercase().replace('-', "_");
     let known: Vec<_> = known.collect();
     let flag = FLAGS.iter().find(|(flag, key)| *flag == lower && known.contains(key)).map(|(_, key)| *key);
-    let [of_fe, of_be] = [names::<FeValues>().any(|key| key == name), names::<BeValues>().any(|key| key == name)];
-    if flag.is_none() && !known.contains(&name) && (of_fe || of_be) {
+    let [of_fe, of_be] = [names::<FeValues>().any(|key| key == lower), names::<BeValues>().any(|key| key == lower)];
+    if flag.is_none() && !known.contains(&&*lower) && (of_fe || of_be) {
         return format!("; it is a key of {}.conf", if of_fe { "fe" } else { "be" });
     }
     let likeness = |key: &&str| strsim::jaro_winkler(&lower, key);
@@ -486,6 +486,7 @@ mod tests {
         assert!(refused("zzz = 1").starts_with(":1: unknown key 'zzz'; the nearest is '"));
         assert_eq!(refused("mysql_port = 1"), ":1: unknown key 'mysql_port'; the nearest is 'query_port'");
         assert_eq!(refused("storage_root_path = x"), ":1: unknown key 'storage_root_path'; it is a key of be.conf");
+        assert_eq!(refused("be-port = 1"), ":1: unknown key 'be-port'; it is a key of be.conf");
         assert_eq!(refused("data-dir = x"), ":1: unknown key 'data-dir'; the nearest is 'meta_dir'");
         assert_eq!(
             refused("compaction_min_files = 13"),

@@ -41,19 +41,25 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let command = match command_of(std::env::args_os()) {
+    let line: Vec<_> = std::env::args_os().collect();
+    // br knows one status for all that can be wrong.
+    let wrong_line = ExitCode::from(if line.get(1).is_some_and(|word| word == "br") { 1 } else { 2 });
+    let command = match command_of(line) {
         Ok(command) => command,
-        // In colours, where nothing is masked.
-        Err((error, text)) if error.render().to_string() == text => error.exit(),
         Err((error, text)) => {
-            eprint!("{text}");
-            return ExitCode::from(error.exit_code() as u8);
+            // In colours, where nothing is masked.
+            if error.render().to_string() == text {
+                let _ = error.print();
+            } else {
+                eprint!("{text}");
+            }
+            return if error.use_stderr() { wrong_line } else { ExitCode::SUCCESS };
         }
     };
     let Err(error) = try_main(command) else { return ExitCode::SUCCESS };
     eprintln!("holdfast: {error:#}");
     match error.downcast_ref::<Error>() {
-        Some(Error::Config(_)) => ExitCode::from(2),
+        Some(Error::Config(_)) => wrong_line,
         _ => ExitCode::FAILURE,
     }
 }

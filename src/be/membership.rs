@@ -149,7 +149,7 @@ impl Members {
         if known.as_ref() != Some(&member) {
             match (self.keep(member.clone()), &known) {
                 // What makes room must be heard. After a restart it is asked again.
-                (Err(err), Some(known)) if is_full(&err) => {
+                (Err(err), Some(known)) if matches!(&err, Error::Io { source, .. } if lacks_room(source)) => {
                     tracing::warn!("not kept: {}", err.report());
                     member.clone_from(known);
                 }
@@ -191,9 +191,10 @@ impl Members {
     }
 }
 
-fn is_full(err: &Error) -> bool {
+/// Whether it is for want of room on a disk.
+pub(super) fn lacks_room(err: &std::io::Error) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(err, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    matches!(err.kind(), StorageFull | QuotaExceeded)
 }
 
 impl Credentials {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::membership::lacks_room;
 use super::task::report;
 use super::{Shared, blocking};
 use crate::clock::{Throttle, crash_point};
@@ -180,7 +181,7 @@ impl Session {
         let leash = wanted.0.clone();
         blocking(move || {
             let _working = guard;
-            work(&|| leash.check())
+            work(&|| leash.check()).map_err(worth_waiting)
         })
         .await
     }
@@ -193,6 +194,16 @@ impl Session {
             write.await
         });
         written.await.map_err(|err| Error::internal(format_args!("storing a file: {err}")))?
+    }
+}
+
+/// A full disk, of which a restore must not end in its midst: somebody may make room, and then it goes on.
+fn worth_waiting(err: Error) -> Error {
+    match err {
+        Error::Io { operation, path, source } if lacks_room(&source) => {
+            Error::Io { operation, path, source: std::io::Error::other(source) }
+        }
+        other => other,
     }
 }
 

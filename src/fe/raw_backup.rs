@@ -234,8 +234,8 @@ pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listin
 pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Listing> {
     let mut api_version = None;
     for (key, value) in properties.iter() {
-        match key.as_str() {
-            "api_version" => api_version = Some(masked(value, value.parse())?),
+        match key.to_ascii_lowercase().as_str() {
+            "api_version" => api_version = Some(masked(value, value.to_uppercase().parse())?),
             _ => {
                 let key = sql::mask_uri(key);
                 let text = format!("unknown property '{key}' of VERIFY BACKUP RAW; there is api_version");

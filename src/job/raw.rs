@@ -483,6 +483,13 @@ async fn commit(cx: &Context, job: &Job) -> Result<Job> {
     if !still_holds_lock(cx, job, &folder).await? {
         return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
     }
+    // Where a store knows no conditions, another may have taken the directory and given it back since.
+    if let Some(found) = folder.read(META).await?
+        && Some(hash(&found)) != raw.meta
+        && BackupMeta::decode(&found, &raw.storage).is_ok()
+    {
+        return Err(locked_by_another(&raw.storage));
+    }
     folder.write_whole(META, content).await?;
     let written = folder.read(META).await?;
     if written.as_deref().map(hash) != raw.meta {
@@ -574,8 +581,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         return Err(Error::Refused(format!("the keys of column family {cf} were given up meanwhile")));
     }
     let planned = places(&owned);
-    let mut fetch = Vec::new();
-    let mut ingest = Vec::new();
+    let (mut fetch, mut ingest, mut bytes) = (Vec::new(), Vec::new(), 0);
     let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
     let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
@@ -585,6 +591,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
             of_owner.entry(region.owner).or_default().extend(region.range.intersection(&wanted));
         }
         for (owner, ranges) in of_owner {
+            bytes += file.size;
             let (file, storage) = (Arc::new(file.clone()), storage.clone());
             fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
             ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
@@ -597,7 +604,8 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let progress = &run.progress;
     progress.files.store((fetch.len() + ingest.len()) as u64, Ordering::Relaxed);
     progress.files_done.store(0, Ordering::Relaxed);
-    progress.bytes.store(plan.files.iter().map(|file| file.size).sum(), Ordering::Relaxed);
+    // A file goes to each BE that owns a part of its keys.
+    progress.bytes.store(bytes, Ordering::Relaxed);
     progress.bytes_moved.store(0, Ordering::Relaxed);
     let sessions = Sessions::open(cx, job, owned, false, None, kept.options.speed).await?;
     let options = &kept.options;

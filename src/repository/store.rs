@@ -201,7 +201,9 @@ struct Location<'a> {
 impl<'a> Location<'a> {
     fn parse(text: &'a str) -> Result<Self> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
-            Error::Analysis(format!("location '{text}' has no scheme; write for example \"file:///backups\""))
+            // There may be a password before an @.
+            let shown = if text.contains('@') { "…" } else { text };
+            Error::Analysis(format!("location '{shown}' has no scheme; write for example \"file:///backups\""))
         })?;
         if scheme == "file" {
             return Ok(Self { text, scheme, authority: "", folder: rest });

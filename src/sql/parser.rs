@@ -11,7 +11,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::dialect::StarRocksDialect;
 use super::lex::Piece;
 use super::rows::LongInsert;
-use super::{Parsed, Properties, SetValue, Statement, TableName, lex, query};
+use super::{Parsed, Properties, SetValue, Statement, TableName, lex, mask_uri, query};
 use crate::error::{Error, Result};
 use crate::types::{Entity, Invalid, Kind, Name, excerpt};
 
@@ -533,7 +533,8 @@ impl P<'_> {
         }
         let keys: Vec<_> = properties.iter().map(|(key, _)| key.to_lowercase()).collect();
         match first_repeated(&keys) {
-            Some(key) => Err(Error::Analysis(format!("property '{key}' is given twice"))),
+            // Somebody may have taken a URI for a property.
+            Some(key) => Err(Error::Analysis(format!("property '{}' is given twice", mask_uri(key)))),
             None => Ok(Properties(properties)),
         }
     }

@@ -56,11 +56,12 @@ impl Drop for Scratch {
 }
 
 /// A port for a server that is to come back to it: below those from which the system takes one for whoever asks for
-/// none, so that nobody else has it meanwhile.
+/// none, and apart from those of other processes of tests, so that nobody else has it meanwhile.
 fn lasting_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 24) as u16 * 500;
     loop {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = first + GIVEN.fetch_add(1, Ordering::Relaxed);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -278,6 +278,35 @@ async fn a_disk_is_full_at_the_end_of_a_raw_backup() {
     client.run(format!("{backup} {WAIT}")).await;
 }
 
+/// A restore that has begun to store keys waits for room on a full disk, because it has deleted others for them.
+#[tokio::test]
+async fn a_raw_restore_waits_for_room_on_its_disk() {
+    let Some(disk) = Disk::new(256) else { return };
+    let scratch = Scratch::new();
+    let held = scratch.path().join("held");
+    let server = disk.launch().held_at("be.raw-ingest", &held).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run(sample::raw_keys(1)).await;
+    let expected = rawkv::contents(&mut client).await;
+    let uri = format!("local://{}", scratch.sub("raw"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    client.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('replace' = 'true')")).await;
+    client.wait_for_job("RESTORE", "rawkv", &["COMMITTING"]).await;
+    let empty = |answer: &super::client::Answer| answer.rows[0][0].as_deref() == Some("0");
+    client.wait_until("SELECT COUNT(*) FROM rawkv.default", empty).await;
+    let ballast = disk.mount.join("ballast");
+    assert!(!run("dd", &["if=/dev/zero", &format!("of={}", ballast.display()), "bs=64k"]), "the disk is not full");
+    std::fs::remove_file(held).unwrap();
+    let told = |answer: &super::client::Answer| answer.column("TaskErrMsg")[0].contains("no storage space");
+    client.wait_until("SHOW RESTORE FROM rawkv", told).await;
+    assert_eq!(client.run("SHOW RESTORE FROM rawkv").await.column("State"), ["COMMITTING"]);
+    std::fs::remove_file(ballast).unwrap();
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(rawkv::contents(&mut client).await, expected);
+    assert!(server.stop().await.success());
+}
+
 /// Histories of `crash.rs`, in which the power goes with the server.
 macro_rules! power_cuts {
     ($($name:ident = $history:ident)+) => {

@@ -80,7 +80,7 @@ async fn statements_can_be_prepared_in_sql() {
     done(&mut client, "PREPARE p FROM 'SELECT ?, ?'").await;
     done(&mut client, "SET @a = 7, @b = 'it''s'").await;
     assert_eq!(client.row("EXECUTE p USING @a, @b").await, some(&["7", "it's"]));
-    assert_eq!(fails(&mut client, "EXECUTE p USING @a").await.number, 1064);
+    assert_eq!(fails(&mut client, "EXECUTE p USING @a").await.number, 1210);
     done(&mut client, "DEALLOCATE PREPARE p").await;
     assert_eq!(fails(&mut client, "EXECUTE p USING @a, @b").await.number, 1243);
     done(&mut client, "SET @text = 'SELECT 5'").await;

@@ -513,12 +513,20 @@ impl Session {
                 if sql::placeholders(&parsed.statement) > 0 {
                     return Err(Error::Analysis("a ? needs PREPARE, which gives it a value".into()));
                 }
-                let writes = matches!(parsed.statement, Statement::Insert(_) | Statement::Delete(_));
-                // Even one that fails may have written: an answer that did not arrive is no "no".
-                self.transaction.wrote |= writes && (self.transaction.begun || !self.variables.flag("autocommit"));
-                let outcome = self.shared.executor.run(&self.context(cancel), parsed).await?;
+                let outcome = self.shared.executor.run(&self.context(cancel), parsed).await;
+                match &parsed.statement {
+                    Statement::Insert(_) | Statement::Delete(_) => {
+                        // Of some errors nobody knows whether it has: an answer that did not arrive is no "no".
+                        let may = outcome.as_ref().map_or_else(Error::is_retryable, |_| true);
+                        let lasts = self.transaction.begun || !self.variables.flag("autocommit");
+                        self.transaction.wrote |= may && lasts;
+                    }
+                    Statement::Query(_) => {}
+                    // Whatever changes more than rows commits.
+                    _ => (self.transaction.begun, self.transaction.wrote) = (false, false),
+                }
                 self.forget_dropped_database();
-                return Ok(outcome);
+                return outcome;
             }
         }
         Ok(Outcome::done())
@@ -611,6 +619,9 @@ impl Session {
                 touched.iter().for_each(|name| next.take_over(name, &globals));
                 next
             });
+        }
+        if variables.flag("autocommit") && !self.variables.flag("autocommit") {
+            self.transaction.wrote = false;
         }
         self.variables = variables;
         self.user_variables = user_variables;
