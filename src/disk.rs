@@ -12,6 +12,11 @@ pub fn of(dir: &Path) -> Result<StatVfs> {
     rustix::fs::statvfs(dir).map_err(|err| Error::io("look at the disk of", dir)(err.into()))
 }
 
+/// Whether an operation has failed for want of room.
+pub fn is_full(err: &std::io::Error) -> bool {
+    matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// Refuses an operation on a directory whose disk has fewer bytes free than it wants to find. Blocks.
 pub fn check_free(operation: &'static str, dir: &Path, wanted: u64) -> Result<()> {
     let disk = of(dir)?;

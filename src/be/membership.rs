@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tonic::metadata::MetadataMap;
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::rpc::message::{Heartbeat, Membership};
 use crate::rpc::{BACKEND, CLUSTER, EPOCH, PROCESS, SEQUENCE, TOKEN};
@@ -149,7 +150,7 @@ impl Members {
         if known.as_ref() != Some(&member) {
             match (self.keep(member.clone()), &known) {
                 // What makes room must be heard. After a restart it is asked again.
-                (Err(err), Some(known)) if matches!(&err, Error::Io { source, .. } if lacks_room(source)) => {
+                (Err(err), Some(known)) if matches!(&err, Error::Io { source, .. } if disk::is_full(source)) => {
                     tracing::warn!("not kept: {}", err.report());
                     member.clone_from(known);
                 }
@@ -189,12 +190,6 @@ impl Members {
         *self.member.lock().unwrap_or_else(PoisonError::into_inner) = Some(member);
         Ok(())
     }
-}
-
-/// Whether it is for want of room on a disk.
-pub(super) fn lacks_room(err: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(err.kind(), StorageFull | QuotaExceeded)
 }
 
 impl Credentials {

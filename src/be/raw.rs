@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::membership::lacks_room;
 use super::task::report;
 use super::{Shared, blocking};
 use crate::clock::{Throttle, crash_point};
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another};
@@ -200,7 +200,7 @@ impl Session {
 /// A full disk, of which a restore must not end in its midst: somebody may make room, and then it goes on.
 fn worth_waiting(err: Error) -> Error {
     match err {
-        Error::Io { operation, path, source } if lacks_room(&source) => {
+        Error::Io { operation, path, source } if disk::is_full(&source) => {
             Error::Io { operation, path, source: std::io::Error::other(source) }
         }
         other => other,

@@ -706,3 +706,27 @@ impl OneFile {
         Ok(Some((arrays.collect::<Result<_>>()?, rows)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    /// Equal texts, which a file holds once, are many in a batch.
+    #[test]
+    fn wide_rows_make_small_batches() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (wide, narrow) = (vec!["x".repeat(200 << 10); 100], vec!["x"; 100]);
+        let [wide, narrow] =
+            [StringArray::from(wide), StringArray::from(narrow)].map(|array| Arc::new(array) as ArrayRef);
+        let batch = RecordBatch::try_from_iter([("wide", wide), ("narrow", narrow)]).unwrap();
+        let mut writer = ArrowWriter::try_new(file.reopen().unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let builder = open_parquet(file.path()).unwrap();
+        let rows = |column| batch_rows(builder.metadata(), &ProjectionMask::roots(builder.parquet_schema(), [column]));
+        assert_eq!((rows(0), rows(1)), (40, BATCH));
+    }
+}

@@ -57,7 +57,8 @@ enum Returns {
 /// The longest text that functions make out of shorter ones, in bytes; that of a VARCHAR.
 const MAX_TEXT: usize = 1 << 20;
 
-/// The bytes of all texts that a function makes for a batch of rows. They are in memory that no query's limit counts.
+/// By how much the texts that a function makes for a batch of rows may be longer than twice what it is given, in bytes.
+/// They are in memory that no query's limit counts.
 const MAX_TEXTS: usize = 128 << 20;
 
 /// A function of one row.
@@ -319,6 +320,7 @@ impl ScalarUDFImpl for RowFunction {
             inputs.iter().map(|(array, ty, kind, constant)| constant.then(|| argument(array, 0, *ty, *kind))).collect();
         let mut values = Vec::with_capacity(rows);
         let mut given = Vec::with_capacity(inputs.len());
+        let most = MAX_TEXTS + 2 * inputs.iter().map(|(array, ..)| array.get_array_memory_size()).sum::<usize>();
         let mut bytes = 0;
         for row in 0..rows {
             given.clear();
@@ -330,8 +332,8 @@ impl ScalarUDFImpl for RowFunction {
             let value = if unknown { Ok(Datum::Null) } else { call(&given) };
             let value = value.and_then(|value| {
                 bytes += if let Datum::Text(text) = &value { text.len() } else { 0 };
-                let message = || format!("its results for {rows} rows are longer than {MAX_TEXTS} bytes together");
-                if bytes > MAX_TEXTS { Err(message()) } else { Ok(value) }
+                let message = || format!("its results for {rows} rows are longer than {most} bytes together");
+                if bytes > most { Err(message()) } else { Ok(value) }
             });
             values.push(value.map_err(|err| DataFusionError::Execution(format!("{}: {err}", self.name())))?);
         }
@@ -674,6 +676,10 @@ fn replace(args: &[Datum]) -> Result<Datum, String> {
 fn hex_of(args: &[Datum]) -> Result<Datum, String> {
     match &args[0] {
         Datum::Int(value) => Ok(Datum::Text(format!("{value:X}"))),
+        // Each HEX in another doubles the text.
+        Datum::Text(value) if value.len() > MAX_TEXTS / 2 => {
+            Err(format!("the result is longer than {MAX_TEXTS} bytes"))
+        }
         Datum::Text(value) => Ok(Datum::Text(hex::encode_upper(value))),
         Datum::Bytes(value) => Ok(Datum::Text(hex::encode_upper(value))),
         other => Err(format!("{other} is neither an integer nor text")),

@@ -637,7 +637,9 @@ async fn files_are_tables() {
     std::fs::write(dir.join("bad.parquet"), "PAR1 nothing PAR1").unwrap();
     std::fs::write(fixture.dir.path().join("secret.csv"), "1\n").unwrap();
     std::fs::write(dir.join("quote.csv"), format!("id\n\"{}", "x\n".repeat(9 << 20))).unwrap();
+    std::fs::write(dir.join("wide.csv"), format!("id\n{}", ",".repeat(5000))).unwrap();
     for (call, expected) in [
+        (csv("wide.csv", ""), "a row has 5001 fields, more than 4096; which byte separates them?"),
         (csv("quote.csv", ", 'csv.enclose'='\"'"), "a row is longer than 16 MiB"),
         (csv("bad.csv", ""), "bad.csv, row 602, column $1: 'x' is not a value of type bigint"),
         (csv("none*.csv", ""), "no file matches"),

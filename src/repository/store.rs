@@ -200,7 +200,9 @@ struct Location<'a> {
 
 impl<'a> Location<'a> {
     fn parse(text: &'a str) -> Result<Self> {
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| {
+        let is_scheme =
+            |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)).ok_or_else(|| {
             // There may be a password before an @.
             let shown = if text.contains('@') { "…" } else { text };
             Error::Analysis(format!("location '{shown}' has no scheme; write for example \"file:///backups\""))

@@ -245,11 +245,8 @@ impl Session {
                 "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE FROM rawkv ends it"
             }
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
-            Statement::Insert(_) => "",
-            runs if privileges::changes_data(runs) || privileges::changes_cluster(runs) => {
-                "; what it has begun goes on: see whether that is done before you run it again"
-            }
-            _ => "",
+            Statement::Query(_) | Statement::Show(_) | Statement::Set(_) | Statement::Insert(_) => "",
+            _ => "; what it has begun goes on: see whether that is done before you run it again",
         };
         let cancel = self.entry.process.begin(sql::aside(parsed.text.len(), || shown(&parsed.text)), left);
         let tells = matches!(parsed.statement, Statement::Show(Show::Warnings { .. } | Show::WarningCount { .. }));

@@ -94,21 +94,6 @@ pub(super) fn changes_data(statement: &Statement) -> bool {
     )
 }
 
-/// Whether a statement changes what there is beside databases: repositories, jobs, BEs, their configuration.
-pub(super) fn changes_cluster(statement: &Statement) -> bool {
-    matches!(
-        statement,
-        Statement::CreateRepository(_)
-            | Statement::AlterRepository { .. }
-            | Statement::DropRepository(_)
-            | Statement::CancelBackup { .. }
-            | Statement::CancelRestore { .. }
-            | Statement::AddBackends(_)
-            | Statement::DropBackends { .. }
-            | Statement::SetBackendConfig { .. }
-    )
-}
-
 /// Whether a query reads FILES(…) anywhere.
 fn uses_files(query: &Query) -> bool {
     struct Files;
