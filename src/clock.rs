@@ -1,6 +1,8 @@
 //! Time, sleep, back-off, fresh ids, speed limits and crashes: everything that a test wants to decide.
 
 #[cfg(feature = "failpoints")]
+use std::io::Write;
+#[cfg(feature = "failpoints")]
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -74,17 +76,28 @@ impl Clock {
 
 /// A place where a test may have the process die, as `kill -9` or a power cut would end it. Without the feature
 /// `failpoints` it is nothing; with it, `FAILPOINTS="<name>=return"` in the environment arms it, and
-/// `"<name>=2*off->return"` lets two pass first. With `"<name>=return(<path>)"` it stays there as long as that file exists.
+/// `"<name>=2*off->return"` lets two pass first. With `"<name>=return(<path>)"` it says in that file that it is there, and
+/// stays as long as the file exists.
 pub fn crash_point(name: &str) {
     let _ = name;
     fail::fail_point!(name, |path| match path {
         None => std::process::abort(),
         Some(path) => {
+            // Never makes the file: who removes it lets all go on.
+            let _ = std::fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(b"held"));
             while Path::new(&path).exists() {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
     });
+}
+
+/// A size that a test may have smaller, so that little data shows what much would: with the feature `failpoints`, by
+/// `FAILPOINTS="<name>=return(<size>)"`.
+pub fn size(name: &str, usual: usize) -> usize {
+    let _ = name;
+    fail::fail_point!(name, |size| size.and_then(|size| size.parse().ok()).unwrap_or(usual));
+    usual
 }
 
 /// A speed limit shared by all who move bytes. Changes act at once, on those who wait too.

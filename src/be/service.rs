@@ -92,7 +92,7 @@ impl Backend for Service {
         };
         let task = accept().map_err(|err| of_error(&err))?;
         let (events, received) = mpsc::channel::<Result<Event>>(EVENTS);
-        tokio::spawn(task::run(self.0.clone(), task, events));
+        task::start(self.0.clone(), task, events);
         let events = ReceiverStream::new(received);
         let to_body = |event: Result<Event>| event.and_then(|event| body(&event)).map_err(|err| of_error(&err));
         Ok(Response::new(events.map(to_body).boxed()))

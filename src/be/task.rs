@@ -71,8 +71,12 @@ impl Running {
     }
 }
 
-/// Does a task and reports to `events`; returns when it is done, failed, or nobody listens any more.
-pub async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>>) {
+/// Has a task done, and reported to `events`, until it is done, failed, or nobody listens any more.
+pub fn start(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>>) {
+    tokio::spawn(run(be, task, events));
+}
+
+async fn run(be: Arc<Shared>, task: Task, events: mpsc::Sender<Result<Event>>) {
     let key = (task.owner, task.number);
     let work = async {
         tokio::select! {
@@ -154,6 +158,7 @@ async fn confirm(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sen
 /// Unlike [`confirm`], it goes on after the first that is not there.
 async fn check(be: &Arc<Shared>, files: Vec<(FileId, u64)>, events: &mpsc::Sender<Result<Event>>) -> Result<()> {
     let _worker = be.snapshots.take().await;
+    crash_point("be.check");
     let store = be.store.clone();
     let missing = blocking(move || {
         let mut missing = Vec::new();
@@ -177,6 +182,7 @@ async fn open(repository: &RepositoryRef) -> Result<Repository> {
 }
 
 async fn probe(be: &Arc<Shared>, repository: &RepositoryRef, writable: bool) -> Result<()> {
+    crash_point("be.probe");
     // A statement waits for it.
     let opened = Repository::open(&repository.name, &repository.location, &repository.properties)?.hasty();
     opened.check(&repository.id).await?;

@@ -126,7 +126,7 @@ pub struct Partition {
 pub struct Tablet {
     /// Its identity.
     pub id: TabletId,
-    /// The BEs that have each of its files.
+    /// The BEs that have each of its files; the first does what one of them does for all.
     pub replicas: Vec<BackendId>,
     /// Its rowset files, in the order (version, id).
     pub files: Arc<[RowsetFile]>,

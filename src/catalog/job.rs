@@ -106,6 +106,9 @@ pub struct Failure {
     pub code: FailureCode,
     /// One line.
     pub message: String,
+    /// How far the job was; unknown of jobs of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobState>,
 }
 
 impl fmt::Display for Failure {

@@ -2,10 +2,12 @@
 //!
 //! Whoever reads files takes the image from [`Frontend::read`], not from the catalog: that is what keeps the files.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use sqlparser::ast::Query;
 
 use super::{
@@ -19,7 +21,7 @@ use crate::job::Jobs;
 use crate::query::{Engine, ResultColumn};
 use crate::rpc::fleet::Fleet;
 use crate::sql::{self, Parsed, Statement, TableName};
-use crate::types::{Name, Timestamp};
+use crate::types::{BackendId, FileId, Name, Timestamp};
 
 /// The FE: everything that statements need, put together once.
 pub struct Frontend {
@@ -36,6 +38,8 @@ pub struct Frontend {
     data_dirs: Vec<PathBuf>,
     /// Images that queries are reading: files that these name are no garbage.
     reading: Mutex<Vec<Weak<Image>>>,
+    /// Files that BEs lacked when they were asked last.
+    missing: Mutex<HashMap<BackendId, HashSet<FileId>>>,
 }
 
 impl Frontend {
@@ -67,6 +71,7 @@ impl Frontend {
             ports: OnceLock::new(),
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),
+            missing: Mutex::default(),
         }))
     }
 
@@ -98,6 +103,20 @@ impl Frontend {
     pub(super) fn images(&self) -> Vec<Arc<Image>> {
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         reading.iter().filter_map(Weak::upgrade).chain([self.catalog.image()]).collect()
+    }
+
+    /// Notes which files a BE lacks that the catalog names; those that were not known.
+    pub(super) fn lacks(&self, backend: BackendId, files: HashSet<FileId>) -> Vec<FileId> {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = missing.insert(backend, files.clone()).unwrap_or_default();
+        missing.retain(|_, files| !files.is_empty());
+        files.difference(&known).copied().collect()
+    }
+
+    /// The files that a BE lacked when it was asked last.
+    pub(super) fn lacking(&self, backend: BackendId) -> HashSet<FileId> {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.get(&backend).cloned().unwrap_or_default()
     }
 
     /// Refuses paths in this process's own directories, and outside the allowed ones if any are named. The path must
@@ -139,20 +158,24 @@ impl std::fmt::Debug for Frontend {
 /// done, and the work of reading ends with its rows.
 pub struct Service(pub Arc<Frontend>);
 
-#[async_trait]
 impl Executor for Service {
-    async fn run(&self, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
+    fn run<'a>(&'a self, context: &'a StatementContext, parsed: &'a Parsed) -> BoxFuture<'a, Result<Outcome>> {
         if matches!(parsed.statement, Statement::Query(_) | Statement::Show(_)) {
-            return run(&self.0, context, parsed).await;
+            return run(&self.0, context, parsed).boxed();
         }
         let (fe, context) = (self.0.clone(), context.clone());
         let parsed = sql::aside(parsed.text.len(), || parsed.clone());
         let work = tokio::spawn(async move { run(&fe, &context, &parsed).await });
-        work.await.map_err(|err| Error::internal(format_args!("a statement ended badly: {err}")))?
+        work.map(|ended| ended.map_err(|err| Error::internal(format_args!("a statement ended badly: {err}")))?).boxed()
     }
 
-    async fn describe(&self, context: &StatementContext, query: &Query, text: &str) -> Result<Vec<ResultColumn>> {
-        reading::columns(&self.0, context, query, text).await
+    fn describe<'a>(
+        &'a self,
+        context: &'a StatementContext,
+        query: &'a Query,
+        text: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<ResultColumn>>> {
+        reading::columns(&self.0, context, query, text).boxed()
     }
 }
 

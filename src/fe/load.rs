@@ -386,9 +386,8 @@ async fn load(
         let shape = shape.clone();
         let parts = tokio::task::spawn_blocking(move || shape.split(&batch)).await;
         for (tablet, part) in parts.map_err(|err| Error::internal(format_args!("split rows: {err}")))?? {
-            // All replicas must take the load, so it matters little which is first; by turns they share the encoding.
-            let places = &replicas[&tablet];
-            let primary = places[tablet.0 as usize % places.len()];
+            // All replicas must take the load, so it matters little which is first; over tablets they take turns.
+            let primary = replicas[&tablet][0];
             let stream = match streams.entry(primary) {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::hash_map::Entry::Vacant(entry) => {

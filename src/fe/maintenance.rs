@@ -71,8 +71,6 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
 struct State {
     /// The catalog sequence at which each BE was cleaned: until it grows there is no new garbage.
     cleaned: HashMap<BackendId, u64>,
-    /// Files that were found missing and said so.
-    reported: HashSet<FileId>,
 }
 
 /// When tablets are tried again whose merge has failed, as that of a damaged file always does: each time after twice
@@ -179,7 +177,7 @@ async fn merge_files(
     small: &[RowsetFile],
     write: WriteId,
 ) -> Result<Vec<RowsetFile>> {
-    let primary = tablet.replicas[tablet.id.0 as usize % tablet.replicas.len()];
+    let primary = tablet.replicas[0];
     let schema = (*table.schema).clone();
     let work = Work::Compact { table: table.id, tablet: tablet.id, schema, write, files: small.to_vec() };
     let task = Task { owner: TaskOwner::Write(write), number: 0, work };
@@ -196,7 +194,7 @@ async fn merge_files(
     Ok(made)
 }
 
-/// Has a BE throw away the files that nothing names, and reports the ones it lacks.
+/// Has a BE throw away the files that nothing names, and notes the ones it lacks.
 async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> Result<()> {
     let before = fe.catalog.image();
     if state.cleaned.get(&backend) == Some(&before.sequence) {
@@ -209,7 +207,10 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
     while let Some(part) = parts.try_next().await? {
         there.extend(part.files.into_iter().map(|(id, _)| id));
     }
-    report_missing(&before, backend, &there, &mut state.reported);
+    let missing = files_of(&before, backend).map(|file| file.id).filter(|id| !there.contains(id)).collect();
+    for file in fe.lacks(backend, missing) {
+        tracing::error!(%backend, %file, "a rowset file is missing: restore its table from a snapshot");
+    }
     // Writes are recorded before they begin.
     let last = fe.catalog.image().last_id();
     if let Some(file) = there.iter().find(|file| file.write.0 > last) {
@@ -251,14 +252,6 @@ fn files_of(image: &Image, backend: BackendId) -> impl Iterator<Item = &RowsetFi
     let tablets = partitions.flat_map(|partition| &partition.tablets);
     let of_backend = move |tablet: &&Arc<Tablet>| tablet.replicas.contains(&backend);
     tablets.filter(of_backend).flat_map(|tablet| tablet.files.iter())
-}
-
-fn report_missing(image: &Image, backend: BackendId, there: &HashSet<FileId>, reported: &mut HashSet<FileId>) {
-    for file in files_of(image, backend).filter(|file| !there.contains(&file.id)) {
-        if reported.insert(file.id) {
-            tracing::error!(%backend, file = %file.id, "a rowset file is missing: restore its table from a snapshot");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use sha2::Digest;
 use crate::catalog::{
     Amount, Catalog, Database, Draft, Image, Job, JobKind, JobState, Key, ManifestHashes, Partition, Selection, Table,
 };
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::job::rows::{self, Done, LOCK, PINS, Pin, REUSED, Reused, SEGMENTS};
 use crate::job::tasks::{Item, spread};
@@ -341,6 +342,9 @@ async fn find(
     wanted: &mut HashMap<Sha256, (u64, u64)>,
     found: &mut Vec<Found>,
 ) -> Result<()> {
+    if repository.is_marked(&snapshot.label, &snapshot.timestamp).await? {
+        return Ok(());
+    }
     let Some(info) = repository.read_info(&snapshot.label, &snapshot.timestamp).await? else { return Ok(()) };
     let mut objects: HashSet<Arc<str>> = HashSet::new();
     for segment in 0..info.files.len() {
@@ -500,12 +504,13 @@ async fn save_files(cx: &Context, job: &Job, repository: &Repository) -> Result<
     let found: Arc<HashMap<Sha256, Place>> = Arc::new(rows::blocking(&cx.catalog, find).await?);
     let mut pins = rows::list_rows::<Pin>(&cx.catalog, id, PINS);
     let mut segments = Vec::new();
+    let most = clock::size("backup.segment-rows", SEGMENT_ROWS);
     loop {
         let found = found.clone();
         let read = move |_: &Catalog| {
             let mut objects: HashSet<Arc<str>> = HashSet::new();
-            let mut rows = Vec::with_capacity(SEGMENT_ROWS.min(count));
-            while rows.len() < SEGMENT_ROWS
+            let mut rows = Vec::with_capacity(most.min(count));
+            while rows.len() < most
                 && let Some(part) = pins.next()
             {
                 for pin in part? {

@@ -255,9 +255,9 @@ impl Jobs {
                     JobKind::Restore => format!("user cancelled, current state: {}", job.state),
                 };
                 let mut job = Job::clone(job);
-                job.state = JobState::Cancelled;
+                let from = std::mem::replace(&mut job.state, JobState::Cancelled);
                 job.finished = Some(now);
-                job.failure = Some(Failure { code: FailureCode::CommonError, message });
+                job.failure = Some(Failure { code: FailureCode::CommonError, message, state: Some(from) });
                 let id = job.id;
                 draft.put_job(job)?;
                 Ok(id)
@@ -674,7 +674,7 @@ fn failure(job: &Job, err: &Error, timed_out: bool) -> Failure {
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         message.push('…');
     }
-    Failure { code, message }
+    Failure { code, message, state: Some(job.state) }
 }
 
 /// A repository as BEs are told of it.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, SchemaRef};
-use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, DataFusionError, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -14,7 +13,8 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPu
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::{BoxFuture, ready};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use super::tables::{PartitionView, ScanRequest, TableView, Tables, TabletView};
 use crate::error::Error;
@@ -57,7 +57,6 @@ impl fmt::Debug for StoredTable {
     }
 }
 
-#[async_trait]
 impl TableProvider for StoredTable {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
@@ -75,7 +74,28 @@ impl TableProvider for StoredTable {
         Ok(filters.iter().map(pushed).collect())
     }
 
-    async fn scan(
+    // As `async_trait` would have it, but for the body: the compiler takes 8 seconds to prove of a coroutine that holds
+    // filters that it is `Send`.
+    fn scan<'a, 'b, 'c, 'd, 'all>(
+        &'a self,
+        state: &'b dyn Session,
+        projection: Option<&'c Vec<usize>>,
+        filters: &'d [Expr],
+        limit: Option<usize>,
+    ) -> BoxFuture<'all, Result<Arc<dyn ExecutionPlan>>>
+    where
+        Self: 'all,
+        'a: 'all,
+        'b: 'all,
+        'c: 'all,
+        'd: 'all,
+    {
+        ready(self.plan(state, projection, filters, limit)).boxed()
+    }
+}
+
+impl StoredTable {
+    fn plan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,

@@ -8,6 +8,7 @@
 //!         __meta_<timestamp>.<sha256>       Meta: definitions of the tables
 //!         __files_<timestamp>_<n>.<sha256>  a segment of the file list, in Parquet
 //!         __info_<timestamp>                Info: the commit, written last; names the others by hash
+//!         __deleted_<timestamp>             a mark: the snapshot is about to be deleted
 //!     __objects/<2 hex>/<sha256>-<job>      content of rowset files, shared by all snapshots
 //! ```
 //!
@@ -90,6 +91,11 @@ pub fn files(label: &Label, timestamp: &str, segment: u32, sha256: &Sha256) -> S
 /// A snapshot's commit.
 pub fn info(label: &Label, timestamp: &str) -> String {
     format!("{}{INFO}{timestamp}", label_folder(label))
+}
+
+/// The mark of a snapshot that is about to be deleted: nothing new may rely on the objects it names.
+pub fn deletion(label: &Label, timestamp: &str) -> String {
+    format!("{}__deleted_{timestamp}", label_folder(label))
 }
 
 /// The timestamp of a file of a label's folder, if it is a commit.

@@ -439,6 +439,12 @@ impl Repository {
         Ok(info.filter(Info::is_in_time))
     }
 
+    /// Whether a snapshot is marked for deletion. Its objects are kept for those whose lock was there before the mark: who
+    /// wants to reuse them puts its lock first, and asks then.
+    pub async fn is_marked(&self, label: &Label, timestamp: &str) -> Result<bool> {
+        self.holds(&layout::deletion(label, timestamp), 0).await
+    }
+
     /// Reads a snapshot's definitions and checks them against its commit.
     pub async fn read_meta(&self, info: &Info) -> Result<Meta> {
         let path = layout::meta(&info.label, &info.timestamp, &info.meta.sha256);

@@ -351,15 +351,18 @@ impl Fleet {
 pub struct Placement {
     /// Tablets of the statement, tablets in all before, id.
     backends: Vec<(usize, usize, BackendId)>,
+    /// Tablets placed so far.
+    placed: usize,
 }
 
 impl Placement {
     /// BEs with the tablets they have.
     fn new(backends: impl Iterator<Item = (BackendId, usize)>) -> Self {
-        Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect() }
+        Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect(), placed: 0 }
     }
 
-    /// Places tablets, each on `copies` different BEs. Refuses if fewer live.
+    /// Places tablets, each on `copies` different BEs, who are first by turns: the first does what one does for all.
+    /// Refuses if fewer live.
     pub fn place(&mut self, copies: u32, tablets: usize) -> Result<Vec<Vec<BackendId>>> {
         let (alive, count) = (self.backends.len(), copies as usize);
         if count == 0 || count > alive {
@@ -368,13 +371,13 @@ impl Placement {
                  replication_num {copies}, available BE nodes {alive}"
             )));
         }
-        let one = |n: usize| {
+        let one = |_| {
             self.backends.sort_unstable();
             let mut chosen: Vec<BackendId> = self.backends[..count].iter().map(|(_, _, id)| *id).collect();
             self.backends[..count].iter_mut().for_each(|(given, _, _)| *given += 1);
-            // Whose turn it is to be first.
             chosen.sort_unstable();
-            chosen.rotate_left(n % count);
+            chosen.rotate_left(self.placed % count);
+            self.placed += 1;
             chosen
         };
         Ok((0..tablets).map(one).collect())
@@ -417,6 +420,10 @@ mod tests {
         }
         // Each is first once.
         assert_eq!(counts(&places.iter().map(|place| vec![place[0]]).collect::<Vec<_>>(), 3), [1, 1, 1]);
-        assert!(placement(&[0]).place(2, 1).is_err());
+        // Also where each partition has one tablet.
+        let mut placement = placement(&[0, 0]);
+        let firsts: Vec<_> = (0..4).map(|_| placement.place(2, 1).unwrap()[0][0]).collect();
+        assert_eq!(firsts, [1, 2, 1, 2].map(BackendId));
+        assert!(self::placement(&[0]).place(2, 1).is_err());
     }
 }

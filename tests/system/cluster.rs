@@ -1,10 +1,11 @@
 //! One FE and several BEs, each a process; BEs that die in the midst of their tasks and come back.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::client::{Answer, Client};
-use super::harness::{HOLDFAST, LATEST, Launch, Scratch, Server, rowset_files, skip};
+use super::harness::{HOLDFAST, LATEST, Launch, Scratch, Server, eventually, rowset_files, skip};
 use super::sample;
 
 pub struct Cluster {
@@ -13,18 +14,21 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// One FE, and BEs that it knows and that are alive.
-    pub async fn start(scratch: &Scratch, bes: usize) -> Self {
-        // A BE that is gone is noticed soon.
-        let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 1);
-        Self::of(&fe, scratch, bes).await
+    /// An FE that notices soon that a BE is gone.
+    pub fn front_end(dir: &Path) -> Launch {
+        Launch::fe(dir).set("heartbeat_interval_ms", 50).set("heartbeat_timeout_second", 2)
     }
 
-    pub async fn of(fe: &Launch, scratch: &Scratch, bes: usize) -> Self {
+    /// One FE, and BEs that it knows and that are alive.
+    pub async fn start(scratch: &Scratch, bes: usize) -> Self {
+        Self::of(&Self::front_end(scratch.path()), scratch.path(), bes).await
+    }
+
+    pub async fn of(fe: &Launch, dir: &Path, bes: usize) -> Self {
         let fe = fe.start();
         let mut cluster = Self { fe, bes: Vec::new() };
         for n in 0..bes {
-            cluster.add(Launch::be(scratch.path(), &format!("be{n}")).start()).await;
+            cluster.add(Launch::be(dir, &format!("be{n}")).start()).await;
         }
         cluster
     }
@@ -175,14 +179,56 @@ async fn jobs_survive_a_backend_that_dies_in_a_task() {
             client.run("DROP DATABASE copy FORCE").await;
         }
         let expected = client.contents("shop").await;
-        cluster.restart(1, Some("be.download")).await;
-        client.run("RESTORE SNAPSHOT copy.repository_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
-        cluster.bes[1].died().await;
-        assert_eq!(client.run("SHOW DATABASES LIKE 'copy'").await.rows.len(), 0);
-        cluster.restart(1, None).await;
-        client.finished("RESTORE", "copy").await;
-        assert_eq!(client.contents("copy").await, expected, "{copies} copies");
+        for place in ["be.download", "be.check"] {
+            cluster.restart(1, Some(place)).await;
+            client
+                .run("RESTORE SNAPSHOT copy.repository_upload FROM r PROPERTIES ('backup_timestamp' = 'latest')")
+                .await;
+            cluster.bes[1].died().await;
+            assert_eq!(client.run("SHOW DATABASES LIKE 'copy'").await.rows.len(), 0);
+            cluster.restart(1, None).await;
+            client.finished("RESTORE", "copy").await;
+            assert_eq!(client.contents("copy").await, expected, "{place}, {copies} copies");
+            client.run("DROP DATABASE copy FORCE").await;
+        }
     }
+}
+
+/// A statement that looks at a repository through a BE that dies makes nothing, and can be run again.
+#[tokio::test]
+async fn a_backend_that_dies_in_a_look_at_a_repository_is_named() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    cluster.restart(1, Some("be.probe")).await;
+    let address = format!("127.0.0.1:{}", cluster.bes[1].port("be"));
+    let refusal = client.try_run(scratch.create_repository()).await.unwrap_err();
+    assert!(refusal.text.contains(&address), "{refusal}");
+    cluster.bes[1].died().await;
+    assert!(client.run("SHOW REPOSITORIES").await.rows.is_empty());
+    cluster.restart(1, None).await;
+    client.run(scratch.create_repository()).await;
+}
+
+/// A merge whose BE dies changes nothing, and is made when the BE is there again.
+#[tokio::test]
+async fn a_backend_that_dies_in_a_merge_loses_nothing() {
+    let scratch = Scratch::new();
+    let fe = Cluster::front_end(scratch.path()).set("compaction_interval_ms", 50).set("compaction_min_files", 3);
+    let mut cluster = Cluster::of(&fe, scratch.path(), 2).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 4").await;
+    client.run("INSERT INTO d.t VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10), (11), (12)").await;
+    cluster.restart(1, Some("be.compact")).await;
+    for _ in 0..2 {
+        client.run("INSERT INTO d.t SELECT k FROM d.t").await;
+    }
+    cluster.bes[1].died().await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, (78 * 4).to_string());
+    cluster.restart(1, None).await;
+    // Each copy of a tablet ends with one file.
+    eventually("merged", || rowset_files(scratch.path()).len() == 8).await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, (78 * 4).to_string());
 }
 
 /// In the midst of a file, not between two.
@@ -220,7 +266,7 @@ async fn a_job_without_backends_ends_at_its_deadline() {
     let ahead = scratch.path().join("ahead");
     std::fs::write(&ahead, "+0s").unwrap();
     let Some(fe) = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).clock(&ahead) else { return };
-    let mut cluster = Cluster::of(&fe, &scratch, 1).await;
+    let mut cluster = Cluster::of(&fe, scratch.path(), 1).await;
     let mut client = with_sample(&cluster, &scratch, 1).await;
     cluster.bes[0].kill();
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('timeout' = '600')").await;
@@ -304,8 +350,10 @@ pub async fn loads(cluster: &mut Cluster, scratch: &Scratch, loses: impl Fn()) {
         // The FE decides who encodes and who copies; sooner or later it is this BE.
         while !cluster.bes[1].has_ended() {
             load += 1;
-            let _ = client.try_run(sample::events("shop", load)).await;
             assert!(load < 90, "{place}: no load came there");
+            if client.try_run(sample::events("shop", load)).await.is_err() {
+                cluster.bes[1].ended().await;
+            }
         }
         let after = client.checksum("shop.events").await;
         assert_eq!((after.rows() - before.rows()) % 200, 0, "{place}: half a load is there");

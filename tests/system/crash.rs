@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::client::{Client, Contents};
+use super::cluster::Cluster;
 use super::harness::{LATEST, Launch, Scratch, Server, WAIT, eventually, files, rowset_files};
 use super::power::Disk;
 use super::sample;
@@ -29,6 +30,8 @@ pub enum Ground {
     Directory(Scratch),
     /// A disk whose power goes with the server: what was not synced is lost.
     Disk(Disk),
+    /// An FE dies, with the power of its disk if it has one. Its BEs live on, with what they were doing.
+    FrontEnd { scratch: Scratch, disk: Option<Disk>, _bes: Vec<Server> },
 }
 
 impl Ground {
@@ -36,10 +39,29 @@ impl Ground {
         Self::Directory(Scratch::new())
     }
 
+    pub async fn front_end(disk: Option<Disk>) -> Self {
+        let scratch = Scratch::new();
+        let ground = Self::FrontEnd { scratch, disk, _bes: Vec::new() };
+        let Cluster { fe, bes } = Cluster::of(&ground.launch(), ground.path(), 2).await;
+        assert!(fe.stop().await.success());
+        match ground {
+            Self::FrontEnd { scratch, disk, .. } => Self::FrontEnd { scratch, disk, _bes: bes },
+            other => other,
+        }
+    }
+
     fn path(&self) -> &Path {
         match self {
-            Self::Directory(scratch) => scratch.path(),
+            Self::Directory(scratch) | Self::FrontEnd { scratch, .. } => scratch.path(),
             Self::Disk(disk) => disk.path(),
+        }
+    }
+
+    /// These places, if it is the server that comes to them.
+    fn of_backends(&self, places: &[&str]) -> Vec<String> {
+        match self {
+            Self::FrontEnd { .. } => Vec::new(),
+            _ => places.iter().map(|place| (*place).to_owned()).collect(),
         }
     }
 
@@ -48,7 +70,14 @@ impl Ground {
     }
 
     pub fn launch(&self) -> Launch {
-        Launch::standalone(self.path())
+        match self {
+            Self::FrontEnd { scratch, disk, .. } => {
+                let dir = disk.as_ref().map_or(scratch.path(), Disk::path);
+                // So that a file that one BE lacks is nowhere.
+                Cluster::front_end(dir).set("default_replication_num", 1)
+            }
+            _ => Launch::standalone(self.path()),
+        }
     }
 
     /// Waits until a server has died, and takes what dies with it.
@@ -59,7 +88,7 @@ impl Ground {
 
     /// What is lost with a server that is dead.
     fn loses(&self) {
-        if let Self::Disk(disk) = self {
+        if let Self::Disk(disk) | Self::FrontEnd { disk: Some(disk), .. } = self {
             disk.cut();
         }
     }
@@ -115,7 +144,7 @@ async fn a_backup_goes_on_after_a_crash_at_any_record() {
 pub async fn backups(ground: &Ground) {
     let launch = ground.launch();
     ground.prepare().await;
-    let tasks = ["be.confirm", "repository.upload"].map(str::to_owned);
+    let tasks = ground.of_backends(&["be.confirm", "repository.upload"]);
     for (n, place) in places("backup", &BACKUP).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
         let (server, mut client) = launch.clone().dies_at(&place).open().await;
@@ -154,7 +183,7 @@ pub async fn restores(ground: &Ground) {
     let launch = ground.launch();
     let new = ground.prepare_with_backup().await;
 
-    let tasks = ["be.download".to_owned()];
+    let tasks = ground.of_backends(&["be.download", "be.check"]);
     for (n, place) in places("restore", &RESTORE).into_iter().chain(tasks).enumerate() {
         eprintln!("{place}");
         let (server, mut client) = launch.clone().dies_at(&place).open().await;
@@ -266,7 +295,7 @@ pub async fn failures(ground: &Ground) {
     ground.prepare().await;
     let (server, mut client) = launch.open().await;
     client.run(format!("BACKUP SNAPSHOT shop.l TO r {WAIT}")).await;
-    let rowset = rowset_files(launch.data()).remove(0);
+    let rowset = rowset_files(ground.path()).remove(0);
     let object = files(ground.repository().join("__holdfast_repository_r/__objects")).remove(0);
     let new = client.contents("shop").await;
     client.run(sample::events("shop", 100)).await;
@@ -313,16 +342,17 @@ pub async fn loads(ground: &Ground) {
     let launch = ground.launch();
     ground.prepare().await;
     let mut load = 100;
-    for place in ["be.write.before-install", "be.write.after-install", "load.before-commit", "load.after-commit"] {
+    let tasks = ground.of_backends(&["be.write.before-install", "be.write.after-install"]);
+    for place in tasks.into_iter().chain(["load.before-commit", "load.after-commit"].map(str::to_owned)) {
         load += 1;
-        let (server, mut client) = launch.clone().dies_at(place).open().await;
+        let (server, mut client) = launch.clone().dies_at(&place).open().await;
         let before = client.checksum("shop.events").await;
         assert!(client.try_run(sample::events("shop", load)).await.is_err(), "{place}: it was acknowledged");
         ground.buries(server).await;
 
         let (mut server, mut client) = launch.open().await;
         let after = client.checksum("shop.events").await;
-        match place {
+        match &*place {
             "load.after-commit" => assert_eq!(after.rows(), before.rows() + 200, "{place}"),
             _ => assert_eq!(after, before, "{place}"),
         }
@@ -336,6 +366,38 @@ pub async fn loads(ground: &Ground) {
         assert_eq!(client.checksum("shop.events").await, loaded, "{place}: lost what was acknowledged");
         assert!(server.stop().await.success());
     }
+}
+
+/// Histories in which the FE alone dies, or loses its power, while BEs go on with what it had them do.
+macro_rules! front_ends {
+    ($($name:ident = $history:ident)+) => {
+        mod a_front_end_dies {
+            use super::*;
+
+            $(#[tokio::test]
+            async fn $name() {
+                $history(&Ground::front_end(None).await).await;
+            })+
+        }
+
+        mod a_front_end_loses_power {
+            use super::*;
+
+            $(#[tokio::test]
+            async fn $name() {
+                let Some(disk) = Disk::new(256) else { return };
+                $history(&Ground::front_end(Some(disk)).await).await;
+            })+
+        }
+    };
+}
+
+front_ends! {
+    a_backup_goes_on = backups
+    a_restore_goes_on = restores
+    a_cancelled_job_ends_with_its_record = cancellations
+    a_failed_job_ends_with_its_record = failures
+    a_load_is_wholly_there_or_wholly_absent = loads
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::client::{Client, Refusal};
+use sha2::Digest;
+
+use super::client::{Answer, Client, Refusal};
 use super::harness::{LATEST, Launch, Scratch, Server, WAIT, files, rowset_files};
 use super::sample;
 use super::stores::assert_hidden;
@@ -52,20 +54,32 @@ async fn restore(client: &mut Client, target: &str) -> Result<(), Refusal> {
 #[tokio::test]
 async fn a_restore_names_what_is_damaged_and_installs_nothing() {
     let scratch = Scratch::new();
-    let server = Server::standalone(scratch.path());
-    let mut client = server.connect().await;
+    let launch = Launch::standalone(scratch.path()).set("compaction_interval_ms", 3_600_000);
+    let (_server, mut client) = launch.env("FAILPOINTS", "backup.segment-rows=return(1)").open().await;
     let location = scratch.sub("repository");
     client.run(scratch.create_repository()).await;
     sample::create(&mut client, "shop").await;
+    // A file too large to share an object, and so many files that the list of them has several segments.
+    sample::large(&mut client, "shop.large", 1, &scratch).await;
+    for load in 3..9 {
+        client.run(sample::events("shop", load)).await;
+    }
     client.run("BACKUP SNAPSHOT shop.l TO r PROPERTIES ('wait' = 'true')").await;
     client.run(sample::events("shop", 50)).await;
     client.run("DROP TABLE shop.nothing FORCE").await;
     let old = client.contents("shop").await;
 
-    let object = files(Path::new(&location).join("__holdfast_repository_r/__objects")).remove(0);
+    let mut objects = files(Path::new(&location).join("__holdfast_repository_r/__objects"));
+    objects.sort_by_key(|object| fs::metadata(object).unwrap().len());
+    let (shared, single) = (objects.remove(0), objects.pop().unwrap());
+    let hash = |path: &Path| hex::encode(sha2::Sha256::digest(fs::read(path).unwrap()));
+    let begins = |path: &Path, start: &str| path.file_name().unwrap().to_str().unwrap().starts_with(start);
+    assert!(begins(&single, &hash(&single)) && !begins(&shared, &hash(&shared)));
     let mut kinds: Vec<PathBuf> =
-        ["__repo_info", "__info_", "__meta_", "__files_"].iter().map(|start| named(&location, start)).collect();
-    kinds.push(object.clone());
+        ["__repo_info", "__info_", "__meta_"].iter().map(|start| named(&location, start)).collect();
+    let segments: Vec<PathBuf> = files(&location).into_iter().filter(|path| begins(path, "__files_")).collect();
+    assert!(segments.len() > 1, "{segments:?}");
+    kinds.extend([&segments[0], &segments[segments.len() - 1], &shared, &single].map(Clone::clone));
     for path in kinds {
         let whole = fs::read(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -77,7 +91,7 @@ async fn a_restore_names_what_is_damaged_and_installs_nothing() {
                 };
                 let is_latest = name.starts_with("__info_") && matches!(damage, Damage::Remove);
                 assert!(is_latest || refusal.text.contains(name), "{damage:?} of {name}: {refusal}");
-                if path == object {
+                if path == shared || path == single {
                     let place = refusal.text.contains("partition ") && refusal.text.contains(" of table ");
                     assert!(place, "{damage:?} of {name}: {refusal}");
                 }
@@ -167,7 +181,9 @@ async fn a_server_starts_without_one_of_its_files() {
     let scratch = Scratch::new();
     let launch = Launch::standalone(scratch.path());
     let (server, mut client, file) = one_file(&scratch, &launch).await;
-    client.run("CREATE TABLE d.whole (k INT); INSERT INTO d.whole VALUES (1)").await;
+    client.run("CREATE TABLE d.whole (k INT) DISTRIBUTED BY HASH(k) BUCKETS 1").await;
+    client.run("INSERT INTO d.whole VALUES (1)").await;
+    client.run(format!("BACKUP SNAPSHOT d.l TO r {WAIT}")).await;
     assert!(server.stop().await.success());
     fs::remove_file(&file).unwrap();
     let launch = launch.set("compaction_interval_ms", 100);
@@ -176,8 +192,17 @@ async fn a_server_starts_without_one_of_its_files() {
     assert_eq!(client.value("SELECT k FROM d.whole").await, "1");
     let id = file.file_stem().unwrap().to_str().unwrap();
     client.refused("SELECT * FROM d.t", 1105, id).await;
-    let log = || fs::read_to_string(launch.data().with_extension("log")).unwrap();
-    super::harness::eventually("the missing file is reported", || log().contains(id)).await;
+    // Whoever looks is told.
+    let told = |text: &'static str| move |answer: &Answer| answer.column("ErrMsg")[0] == text;
+    let missing = "rowset files are missing: 1; SHOW TABLETS tells whose, to be restored from a snapshot";
+    client.wait_until("SHOW BACKENDS", told(missing)).await;
+    assert_eq!(client.run("SHOW TABLETS FROM d.t").await.column("MissingFiles"), ["1"]);
+    assert_eq!(client.run("SHOW TABLETS FROM d.whole").await.column("MissingFiles"), ["0"]);
+    let log = fs::read_to_string(launch.data().with_extension("log")).unwrap();
+    assert!(log.contains(id), "{log}");
+    client.run(format!("RESTORE SNAPSHOT d.l FROM r {LATEST}")).await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM d.t").await, "300");
+    client.wait_until("SHOW BACKENDS", told("")).await;
 }
 
 /// A lock that does not prove itself holds nobody up, and what is written under it is whole.
@@ -246,43 +271,85 @@ async fn a_damaged_membership_is_named() {
     is_named_at_start(&launch, &launch.data().join("storage/identity.json"), &damages).await;
 }
 
+/// A catalog to be damaged.
+struct Catalog {
+    launch: Launch,
+    meta: PathBuf,
+    whole: String,
+}
+
+impl Catalog {
+    /// One with 40 tables.
+    async fn make(scratch: &Scratch) -> Self {
+        let launch = Launch::standalone(scratch.path());
+        let (server, mut client) = launch.open().await;
+        client.run("CREATE DATABASE d").await;
+        for n in 0..40 {
+            client.run(format!("CREATE TABLE d.t{n} (k INT)")).await;
+        }
+        assert!(server.stop().await.success());
+        let catalog = Self { meta: launch.data().join("meta"), whole: scratch.sub("whole"), launch };
+        catalog.copy(&catalog.meta, Path::new(&catalog.whole));
+        catalog
+    }
+
+    fn copy(&self, from: &Path, to: &Path) {
+        let _ = fs::remove_dir_all(to);
+        assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+    }
+
+    /// Starts the server, which must refuse, and name the catalog, or have all tables: what is wrong otherwise. The
+    /// damage is undone.
+    async fn look(&self) -> Option<String> {
+        let found = match self.launch.try_start() {
+            Err(log) => {
+                let said = log.lines().last().unwrap_or_default();
+                (!said.contains("catalog") && !said.contains(self.meta.to_str().unwrap())).then_some(log)
+            }
+            Ok(server) => {
+                let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd'";
+                let tables = server.connect().await.value(tables).await;
+                (tables != "40").then(|| format!("{tables} tables are left"))
+            }
+        };
+        self.copy(Path::new(&self.whole), &self.meta);
+        found
+    }
+}
+
+/// No file of the catalog can go, in whole or in part, and take databases along unnoticed.
+#[tokio::test]
+async fn a_catalog_without_one_of_its_files_never_loses_databases() {
+    let scratch = Scratch::new();
+    let catalog = Catalog::make(&scratch).await;
+    let mut wrong = Vec::new();
+    let full = files(&catalog.meta).into_iter().filter(|file| fs::metadata(file).unwrap().len() > 0);
+    for file in full {
+        for damage in DAMAGES {
+            damage.strike(&file);
+            wrong.extend(catalog.look().await.map(|what| format!("{damage:?} of {}: {what}", file.display())));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
 /// A flipped bit in the catalog is refused by name or does no harm; it never takes databases away.
 #[tokio::test]
 async fn a_damaged_catalog_never_loses_databases() {
     let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("CREATE DATABASE d").await;
-    for n in 0..40 {
-        client.run(format!("CREATE TABLE d.t{n} (k INT)")).await;
-    }
-    assert!(server.stop().await.success());
-    let (meta, whole) = (launch.data().join("meta"), scratch.sub("whole"));
-    let copy = |from: &Path, to: &Path| {
-        let _ = fs::remove_dir_all(to);
-        assert!(std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
-    };
-    copy(&meta, Path::new(&whole));
-    let db = fs::read(meta.join("db")).unwrap();
+    let catalog = Catalog::make(&scratch).await;
+    let file = catalog.meta.join("db");
+    let db = fs::read(&file).unwrap();
     let written = db.iter().rposition(|byte| *byte != 0).unwrap();
-    let mut lost = Vec::new();
+    let mut wrong = Vec::new();
     for part in 0..32 {
         let at = written * part / 32 + 7;
         let mut damaged = db.clone();
         damaged[at] ^= 0x10;
-        fs::write(meta.join("db"), damaged).unwrap();
-        match launch.try_start() {
-            Err(log) => assert!(log.lines().last().unwrap_or_default().contains("catalog"), "byte {at}: {log}"),
-            Ok(server) => {
-                let tables = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'd'";
-                let tables = server.connect().await.value(tables).await;
-                lost.extend((tables != "40").then_some((at, tables)));
-            }
-        }
-        copy(Path::new(&whole), &meta);
+        fs::write(&file, damaged).unwrap();
+        wrong.extend(catalog.look().await.map(|what| format!("byte {at}: {what}")));
     }
-    assert_eq!(lost, [], "of {written} bytes, those at which a flipped bit took tables away, and what was left");
+    assert_eq!(wrong, [""; 0], "of {written} bytes, those at which a flipped bit took tables away");
 }
 
 /// A file of the raw keys that is damaged is noticed: the server does not start, or says so when the keys are read.

@@ -1,8 +1,9 @@
 //! The quickstart, and what README shows of it.
 
+use std::path::Path;
 use std::process::Command;
 
-use super::harness::{HOLDFAST, Scratch};
+use super::harness::{HOLDFAST, Scratch, skip};
 
 fn readme() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap()
@@ -79,6 +80,56 @@ fn readme_shows_statements_of_the_quickstart() {
     assert!(statements.len() >= 5, "{statements:?}");
     let missing: Vec<_> = statements.iter().filter(|statement| !script.contains(*statement)).collect();
     assert!(missing.is_empty(), "not in sql/quickstart.sql: {missing:?}");
+}
+
+/// README's commands for a cluster, and the one in the quickstart's head that runs it on a server, as they stand there:
+/// in a network of their own, since they name ports that a server of somebody's may have.
+#[test]
+fn the_commands_of_readme_start_a_cluster_that_runs_the_quickstart() {
+    let scratch = Scratch::new();
+    if !Command::new("unshare").args(["--net", "ip", "link"]).output().is_ok_and(|output| output.status.success()) {
+        return skip("root, network namespaces and iproute2", ".ci/setup, and run as root");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["conf", "sql"] {
+        std::os::unix::fs::symlink(root.join(name), scratch.path().join(name)).unwrap();
+    }
+    let readme = readme();
+    let block = readme.split("```").find(|block| block.contains("holdfast fe ")).expect("README starts a cluster");
+    let commands: Vec<&str> = block.lines().skip(1).filter(|line| !line.is_empty()).collect();
+    let [fe, be, connect] = commands[..] else { panic!("{commands:?}") };
+    let quickstart = std::fs::read_to_string(root.join("sql/quickstart.sql")).unwrap();
+    let lines = quickstart.lines().skip_while(|line| !line.starts_with("--   sed ")).take(2);
+    let run: String = lines.map(|line| line.trim_start_matches("--")).collect();
+    assert!(run.contains("/tmp/holdfast-repository"), "{run}");
+    let run = run.replace("/tmp/holdfast-repository", &scratch.sub("repository"));
+    // A BE that is not there yet is refused by name, and nothing is changed.
+    let script = format!(
+        "ip link set lo up
+        exec 3> servers.log
+        (
+{fe}
+) >&3 2>&3 &
+        (
+{be}
+) >&3 2>&3 &
+        for n in $(seq 600); do
+{connect} > backends 2> refusal && break; sleep 0.1; done
+        cat backends refusal && {run}"
+    );
+    let path = format!("{}:{}", Path::new(HOLDFAST).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let output = Command::new("unshare")
+        .args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", &script])
+        .current_dir(scratch.path())
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("BackendId") && said.contains("\ttrue\t"), "{said}");
+    // Before the loss and after the restore.
+    let carriers = said.lines().filter(|line| line.starts_with("| ExpressJet Airlines Inc. |    4171 |"));
+    assert_eq!(carriers.count(), 2, "{said}");
 }
 
 #[test]

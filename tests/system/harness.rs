@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::client::{Answer, Client};
 
 pub const WAIT: &str = "PROPERTIES ('wait' = 'true')";
 
@@ -236,10 +236,12 @@ impl Launch {
         self.try_start().unwrap_or_else(|log| panic!("the {} did not start:\n{log}", self.role))
     }
 
-    /// Starts the server and connects as root.
+    /// Starts the server, connects as root, and waits until all its BEs are there.
     pub async fn open(&self) -> (Server, Client) {
         let server = self.start();
-        let client = server.connect().await;
+        let mut client = server.connect().await;
+        let alive = |answer: &Answer| answer.column("Alive").iter().all(|alive| *alive == "true");
+        client.wait_until("SHOW BACKENDS", alive).await;
         (server, client)
     }
 
@@ -345,6 +347,11 @@ pub fn files(dir: impl AsRef<Path>) -> Vec<PathBuf> {
 pub fn rowset_files(data: &Path) -> Vec<PathBuf> {
     let all = files(data).into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet"));
     all.filter(|path| !path.components().any(|part| part.as_os_str() == "trash")).collect()
+}
+
+/// Waits until the server has come to the place of [`Launch::held_at`].
+pub async fn held(file: &Path) {
+    eventually("a place where the server stays", || file.metadata().unwrap().len() > 0).await;
 }
 
 /// Waits until something is so.

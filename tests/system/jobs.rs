@@ -164,15 +164,8 @@ async fn a_resumed_backup_counts_all_and_says_what_it_tries_again() {
     let mut client = server.connect().await;
     client.run(scratch.create_repository()).await;
     client.run("CREATE DATABASE large").await;
-    // Files too large to share an object.
-    for table in ["a", "b"] {
-        let row = |_| format!("{:032x}{:032x}\n", rand::random::<u128>(), rand::random::<u128>());
-        let csv = scratch.sub(&format!("{table}.csv"));
-        std::fs::write(&csv, (0..50_000).map(row).collect::<String>()).unwrap();
-        client.run(format!("CREATE TABLE large.{table} (k STRING) DISTRIBUTED BY HASH(k) BUCKETS 1")).await;
-        let load = format!("SELECT * FROM FILES('path' = '{csv}', 'format' = 'csv', 'auto_detect_types' = 'false')");
-        client.run(format!("INSERT INTO large.{table} {load}")).await;
-    }
+    sample::large(&mut client, "large.a", 1, &scratch).await;
+    sample::large(&mut client, "large.b", 2, &scratch).await;
     client.run("BACKUP SNAPSHOT large.l TO r").await;
     let half = |answer: &Answer| answer.column("Progress")[0].contains(": 1/2]");
     client.wait_until("SHOW BACKUP FROM large", half).await;
@@ -205,13 +198,7 @@ async fn a_backup_whose_task_ended_partly_is_whole() {
     client.run(scratch.create_repository()).await;
     client.run("CREATE DATABASE d; CREATE TABLE d.a_small (k INT) DISTRIBUTED BY HASH(k) BUCKETS 1").await;
     client.run("INSERT INTO d.a_small VALUES (1), (2)").await;
-    // Too large to share an object.
-    let row = |_| format!("{:032x}{:032x}\n", rand::random::<u128>(), rand::random::<u128>());
-    let csv = scratch.sub("big.csv");
-    std::fs::write(&csv, (0..50_000).map(row).collect::<String>()).unwrap();
-    client.run("CREATE TABLE d.b_big (k STRING) DISTRIBUTED BY HASH(k) BUCKETS 1").await;
-    let load = format!("SELECT * FROM FILES('path' = '{csv}', 'format' = 'csv', 'auto_detect_types' = 'false')");
-    client.run(format!("INSERT INTO d.b_big {load}")).await;
+    sample::large(&mut client, "d.b_big", 1, &scratch).await;
     let expected = client.contents("d").await;
     client.run("BACKUP SNAPSHOT d.l TO r").await;
     client.wait_until("SHOW BACKUP FROM d", |answer| answer.column("Progress")[0].contains(": 1/2]")).await;
@@ -319,6 +306,8 @@ async fn a_backup_can_be_cancelled_until_its_commit() {
         let job = client.run("SHOW BACKUP FROM shop").await;
         assert_eq!(job.column("State"), ["CANCELLED"]);
         assert_eq!(job.column("Status"), ["[COMMON_ERROR, msg: user cancelled]"]);
+        let ended = format!("SELECT CANCELLED_IN FROM information_schema.backup_jobs WHERE LABEL = '{state}'");
+        assert_eq!(client.value(&ended).await, state);
         assert!(server.stop().await.success());
         // The label is free, and the next backup is whole.
         let server = launch.start();
@@ -422,6 +411,26 @@ async fn a_second_backup_uploads_no_content() {
     let row =
         |label: &str, files: &str, bytes: &str| [label, "1", files, bytes].map(|text| Some(text.to_owned())).to_vec();
     assert_eq!(moved, [row("first", "all", "1"), row("second", "0", "0"), row("third", "1", "1")]);
+}
+
+/// What a snapshot names that somebody is about to delete is not relied on.
+#[tokio::test]
+async fn a_backup_reuses_nothing_of_a_snapshot_that_is_marked_for_deletion() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    let backup = async |client: &mut Client, label: &str| {
+        client.run(format!("BACKUP SNAPSHOT shop.{label} TO r PROPERTIES ('wait' = 'true')")).await;
+        let moved = "SELECT MOVED_FILES FROM information_schema.backup_jobs WHERE LABEL = ";
+        client.value(&format!("{moved}'{label}'")).await
+    };
+    let all = backup(&mut client, "first").await;
+    let folder = scratch.path().join("repository/__holdfast_repository_r/__ss_first");
+    let info = files(&folder)
+        .into_iter()
+        .find_map(|file| file.file_name()?.to_str()?.strip_prefix("__info_").map(str::to_owned));
+    std::fs::write(folder.join(format!("__deleted_{}", info.unwrap())), "").unwrap();
+    assert_eq!(backup(&mut client, "second").await, all);
+    assert_eq!(backup(&mut client, "third").await, "0");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub struct Disk {
 
 impl Disk {
     /// `None`, after saying so, where file systems cannot be mounted.
-    fn new(megabytes: u32) -> Option<Self> {
+    pub fn new(megabytes: u32) -> Option<Self> {
         let scratch = Scratch::new();
         let (image, mount) = (scratch.path().join("image"), scratch.path().join("mount"));
         std::fs::create_dir(&mount).unwrap();

@@ -11,7 +11,7 @@ use holdfast::rawkv::backupmeta::BackupMeta;
 use super::client::{Answer, Client};
 use super::clients::PYTHON;
 use super::cluster::Cluster;
-use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files, named, skip};
+use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files, held, named, skip};
 use super::proxy::{Fault, Proxy, Request};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
@@ -22,7 +22,7 @@ type Data = BTreeMap<String, String>;
 /// An FE and three BEs; regions are small.
 pub async fn cluster(scratch: &Scratch) -> (Cluster, Client) {
     let fe = Launch::fe(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50);
-    let cluster = Cluster::of(&fe.set("heartbeat_interval_ms", 50), scratch, 3).await;
+    let cluster = Cluster::of(&fe.set("heartbeat_interval_ms", 50), scratch.path(), 3).await;
     let mut client = cluster.fe.connect().await;
     client.run("CREATE DATABASE rawkv").await;
     (cluster, client)
@@ -1227,13 +1227,11 @@ async fn a_restore_that_fails_ends_after_all_it_stores() {
     );
     let (server, mut client) = launch.open().await;
     client.run(format!("RESTORE RAW FROM '{uri}'")).await;
-    let staged = || files(launch.data()).into_iter().filter(|file| file.extension().is_some_and(|end| end == "sst"));
-    let staged = || staged().filter(|file| file.components().any(|part| part.as_os_str() == "raw-staging"));
-    client.wait_until("SHOW RESTORE FROM rawkv", |answer| answer.column("State") == ["DOWNLOADING"]).await;
-    let length = |path: &Path| path.metadata().unwrap().len();
-    let all: u64 = ssts(&scratch.sub("b")).iter().map(|name| length(&scratch.path().join("b").join(name))).sum();
-    eventually("all is fetched", || staged().map(|file| length(&file)).sum::<u64>() == all).await;
-    let damaged = staged().next().unwrap();
+    // All is fetched, and found to be right.
+    held(&fetched).await;
+    let staged = files(launch.data()).into_iter().filter(|file| file.extension().is_some_and(|end| end == "sst"));
+    let mut staged = staged.filter(|file| file.components().any(|part| part.as_os_str() == "raw-staging"));
+    let damaged = staged.next().unwrap();
     let mut content = std::fs::read(&damaged).unwrap();
     content[20] ^= 1;
     std::fs::write(&damaged, content).unwrap();

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::client::Client;
+use super::harness::Scratch;
 
 /// Makes the database: about 1,000 rows, 200 KB.
 pub async fn create(client: &mut Client, database: &str) {
@@ -35,6 +36,18 @@ async fn create_tables(client: &mut Client, database: &str) {
             DUPLICATE KEY(k) DISTRIBUTED BY HASH(k) BUCKETS 2"
         ))
         .await;
+}
+
+/// Makes a table of one file of 3 MB, too large to share an object: the same for the same number. Loads it from a file
+/// that this writes.
+pub async fn large(client: &mut Client, table: &str, number: u64, scratch: &Scratch) {
+    let csv = scratch.sub(&format!("{table}.csv"));
+    let mut random = StdRng::seed_from_u64(number);
+    let row = |_| format!("{:032x}{:032x}\n", random.random::<u128>(), random.random::<u128>());
+    std::fs::write(&csv, (0..50_000).map(row).collect::<String>()).unwrap();
+    client.run(format!("CREATE TABLE {table} (k STRING) DISTRIBUTED BY HASH(k) BUCKETS 1")).await;
+    let load = format!("SELECT * FROM FILES('path' = '{csv}', 'format' = 'csv', 'auto_detect_types' = 'false')");
+    client.run(format!("INSERT INTO {table} {load}")).await;
 }
 
 /// A load into the partitioned table, the same for the same number.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::*;
-use async_trait::async_trait;
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryFutureExt, stream};
 use holdfast::catalog::Catalog;
 use holdfast::clock::Clock;
 use holdfast::error::{Error, Result};
@@ -57,29 +57,36 @@ struct Engine {
     clock: Clock,
 }
 
-#[async_trait]
 impl Executor for Engine {
-    async fn run(&self, context: &StatementContext, parsed: &Parsed) -> Result<Outcome> {
-        match &parsed.statement {
-            Statement::CreateDatabase { name, .. } => {
-                let now = self.clock.now();
-                self.catalog.commit(|draft| draft.create_database(name, now)).await?;
-                Ok(Outcome::done())
+    fn run<'a>(&'a self, context: &'a StatementContext, parsed: &'a Parsed) -> BoxFuture<'a, Result<Outcome>> {
+        let outcome = async move {
+            match &parsed.statement {
+                Statement::CreateDatabase { name, .. } => {
+                    let now = self.clock.now();
+                    self.catalog.commit(|draft| draft.create_database(name, now)).await?;
+                    Ok(Outcome::done())
+                }
+                Statement::DropDatabase { name, .. } => {
+                    self.catalog.commit(|draft| draft.drop_database(name)).await?;
+                    Ok(Outcome::done())
+                }
+                Statement::Insert(_) => {
+                    Ok(Outcome::Done { affected: 300, info: "Records: 300".into(), warnings: Vec::new() })
+                }
+                Statement::Query(query) => select(query, context).await.map(Outcome::Rows),
+                _ => Err(Error::Unsupported(parsed.text.clone())),
             }
-            Statement::DropDatabase { name, .. } => {
-                self.catalog.commit(|draft| draft.drop_database(name)).await?;
-                Ok(Outcome::done())
-            }
-            Statement::Insert(_) => {
-                Ok(Outcome::Done { affected: 300, info: "Records: 300".into(), warnings: Vec::new() })
-            }
-            Statement::Query(query) => select(query, context).await.map(Outcome::Rows),
-            _ => Err(Error::Unsupported(parsed.text.clone())),
-        }
+        };
+        outcome.boxed()
     }
 
-    async fn describe(&self, context: &StatementContext, query: &ast::Query, _: &str) -> Result<Vec<ResultColumn>> {
-        select(query, context).await.map(|rows| rows.columns)
+    fn describe<'a>(
+        &'a self,
+        context: &'a StatementContext,
+        query: &'a ast::Query,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<ResultColumn>>> {
+        select(query, context).map_ok(|rows| rows.columns).boxed()
     }
 }
 

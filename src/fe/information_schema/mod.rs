@@ -413,6 +413,7 @@ fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
             job.raw.as_ref().map_or_else(|| &*job.repository_name, |raw| raw.storage.as_str()),
             job.timestamp.as_str(),
             job.state.to_string(),
+            job.failure.as_ref().and_then(|failure| failure.state).map(|state| state.to_string()),
             u64::from(job.attempt.0),
             job.created,
             job.meta_prepared,

@@ -7,13 +7,14 @@ use super::{
 };
 use crate::types::ColumnType;
 
-const JOBS: [(&str, ColumnType); 18] = [
+const JOBS: [(&str, ColumnType); 19] = [
     ("JOB_ID", INT),
     ("DATABASE_NAME", TEXT),
     ("LABEL", TEXT),
     ("REPOSITORY_NAME", TEXT),
     ("BACKUP_TIMESTAMP", TEXT),
     ("STATE", TEXT),
+    ("CANCELLED_IN", TEXT),
     ("ATTEMPT", INT),
     ("CREATE_TIME", TIME),
     ("META_PREPARED_TIME", TIME),

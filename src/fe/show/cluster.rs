@@ -1,5 +1,6 @@
 //! SHOWs about where rows are and who serves them: partitions, tablets, BEs, FEs and their configuration.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::Listing;
@@ -7,7 +8,7 @@ use super::super::frontend::Frontend;
 use super::capacity;
 use crate::catalog::{Image, Table};
 use crate::error::Result;
-use crate::types::{BackendId, ColumnType, Datum, Name, PartitionRange};
+use crate::types::{BackendId, ColumnType, Datum, FileId, Name, PartitionRange};
 
 pub(super) const PARTITIONS: &[&str] = &[
     "PartitionId",
@@ -60,19 +61,31 @@ pub(in crate::fe) fn range_text(range: &PartitionRange, ty: ColumnType) -> Strin
     format!("[{}..{})", bound(&range.lower, "MINVALUE"), bound(&range.upper, "MAXVALUE"))
 }
 
-pub(super) const TABLETS: &[&str] =
-    &["TabletId", "BackendId", "Version", "DataSize", "RowCount", "VersionCount", "PartitionName", "Bucket", "Alive"];
+pub(super) const TABLETS: &[&str] = &[
+    "TabletId",
+    "BackendId",
+    "Version",
+    "DataSize",
+    "RowCount",
+    "VersionCount",
+    "PartitionName",
+    "Bucket",
+    "Alive",
+    "MissingFiles",
+];
 
-/// SHOW TABLET: a row for each replica.
+/// SHOW TABLET: a row for each replica. Files are missing that its BE did not have when it was asked last.
 pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Listing> {
     let mut listing = Listing::new(TABLETS);
     let partitions = match only {
         [] => table.ordered_partitions(),
         names => names.iter().map(|name| table.partition(name)).collect::<Result<_>>()?,
     };
+    let mut lacking: HashMap<BackendId, HashSet<FileId>> = HashMap::new();
     for partition in partitions {
         for (bucket, tablet) in partition.tablets.iter().enumerate() {
             for backend in &tablet.replicas {
+                let lacking = lacking.entry(*backend).or_insert_with(|| fe.lacking(*backend));
                 listing.row([
                     &tablet.id.to_string(),
                     &backend.to_string(),
@@ -83,6 +96,7 @@ pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Lis
                     &partition.name,
                     &bucket.to_string(),
                     &fe.fleet.is_alive(*backend).to_string(),
+                    &tablet.files.iter().filter(|file| lacking.contains(&file.id)).count().to_string(),
                 ]);
             }
         }
@@ -121,6 +135,13 @@ pub(super) fn backends(fe: &Frontend, image: &Image) -> Listing {
     let mut listing = Listing::new(BACKENDS);
     for backend in image.backends.values() {
         let health = fe.fleet.health(backend.id);
+        let lacking = fe.lacking(backend.id).len();
+        let error = match health.error {
+            error if error.is_empty() && lacking > 0 => {
+                format!("rowset files are missing: {lacking}; SHOW TABLETS tells whose, to be restored from a snapshot")
+            }
+            error => error,
+        };
         let (tablets, used) = holdings(image, backend.id);
         let alive = health.alive.as_ref();
         let port = Some(backend.port.to_string());
@@ -145,7 +166,7 @@ pub(super) fn backends(fe: &Frontend, image: &Image) -> Listing {
             alive.map(|alive| capacity(alive.disk_total)),
             used_pct.clone(),
             used_pct,
-            Some(health.error.clone()),
+            Some(error),
             alive.map(|alive| alive.version.clone()),
             data_total.map(capacity),
             data_total.map(|total| percent(used, total)),

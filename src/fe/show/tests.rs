@@ -245,7 +245,7 @@ async fn the_last_job_of_each_kind_is_shown_and_all_are_history() {
                 .unwrap();
         }
     };
-    let failure = Failure { code: FailureCode::CommonError, message: "user cancelled".into() };
+    let failure = Failure { code: FailureCode::CommonError, message: "user cancelled".into(), state: None };
     commit(20_001, JobKind::Backup, JobState::Cancelled, Some(failure)).await;
     commit(20_002, JobKind::Backup, JobState::Finished, None).await;
     commit(20_003, JobKind::Restore, JobState::Finished, None).await;
