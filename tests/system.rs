@@ -16,6 +16,7 @@ mod system {
     mod crash;
     mod damage;
     mod demo;
+    mod golden;
     mod harness;
     mod insert;
     mod jobs;
