@@ -126,8 +126,20 @@ pub(super) async fn set_backend_config(fe: &Frontend, key: &str, value: &str, ba
         return Err(Error::Refused(format!("no backend is alive to change '{key}'; see SHOW BACKENDS")));
     }
     let change = Configure { set: Some((key.to_owned(), value.to_owned())) };
+    let mut changed = Vec::new();
     for id in &backends {
-        fe.fleet.backend(*id)?.configure(&change).await?;
+        let configured = async { fe.fleet.backend(*id)?.configure(&change).await };
+        match configured.await {
+            Ok(_) => changed.push(fe.fleet.address(*id)),
+            Err(err) if changed.is_empty() => return Err(err),
+            Err(err) => {
+                return Err(Error::Refused(format!(
+                    "'{key}' was changed on {}, and not on all others: {}; run the statement again",
+                    changed.join(", "),
+                    err.report()
+                )));
+            }
+        }
     }
     let warning = |id: &BackendId| {
         format!(

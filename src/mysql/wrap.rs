@@ -375,6 +375,9 @@ impl State {
     }
 
     fn take_long_data(&mut self, mut fields: Fields<'_>) {
+        // A session may have thousands of statements.
+        let held: usize =
+            self.statements.values().flat_map(|statement| statement.long_data.values()).map(Vec::len).sum();
         let Some(statement) = fields.u32().and_then(|id| self.statements.get_mut(&id)) else {
             return;
         };
@@ -383,7 +386,6 @@ impl State {
                 Some(Fault::new(1210, "HY000", "Incorrect arguments to COM_STMT_SEND_LONG_DATA"));
             return;
         };
-        let held: usize = statement.long_data.values().map(Vec::len).sum();
         if held + fields.0.len() > MAX_PACKET {
             statement.long_data_fault = Some(Fault::too_large());
             return;

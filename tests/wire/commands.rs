@@ -246,6 +246,13 @@ async fn long_data_is_gathered_up_to_a_limit() {
     client.send_as(0, &long(0, &much)).await;
     assert_eq!(error(client.command(&execute).await).0, 1153);
     client.send_as(0, &[0x18, 99, 0, 0, 0, 0, 0, b'x']).await;
+    // All statements of a session together.
+    let (other, _) = client.prepare("SELECT ?").await.unwrap();
+    let other = other.to_le_bytes();
+    client.send_as(0, &long(0, &much)).await;
+    client.send_as(0, &[&[0x18][..], &other, &[0, 0], &much].concat()).await;
+    let refused = client.command(&[&[0x17][..], &other, &[0, 1, 0, 0, 0, 0, 1, 252, 0]].concat()).await;
+    assert_eq!(error(refused).0, 1153);
     still_lives(&mut client).await;
 }
 

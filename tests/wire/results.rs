@@ -320,6 +320,20 @@ async fn errors_among_rows_do_not_end_the_connection() {
     assert_eq!(client.row("SELECT 1").await, [Some("1".to_owned())]);
 }
 
+/// What a session prepares stays in memory: together it is no more than one statement may be.
+#[tokio::test]
+async fn prepared_statements_have_a_bound_together() {
+    let server = engine::start().await;
+    let mut client = Client::root(server.address).await;
+    let text = format!("SELECT '{}'", "x".repeat(40 << 20));
+    let (id, _) = client.prepare(&text).await.unwrap();
+    let error = client.prepare(&text).await.unwrap_err();
+    assert_eq!((error.number, &*error.state), (5064, "42000"));
+    client.prepare("SELECT 1").await.unwrap();
+    client.send_as(0, &[&[0x19][..], &id.to_le_bytes()].concat()).await;
+    client.prepare(&text).await.unwrap();
+}
+
 #[tokio::test]
 async fn sql_select_limit_ends_a_result() {
     let server = engine::start().await;

@@ -10,6 +10,9 @@ use crate::types::{Datum, Entity, Kind};
 /// The most of one session, as in MySQL.
 const MAX_PREPARED: usize = 16382;
 
+/// Bytes of their texts.
+const MAX_TEXT: usize = 64 << 20;
+
 /// Those of a session: by number for the binary protocol, by name for PREPARE.
 #[derive(Default)]
 pub(super) struct PreparedStatements {
@@ -61,6 +64,12 @@ impl PreparedStatements {
     fn parse(&self, text: &str) -> Result<Parsed> {
         if self.by_id.len() + self.by_name.len() >= MAX_PREPARED {
             return Err(Error::Refused(format!("Can't create more than {MAX_PREPARED} prepared statements")));
+        }
+        let held: usize = self.by_id.values().chain(self.by_name.values()).map(|parsed| parsed.text.len()).sum();
+        if held + text.len() > MAX_TEXT {
+            return Err(Error::Refused(format!(
+                "the prepared statements of a session have at most {MAX_TEXT} bytes; DEALLOCATE some"
+            )));
         }
         let mut statements = sql::aside(text.len(), || sql::parse(text))?;
         let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
