@@ -1,7 +1,7 @@
 //! How fast a server backs up and restores, against what the same machine does with the same files in the same run.
 //!
 //! ```text
-//! cargo bench --bench backup -- --scale 10 --tablets 100000
+//! cargo bench --features jemalloc --bench backup -- --scale 10 --tablets 100000
 //! ```
 //!
 //! It starts the release binary as a process, drives it through the MySQL port, and prints tables. All limits are off.

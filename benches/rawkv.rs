@@ -2,7 +2,7 @@
 //! in the same run.
 //!
 //! ```text
-//! cargo bench --bench rawkv -- --gib 1
+//! cargo bench --features jemalloc --bench rawkv -- --gib 1
 //! ```
 //!
 //! It starts the release binary as a process and drives it through the MySQL port. For values of 100 bytes and of 10 KiB

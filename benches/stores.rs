@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! .ci/setup stores && apt install rclone
-//! cargo bench --bench stores -- --scale 10 --chdb venv/bin/python
+//! cargo bench --features jemalloc --bench stores -- --scale 10 --chdb venv/bin/python
 //! ```
 //!
 //! It starts the release binary, MinIO and Azurite as processes, and prints a table for each store. All limits are off.

@@ -34,6 +34,7 @@ use crate::cli::{BrBackupCommand, BrCommand, BrDebugCommand, BrRestoreCommand, C
 
 /// glibc's allocator keeps several times the memory that a load or a merge has in use. `.cargo/config.toml` configures
 /// this one.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

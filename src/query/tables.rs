@@ -110,9 +110,13 @@ pub struct VirtualTable {
     pub name: String,
     /// Its columns.
     pub schema: Schema,
-    /// Makes all rows, with all columns. Called once for each time a statement names the table.
-    pub rows: Box<dyn Fn() -> Result<RecordBatch> + Send + Sync>,
+    /// Makes all rows, with all columns. Called once for each time a statement names the table, on a thread that may
+    /// block, as is each of the batches.
+    pub rows: Box<dyn Fn() -> MadeBatches + Send + Sync>,
 }
+
+/// Batches, each made when it is wanted.
+pub type MadeBatches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 impl fmt::Debug for VirtualTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

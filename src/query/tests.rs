@@ -11,6 +11,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use super::tables::MadeBatches;
 use super::*;
 use crate::sql::Statement as Parsed;
 use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
@@ -110,8 +111,10 @@ impl Fixture {
         let schema = Schema { version: 1, keys: 0, columns: vec![column("TABLE_NAME", 1, ColumnType::Varchar(64))] };
         let arrow = schema.arrow();
         let rows = Box::new(move || {
-            let names = array(ColumnType::String, &["sales", "labels"]);
-            RecordBatch::try_new(arrow.clone(), vec![names]).map_err(Error::internal)
+            let batch = |name| {
+                RecordBatch::try_new(arrow.clone(), vec![array(ColumnType::String, &[name])]).map_err(Error::internal)
+            };
+            Box::new(["sales", "labels"].map(batch).into_iter()) as MadeBatches
         });
         let (database, name) = ("information_schema".to_owned(), "tables".to_owned());
         memory.tables.push(Table::Virtual(Arc::new(VirtualTable { database, name, schema, rows })));
@@ -847,7 +850,8 @@ async fn pruning_changes_no_answer() {
     let arrays = arrays.map(|(at, (_, ty))| array(*ty, &split.iter().map(|row| row[at]).collect::<Vec<_>>()));
     let batch = RecordBatch::try_new(schema.arrow(), arrays.collect()).unwrap();
     let (database, name) = ("shop".to_owned(), "plain".to_owned());
-    let made = VirtualTable { database, name, schema, rows: Box::new(move || Ok(batch.clone())) };
+    let made =
+        VirtualTable { database, name, schema, rows: Box::new(move || Box::new([Ok(batch.clone())].into_iter())) };
     memory.tables.push(Table::Virtual(Arc::new(made)));
 
     for parts in predicates.chunks(3) {

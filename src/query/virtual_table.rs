@@ -10,9 +10,10 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::stream;
 
 use super::stored::planned_schema;
-use super::tables::VirtualTable;
+use super::tables::{MadeBatches, VirtualTable};
 
 /// A table whose rows are made on demand, for DataFusion.
 #[derive(Debug)]
@@ -64,12 +65,18 @@ impl PartitionStream for MadeRows {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (table, schema) = (self.table.clone(), self.schema.clone());
-        let batch = futures::stream::once(async move {
-            let made = tokio::task::spawn_blocking(move || (table.rows)()).await;
-            let made = made.map_err(|err| DataFusionError::Internal(err.to_string()))?;
-            let made = made.map_err(|err| DataFusionError::External(Box::new(err)))?;
-            Ok(RecordBatch::try_new(schema, made.columns().to_vec())?)
+        let batches = stream::try_unfold(None, move |made: Option<MadeBatches>| {
+            let (table, schema) = (table.clone(), schema.clone());
+            let next = tokio::task::spawn_blocking(move || {
+                let mut batches = made.unwrap_or_else(|| (table.rows)());
+                let Some(batch) = batches.next().transpose().map_err(|err| DataFusionError::External(Box::new(err)))?
+                else {
+                    return Ok(None);
+                };
+                Ok(Some((RecordBatch::try_new(schema, batch.columns().to_vec())?, Some(batches))))
+            });
+            async move { next.await.map_err(|err| DataFusionError::Internal(err.to_string()))? }
         });
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batch))
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
     }
 }

@@ -34,8 +34,19 @@ type Row = Vec<Datum>;
 struct View {
     name: &'static str,
     columns: &'static [(&'static str, ColumnType)],
-    rows: fn(&Arc<Frontend>, &Arc<Image>) -> Result<Vec<Row>>,
+    rows: Make,
 }
+
+/// What makes the rows of a view.
+enum Make {
+    /// Of what is in memory anyway.
+    All(fn(&Arc<Frontend>, &Arc<Image>) -> Result<Vec<Row>>),
+    /// Of what may be more than memory should hold.
+    OneByOne(fn(&Frontend) -> Box<dyn Iterator<Item = Result<Row>> + Send>),
+}
+
+/// Rows of one batch of those that are made one by one.
+const BATCH_ROWS: usize = 1024;
 
 /// A view of `information_schema`, by its name in any letter case; `None` if there is none.
 pub(super) fn view(fe: &Arc<Frontend>, image: &Arc<Image>, name: &str) -> Option<VirtualTable> {
@@ -45,7 +56,19 @@ pub(super) fn view(fe: &Arc<Frontend>, image: &Arc<Image>, name: &str) -> Option
         database: INFORMATION_SCHEMA.to_owned(),
         name: view.name.to_owned(),
         schema: view.schema(),
-        rows: Box::new(move || view.batch((view.rows)(&fe, &image)?)),
+        rows: Box::new(move || match view.rows {
+            Make::All(rows) => Box::new(std::iter::once(rows(&fe, &image).and_then(|rows| view.batch(rows)))),
+            Make::OneByOne(rows) => {
+                let mut rows = rows(&fe);
+                Box::new(std::iter::from_fn(move || {
+                    let some = rows.by_ref().take(BATCH_ROWS).collect::<Result<Vec<Row>>>();
+                    match some {
+                        Ok(some) if some.is_empty() => None,
+                        some => Some(some.and_then(|some| view.batch(some))),
+                    }
+                }))
+            }
+        }),
     })
 }
 
@@ -393,16 +416,16 @@ fn repositories(_: &Arc<Frontend>, image: &Arc<Image>) -> Result<Vec<Row>> {
     Ok(image.repositories.values().map(row).collect())
 }
 
-fn backup_jobs(fe: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
+fn backup_jobs(fe: &Frontend) -> Box<dyn Iterator<Item = Result<Row>> + Send> {
     jobs(fe, JobKind::Backup)
 }
 
-fn restore_jobs(fe: &Arc<Frontend>, _: &Arc<Image>) -> Result<Vec<Row>> {
+fn restore_jobs(fe: &Frontend) -> Box<dyn Iterator<Item = Result<Row>> + Send> {
     jobs(fe, JobKind::Restore)
 }
 
 /// Every job ever run, oldest first.
-fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
+fn jobs(fe: &Frontend, kind: JobKind) -> Box<dyn Iterator<Item = Result<Row>> + Send> {
     let row = |job: Job| {
         // How much of it has moved is known of one that has ended well; SHOW tells it of one under way.
         let moved = (job.state == JobState::Finished).then_some(job.moved);
@@ -428,6 +451,6 @@ fn jobs(fe: &Arc<Frontend>, kind: JobKind) -> Result<Vec<Row>> {
             job.failure.map(|failure| failure.to_string()),
         ]
     };
-    let of_kind = |job: &Result<Job>| job.as_ref().map_or(true, |job| job.kind == kind);
-    fe.catalog.history().filter(of_kind).map(|job| job.map(row)).collect()
+    let of_kind = move |job: &Result<Job>| job.as_ref().map_or(true, |job| job.kind == kind);
+    Box::new(fe.catalog.history().filter(of_kind).map(move |job| job.map(row)))
 }

@@ -1,5 +1,6 @@
 //! The views and their columns, with MySQL's names and StarRocks'.
 
+use super::Make::{All, OneByOne};
 use super::{
     INT, TEXT, TIME, View, all_tables, backup_jobs, be_configs, character_sets, collation_applicability, collations,
     columns, engines, keywords, none, partitions, raw_regions, repositories, restore_jobs, schemata, tables_config,
@@ -31,7 +32,7 @@ const JOBS: [(&str, ColumnType); 19] = [
 
 /// All views, by name.
 pub(super) static VIEWS: &[View] = &[
-    View { name: "backup_jobs", columns: &JOBS, rows: backup_jobs },
+    View { name: "backup_jobs", columns: &JOBS, rows: OneByOne(backup_jobs) },
     View {
         name: "be_configs",
         columns: &[
@@ -42,7 +43,7 @@ pub(super) static VIEWS: &[View] = &[
             ("VALUE", TEXT),
             ("MUTABLE", INT),
         ],
-        rows: be_configs,
+        rows: All(be_configs),
     },
     View {
         name: "character_sets",
@@ -52,7 +53,7 @@ pub(super) static VIEWS: &[View] = &[
             ("DESCRIPTION", TEXT),
             ("MAXLEN", INT),
         ],
-        rows: character_sets,
+        rows: All(character_sets),
     },
     View {
         name: "check_constraints",
@@ -62,12 +63,12 @@ pub(super) static VIEWS: &[View] = &[
             ("CONSTRAINT_NAME", TEXT),
             ("CHECK_CLAUSE", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "collation_character_set_applicability",
         columns: &[("COLLATION_NAME", TEXT), ("CHARACTER_SET_NAME", TEXT)],
-        rows: collation_applicability,
+        rows: All(collation_applicability),
     },
     View {
         name: "collations",
@@ -80,7 +81,7 @@ pub(super) static VIEWS: &[View] = &[
             ("SORTLEN", INT),
             ("PAD_ATTRIBUTE", TEXT),
         ],
-        rows: collations,
+        rows: All(collations),
     },
     View {
         name: "column_privileges",
@@ -93,7 +94,7 @@ pub(super) static VIEWS: &[View] = &[
             ("PRIVILEGE_TYPE", TEXT),
             ("IS_GRANTABLE", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "columns",
@@ -123,7 +124,7 @@ pub(super) static VIEWS: &[View] = &[
             ("GENERATION_EXPRESSION", TEXT),
             ("SRS_ID", INT),
         ],
-        rows: columns,
+        rows: All(columns),
     },
     View {
         name: "engines",
@@ -135,7 +136,7 @@ pub(super) static VIEWS: &[View] = &[
             ("XA", TEXT),
             ("SAVEPOINTS", TEXT),
         ],
-        rows: engines,
+        rows: All(engines),
     },
     View {
         name: "events",
@@ -165,7 +166,7 @@ pub(super) static VIEWS: &[View] = &[
             ("COLLATION_CONNECTION", TEXT),
             ("DATABASE_COLLATION", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "files",
@@ -209,7 +210,7 @@ pub(super) static VIEWS: &[View] = &[
             ("STATUS", TEXT),
             ("EXTRA", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "key_column_usage",
@@ -227,7 +228,7 @@ pub(super) static VIEWS: &[View] = &[
             ("REFERENCED_TABLE_NAME", TEXT),
             ("REFERENCED_COLUMN_NAME", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "materialized_views",
@@ -248,7 +249,7 @@ pub(super) static VIEWS: &[View] = &[
             ("TABLE_ROWS", INT),
             ("MATERIALIZED_VIEW_DEFINITION", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "parameters",
@@ -270,9 +271,9 @@ pub(super) static VIEWS: &[View] = &[
             ("DTD_IDENTIFIER", TEXT),
             ("ROUTINE_TYPE", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
-    View { name: "keywords", columns: &[("WORD", TEXT), ("RESERVED", INT)], rows: keywords },
+    View { name: "keywords", columns: &[("WORD", TEXT), ("RESERVED", INT)], rows: All(keywords) },
     View {
         name: "partitions",
         columns: &[
@@ -302,7 +303,7 @@ pub(super) static VIEWS: &[View] = &[
             ("NODEGROUP", TEXT),
             ("TABLESPACE_NAME", TEXT),
         ],
-        rows: partitions,
+        rows: All(partitions),
     },
     View {
         name: "raw_regions",
@@ -314,7 +315,7 @@ pub(super) static VIEWS: &[View] = &[
             ("EPOCH_VERSION", INT),
             ("BACKEND_ID", INT),
         ],
-        rows: raw_regions,
+        rows: All(raw_regions),
     },
     View {
         name: "referential_constraints",
@@ -331,7 +332,7 @@ pub(super) static VIEWS: &[View] = &[
             ("TABLE_NAME", TEXT),
             ("REFERENCED_TABLE_NAME", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "repositories",
@@ -343,9 +344,9 @@ pub(super) static VIEWS: &[View] = &[
             ("LOCATION", TEXT),
             ("UUID", TEXT),
         ],
-        rows: repositories,
+        rows: All(repositories),
     },
-    View { name: "restore_jobs", columns: &JOBS, rows: restore_jobs },
+    View { name: "restore_jobs", columns: &JOBS, rows: OneByOne(restore_jobs) },
     View {
         name: "routines",
         columns: &[
@@ -374,7 +375,7 @@ pub(super) static VIEWS: &[View] = &[
             ("COLLATION_CONNECTION", TEXT),
             ("DATABASE_COLLATION", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "schema_privileges",
@@ -385,7 +386,7 @@ pub(super) static VIEWS: &[View] = &[
             ("PRIVILEGE_TYPE", TEXT),
             ("IS_GRANTABLE", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "schemata",
@@ -397,7 +398,7 @@ pub(super) static VIEWS: &[View] = &[
             ("SQL_PATH", TEXT),
             ("DEFAULT_ENCRYPTION", TEXT),
         ],
-        rows: schemata,
+        rows: All(schemata),
     },
     View {
         name: "statistics",
@@ -419,7 +420,7 @@ pub(super) static VIEWS: &[View] = &[
             ("COMMENT", TEXT),
             ("INDEX_COMMENT", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "table_constraints",
@@ -432,7 +433,7 @@ pub(super) static VIEWS: &[View] = &[
             ("CONSTRAINT_TYPE", TEXT),
             ("ENFORCED", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "table_privileges",
@@ -444,7 +445,7 @@ pub(super) static VIEWS: &[View] = &[
             ("PRIVILEGE_TYPE", TEXT),
             ("IS_GRANTABLE", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "tables",
@@ -471,7 +472,7 @@ pub(super) static VIEWS: &[View] = &[
             ("CREATE_OPTIONS", TEXT),
             ("TABLE_COMMENT", TEXT),
         ],
-        rows: all_tables,
+        rows: All(all_tables),
     },
     View {
         name: "tables_config",
@@ -489,7 +490,7 @@ pub(super) static VIEWS: &[View] = &[
             ("PROPERTIES", TEXT),
             ("TABLE_ID", INT),
         ],
-        rows: tables_config,
+        rows: All(tables_config),
     },
     View {
         name: "triggers",
@@ -517,12 +518,12 @@ pub(super) static VIEWS: &[View] = &[
             ("COLLATION_CONNECTION", TEXT),
             ("DATABASE_COLLATION", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
     View {
         name: "user_privileges",
         columns: &[("GRANTEE", TEXT), ("TABLE_CATALOG", TEXT), ("PRIVILEGE_TYPE", TEXT), ("IS_GRANTABLE", TEXT)],
-        rows: user_privileges,
+        rows: All(user_privileges),
     },
     View {
         name: "views",
@@ -538,6 +539,6 @@ pub(super) static VIEWS: &[View] = &[
             ("CHARACTER_SET_CLIENT", TEXT),
             ("COLLATION_CONNECTION", TEXT),
         ],
-        rows: none,
+        rows: All(none),
     },
 ];
