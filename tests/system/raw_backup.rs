@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
@@ -1067,10 +1068,10 @@ async fn every_store_of_br_keeps_backups() {
 }
 
 /// The URI of a folder in a store that is reached by a proxy.
-fn through(proxy: &Proxy, store: &Store) -> String {
+fn through(proxy: &Proxy, store: &Store, folder: &str) -> String {
     let port = |address: &str| format!("%3A{}", address.rsplit(':').next().unwrap());
     let of_store = port(&store.address().unwrap().to_string());
-    store.storage_uri("raw").replace(&of_store, &port(&proxy.endpoint()))
+    store.storage_uri(folder).replace(&of_store, &port(&proxy.endpoint()))
 }
 
 /// What a URI says of how a store keeps what is written goes with all that is written, and the store takes it.
@@ -1106,7 +1107,7 @@ async fn a_store_is_told_how_to_keep_what_is_written() {
         client.run("CREATE DATABASE rawkv").await;
         let data = Numbers(23).data(100);
         insert(&mut client, &data).await;
-        let uri = format!("{}&{parameters}", through(&proxy, &store));
+        let uri = format!("{}&{parameters}", through(&proxy, &store, "raw"));
         client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
         // The second request of an upload to Google has nothing but the content.
         let writes = |request: &Request| {
@@ -1161,7 +1162,7 @@ async fn files_on_their_way_have_a_budget_of_memory() {
     let (late, always) = (Fault::Late(Duration::from_secs(1)), usize::MAX);
     proxy.fail(move |request| request.method == Method::PUT && is_file(request), late, always);
     proxy.fail(move |request| request.method == Method::HEAD && is_file(request), Fault::Status(503), always);
-    let uri = through(&proxy, &store);
+    let uri = through(&proxy, &store, "raw");
     client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('concurrency' = '40')")).await;
     let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
     eventually("the files are looked for again", || log().contains("trying again: ")).await;
@@ -1176,6 +1177,81 @@ async fn files_on_their_way_have_a_budget_of_memory() {
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
     assert_eq!(contents(&mut client).await, data);
+}
+
+/// From the moment on at which it is sent, nobody may read `backupmeta`.
+fn hide_meta(proxy: &Proxy) {
+    let sent = AtomicBool::new(false);
+    let reads = move |request: &Request| {
+        let (of_meta, writes) = (request.path.ends_with("/backupmeta"), request.method == Method::PUT);
+        sent.fetch_or(of_meta && writes, Ordering::SeqCst);
+        of_meta && !writes && sent.load(Ordering::SeqCst)
+    };
+    proxy.fail(reads, Fault::Status(403), usize::MAX);
+}
+
+/// Waits until a backup that may not read `backupmeta` says so, or has ended.
+async fn refused(client: &mut Client) -> Answer {
+    let ended = |answer: &Answer| ["CANCELLED", "FINISHED"].contains(&answer.column("State")[0]);
+    let told = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("backupmeta");
+    client.wait_until("SHOW BACKUP FROM rawkv", |answer| ended(answer) || told(answer)).await
+}
+
+/// A store that has taken `backupmeta`, and refuses to say so, is asked again: there may be a backup. Before, an error that
+/// lasts ends the job.
+#[tokio::test]
+async fn a_backup_that_may_be_there_is_not_given_up() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let held = scratch.path().join("held");
+    let launch = Launch::standalone(scratch.path()).held_at("backup-raw.upload_info.after", &held);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(41).data(100);
+    insert(&mut client, &data).await;
+    client.run(format!("BACKUP RAW TO '{}'", through(&proxy, &store, "forbidden"))).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    proxy.fail(|_| true, Fault::Status(403), usize::MAX);
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("permission"), "{job:?}");
+    proxy.heal();
+
+    hide_meta(&proxy);
+    let uri = through(&proxy, &store, "raw");
+    client.run(format!("BACKUP RAW TO '{uri}'")).await;
+    assert_eq!(refused(&mut client).await.column("State"), ["UPLOAD_INFO"]);
+    proxy.heal();
+    client.finished("BACKUP", "rawkv").await;
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// It is given up after its deadline, with the truth: nobody knows. Its files stay.
+#[tokio::test]
+async fn a_backup_that_may_be_there_stays_there() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).clock(&ahead) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    hide_meta(&proxy);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(43).data(100)).await;
+    let uri = through(&proxy, &store, "raw");
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '600')")).await;
+    assert_eq!(refused(&mut client).await.column("State"), ["UPLOAD_INFO"]);
+    std::fs::write(&ahead, "+900s").unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("did not say until the deadline whether the backup is there"), "{job:?}");
+    std::fs::write(&ahead, "+0s").unwrap();
+    proxy.heal();
+    let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(verified.column("Result"), ["OK"]);
 }
 
 /// A file that was stored and is not there at the end is named, and there is no backup without it.
