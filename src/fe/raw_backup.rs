@@ -277,7 +277,11 @@ async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_versi
     };
     let (target, reading) = tokio::task::spawn_blocking(copy).await.map_err(Error::internal)??;
     folder.download(&file.name, target, file.size, file.sha256, &Throttle::default(), |_| {}).await?;
-    let file = file.clone();
-    let verify = tokio::task::spawn_blocking(move || verify_file(&reading, &file, api_version));
+    let (file, reading) = (file.clone(), Arc::new(reading));
+    let taken = fe.raw_memory.take_for_reading(&reading, &file.name, |_| 0).await?;
+    let verify = tokio::task::spawn_blocking(move || {
+        let _taken = taken;
+        verify_file(&*reading, &file, api_version)
+    });
     verify.await.map_err(Error::internal)?
 }
