@@ -1,6 +1,6 @@
 //! BACKUP RAW and RESTORE RAW on real servers: many regions on many BEs, crashes, damage, other stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files,
 use super::proxy::{Fault, Proxy, Request};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
+
+const MIB: u64 = 1 << 20;
 
 /// Keys and values in hex, as [`contents`] returns them.
 type Data = BTreeMap<String, String>;
@@ -1177,6 +1179,96 @@ async fn files_on_their_way_have_a_budget_of_memory() {
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
     assert_eq!(contents(&mut client).await, data);
+}
+
+/// A BE works on as many files of a job at a time as the statement says, and on four if it says nothing.
+#[tokio::test]
+async fn files_at_a_time_are_those_that_were_asked_for() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let launch = small_regions(&scratch).set("upload_worker_count", 40).set("download_worker_count", 40);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(47).data(9000);
+    insert(&mut client, &data).await;
+    in_regions(&mut client, 12).await;
+    for (folder, properties, at_once) in [("two", "'concurrency' = '2'", 2), ("four", "'wait' = 'false'", 4)] {
+        let is_file = |request: &Request, method: Method| request.method == method && request.path.ends_with(".sst");
+        let slow = |method: Method| {
+            let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+            let matches = move |request: &Request| is_file(request, method.clone());
+            proxy.fail(matches, Fault::Late(Duration::from_millis(500)), usize::MAX);
+            proxy
+        };
+        let proxy = slow(Method::PUT);
+        // The backup ends before it looks at all of them together.
+        proxy.fail(move |request| is_file(request, Method::HEAD), Fault::Status(403), usize::MAX);
+        let refused = through(&proxy, &store, &format!("refused-{folder}"));
+        client.run(format!("BACKUP RAW TO '{refused}' PROPERTIES ({properties})")).await;
+        client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+        assert_eq!(proxy.most_running(), at_once, "BACKUP with {properties}");
+
+        let uri = store.storage_uri(folder);
+        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+        let proxy = slow(Method::GET);
+        client.run(format!("RESTORE RAW FROM '{}' PROPERTIES ({properties})", through(&proxy, &store, folder))).await;
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(proxy.most_running(), at_once, "RESTORE with {properties}");
+    }
+}
+
+/// Values that compress to nothing less take the time that `ratelimit`, in MiB a second, gives them. The last MiB moves at
+/// once when its turn comes.
+#[tokio::test]
+async fn a_rate_limit_is_kept() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = Launch::standalone(scratch.path()).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let mut numbers = Numbers(49);
+    for n in 0..3 {
+        let value: Vec<u8> = (0..1 << 20).map(|_| numbers.below(256) as u8).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{n}', x'{}')", hex::encode(value))).await;
+    }
+    let uri = format!("local://{}", scratch.sub("b"));
+    for statement in [format!("BACKUP RAW TO '{uri}'"), format!("RESTORE RAW FROM '{uri}'")] {
+        let began = Instant::now();
+        client.run(format!("{statement} PROPERTIES ('ratelimit' = '1', 'wait' = 'true')")).await;
+        let took = began.elapsed();
+        let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+        let size: u64 = shown.column("Size").into_iter().map(|size| size.parse::<u64>().unwrap()).sum();
+        assert!(took.as_secs_f64() >= (size - MIB) as f64 / MIB as f64, "{statement}: {size} bytes in {took:?}");
+    }
+}
+
+/// At a byte a second nobody sees a second file of a BE move; but each has moved its first one, whatever the others do.
+#[tokio::test]
+async fn each_backend_has_the_rate_limit_for_itself() {
+    let scratch = Scratch::new();
+    let (cluster, mut client) = cluster(&scratch).await;
+    let keys = (0..1600u32).map(|n| hex::encode_upper([&[(n % 256) as u8], n.to_be_bytes().as_slice()].concat()));
+    insert(&mut client, &keys.map(|key| (key, "AB".repeat(100))).collect()).await;
+    let files_of_each = |answer: &Answer| {
+        let owners = answer.column("BACKEND_ID");
+        let mut count = BTreeMap::new();
+        owners.into_iter().for_each(|owner| *count.entry(owner.to_owned()).or_insert(0) += 1);
+        count.len() == 3 && count.values().all(|count| *count >= 2)
+    };
+    client.wait_until("SELECT BACKEND_ID FROM information_schema.raw_regions", files_of_each).await;
+    let uri = |name: &str| format!("local://{}", scratch.sub(name));
+    let limit = "PROPERTIES ('ratelimit_bytes' = '1')";
+    client.run(format!("BACKUP RAW TO '{}' {limit}", uri("slow"))).await;
+    let stored = || ssts(&scratch.sub("slow"));
+    eventually("a file of each BE", || stored().len() >= 3).await;
+    let backends: BTreeSet<_> = stored().iter().map(|name| name.split('/').next().unwrap().to_owned()).collect();
+    assert_eq!((stored().len(), backends.len()), (3, 3), "{:?}", stored());
+    client.run("CANCEL BACKUP FROM rawkv").await;
+
+    client.run(format!("BACKUP RAW TO '{}' {WAIT}", uri("b"))).await;
+    client.run(format!("RESTORE RAW FROM '{}' {limit}", uri("b"))).await;
+    let fetched = || cluster.bes.iter().map(|be| ssts(be.launch.data().to_str().unwrap()).len()).collect::<Vec<_>>();
+    eventually("a file on each BE", || !fetched().contains(&0)).await;
+    assert_eq!(fetched(), [1, 1, 1]);
+    client.run("CANCEL RESTORE FROM rawkv").await;
 }
 
 /// From the moment on at which it is sent, nobody may read `backupmeta`.
