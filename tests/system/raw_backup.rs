@@ -1346,6 +1346,65 @@ async fn a_backup_that_may_be_there_stays_there() {
     assert_eq!(verified.column("Result"), ["OK"]);
 }
 
+/// On a store that knows no conditions, two backups may both take a directory for theirs. The one that ends later finds
+/// the other's `backupmeta` there, leaves it as it is, and says so.
+#[tokio::test]
+async fn the_first_backup_in_a_directory_stays() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Hdfs, &scratch) else { return };
+    let held = scratch.path().join("held");
+    let (_server, mut client) =
+        store.server(&scratch, "server").held_after(1, "backup-raw.upload_info.after", &held).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(51).data(100)).await;
+    client.run(format!("BACKUP RAW TO '{}' {WAIT}", store.storage_uri("first"))).await;
+    client.run(format!("BACKUP RAW TO '{}'", store.storage_uri("second"))).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    let meta = store.names().into_iter().find(|name| name.ends_with("first/backupmeta")).unwrap();
+    let (first, place) = (store.read(&meta), meta.replace("first/", "second/"));
+    store.write(&place, &first);
+    let before = store.names();
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED", "FINISHED"]).await;
+    assert!(job["Status"].contains("another backup is written there"), "{job:?}");
+    assert!(store.read(&place) == first);
+    assert_eq!(store.names(), before);
+}
+
+/// The bytes of a restore over several BEs are those that each of them brings: they come to their end, and not beyond.
+#[tokio::test]
+async fn the_progress_of_a_restore_ends_at_its_end() {
+    let scratch = Scratch::new();
+    let elsewhere = standalone(&scratch, "elsewhere");
+    let mut other = elsewhere.connect().await;
+    other.run("CREATE DATABASE rawkv").await;
+    let data: Data = (0..=255u8).map(|first| (format!("{first:02X}"), "01".to_owned())).collect();
+    insert(&mut other, &data).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    other.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    // A file with keys of all BEs.
+    let size: u64 = other.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await.column("Size")[0].parse().unwrap();
+
+    let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).stops_at("restore-raw.finished.before");
+    let cluster = Cluster::of(&fe, &scratch, 3).await;
+    let mut client = cluster.fe.connect().await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    let ended = |answer: &Answer| {
+        let progress = answer.column("Progress")[0].to_owned();
+        let numbers = progress.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
+        // The job's number stands first.
+        let [_, done, all, moved, bytes] = numbers.collect::<Vec<_>>()[..] else { return false };
+        assert!(done <= all && moved <= bytes, "{progress}");
+        let is_whole = done == all && all > 0;
+        assert!(!is_whole || (all, moved, bytes) == (6, 3 * size, 3 * size), "{progress}");
+        is_whole
+    };
+    client.wait_until("SHOW RESTORE FROM rawkv", ended).await;
+    cluster.fe.goes_on();
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
 /// A file that was stored and is not there at the end is named, and there is no backup without it.
 #[tokio::test]
 async fn a_file_that_vanishes_ends_its_backup() {
