@@ -85,8 +85,8 @@ impl Request {
     /// Checks what can be checked without a server: such an error is one of the command line.
     fn new(kind: JobKind, options: &RawOptions, mut properties: Vec<(&str, String)>) -> Result<Self> {
         let of_text = |Invalid(message)| Error::Config(message);
-        let uri = storage_uri(options)?;
-        Storage::parse(&uri).map_err(wrong)?;
+        let sends = options.send_credentials.unwrap_or(true);
+        let uri = with_credentials(storage_uri(options)?, sends, |name| std::env::var(name).ok())?;
         let cf: ColumnFamily = options.cf.parse().map_err(of_text)?;
         let format: KeyFormat = options.format.parse().map_err(wrong)?;
         let [start, end] = [&options.start, &options.end].map(|key| format.decode(key).map_err(wrong));
@@ -149,13 +149,58 @@ fn storage_uri(options: &RawOptions) -> Result<String> {
     };
     let Some(prefix) = flag_prefix(scheme) else { return Ok(storage.clone()) };
     let (place, query) = storage.split_once('?').unwrap_or((storage, ""));
-    let pair = |(flag, value): &(&str, String)| {
-        Some(format!("{}={}", flag.strip_prefix(prefix)?, utf8_percent_encode(value, NON_ALPHANUMERIC)))
-    };
+    let pair = |(flag, value): &(&str, String)| Some(parameter(flag.strip_prefix(prefix)?, value));
     // The last of two parameters of a name counts.
     let of_uri = (!query.is_empty()).then(|| query.to_owned());
     let pairs: Vec<_> = options.parameters.0.iter().filter_map(pair).chain(of_uri).collect();
     Ok(if pairs.is_empty() { place.to_owned() } else { format!("{place}?{}", pairs.join("&")) })
+}
+
+/// A storage with the credentials that the servers get from this command, or without any: then each takes its own.
+/// `variable` is one of the environment.
+fn with_credentials(uri: String, sends: bool, variable: impl Fn(&str) -> Option<String>) -> Result<String> {
+    let storage = Storage::parse(&uri).map_err(wrong)?;
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    let mut given = Vec::new();
+    match uri.split_once("://").and_then(|(scheme, _)| flag_prefix(scheme)) {
+        Some("s3.") if !sends => given.extend(["access-key", "secret-access-key", "session-token"].map(none)),
+        Some("s3.") if storage.has_default_credentials() => {
+            if let [Some(key), Some(secret)] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(variable) {
+                given.extend([("access-key", key), ("secret-access-key", secret)]);
+                given.extend(variable("AWS_SESSION_TOKEN").map(|token| ("session-token", token)));
+            }
+        }
+        Some("gcs.") if !sends => given.extend(["credentials-file", "credentials-blob"].map(none)),
+        Some("gcs.") => {
+            if let Some(path) = storage.credentials_file.clone() {
+                let content = service_account(&path, storage)?;
+                given.extend([none("credentials-file"), ("credentials-blob", content)]);
+            }
+        }
+        _ => {}
+    }
+    if given.is_empty() {
+        return Ok(uri);
+    }
+    let given: Vec<_> = given.iter().map(|(name, value)| parameter(name, value)).collect();
+    let separator = if uri.contains('?') { '&' } else { '?' };
+    Ok(format!("{uri}{separator}{}", given.join("&")))
+}
+
+/// What takes a parameter away: the last of two of a name counts, and an empty one is none.
+fn none(name: &'static str) -> (&'static str, String) {
+    (name, String::new())
+}
+
+fn parameter(name: &str, value: &str) -> String {
+    format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
+}
+
+/// What is in the file of a service account, which may be used for a storage.
+fn service_account(path: &str, mut storage: Storage) -> Result<String> {
+    let content = Storage::read_credentials(path.as_ref()).map_err(wrong)?;
+    storage.add_credentials(&content).map_err(|error| Error::Config(format!("{path}: {}", wrong(error))))?;
+    String::from_utf8(content).map_err(|_| Error::Config(format!("credentials file {path} is not UTF-8")).into())
 }
 
 /// How the flags begin that are for a kind of storage.
@@ -185,10 +230,13 @@ fn absolute(directory: &str) -> Result<String> {
 fn warnings(options: &RawOptions) -> Vec<String> {
     let prefix = options.br.storage.split_once("://").and_then(|(scheme, _)| flag_prefix(scheme));
     let is_of_another = |flag: &str| !prefix.is_some_and(|prefix| flag.starts_with(prefix));
-    let of_others = options.parameters.0.iter().filter(|(flag, _)| is_of_another(flag));
+    let of_others = options.parameters.0.iter().map(|(flag, _)| *flag).filter(|flag| is_of_another(flag));
+    // Nobody else has credentials of their own.
+    let of_cloud = options.send_credentials.filter(|_| !matches!(prefix, Some("s3." | "gcs.")));
+    let of_others = of_others.chain(of_cloud.map(|_| "send-credentials-to-tikv"));
     let many = (options.concurrency > MOST_CONCURRENCY)
         .then(|| format!("warning: --concurrency {} is taken as {MOST_CONCURRENCY}", options.concurrency));
-    options.br.warnings().chain(of_others.map(|(flag, _)| no_effect(flag))).chain(many).collect()
+    options.br.warnings().chain(of_others.map(no_effect)).chain(many).collect()
 }
 
 async fn run(request: Request, options: RawOptions, interrupted: CancellationToken) -> Result<()> {
@@ -579,8 +627,62 @@ mod tests {
         assert!(error(&tier).contains("parameter 'access-tier'"));
         let (_, warnings) =
             asked(&["backup", "raw", "-s", "/b", "--s3.region", "r", "-c=false", "--gcttl", "5"]).unwrap();
-        let flags = ["gcttl", "send-credentials-to-tikv", "s3.region"];
+        let flags = ["gcttl", "s3.region", "send-credentials-to-tikv"];
         assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
+    }
+
+    /// As br does it: what the client has goes to the servers, unless it is told otherwise.
+    #[test]
+    fn credentials_of_the_client_go_to_the_servers() {
+        let environment = |name: &str| {
+            let variables =
+                [("AWS_ACCESS_KEY_ID", "AK+/"), ("AWS_SECRET_ACCESS_KEY", "hunter2&="), ("AWS_SESSION_TOKEN", "token")];
+            variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
+        let with = |uri: &str, sends: bool| with_credentials(uri.into(), sends, environment).unwrap();
+        let properties = |uri: &str, sends: bool| Storage::parse(&with(uri, sends)).unwrap().properties;
+        let of_client = properties("s3://b/x?region=r", true);
+        for (key, value) in [
+            ("aws.s3.access_key", "AK+/"),
+            ("aws.s3.secret_key", "hunter2&="),
+            ("aws.s3.session_token", "token"),
+            ("aws.s3.region", "r"),
+        ] {
+            assert_eq!(of_client.get(key).unwrap(), value);
+        }
+        let named = "s3://b?Access_Key=own&secret-access-key=s";
+        assert_eq!(with(named, true), named);
+        for uri in ["s3://b/x?region=r", named] {
+            assert!(Storage::parse(&with(uri, false)).unwrap().has_default_credentials(), "{uri}");
+        }
+        for uri in ["/b", "hdfs://h:1/b", "azure://c?account-name=a&account-key=aGk%3D", "gs://b?endpoint=http://h"] {
+            assert_eq!(with(uri, true), uri);
+        }
+        assert_eq!(with_credentials("s3://b".into(), true, |_| Some(String::new())).unwrap(), "s3://b");
+
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let account = r#"{"client_email": "e@x", "private_key": "hunter2\n&", "type": "service_account"}"#;
+        std::fs::write(file("key.json"), account).unwrap();
+        let flags = ["restore", "raw", "-s", "gcs://b/x", "--gcs.credentials-file", &file("key.json")];
+        let (request, warnings) = asked(&flags).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let storage = Storage::parse(&request.uri).unwrap();
+        assert_eq!(storage.properties.get("gcp.gcs.service_account_private_key").unwrap(), "hunter2\n&");
+        assert_eq!(storage.credentials_file, None);
+        assert!(!sql::mask_secrets(&request.statement).contains("hunter2"));
+        let (request, _) = asked(&[flags.as_slice(), &["-c=false"]].concat()).unwrap();
+        let storage = Storage::parse(&request.uri).unwrap();
+        assert_eq!(storage.properties.get("gcp.gcs.use_compute_engine_service_account").unwrap(), "true");
+
+        std::fs::write(file("long"), [b' '; 100_000]).unwrap();
+        std::fs::write(file("other"), r#"{"secret": "hunter2"}"#).unwrap();
+        for (name, expected) in
+            [("none", "No such file"), ("", "it is no file"), ("long", "too long"), ("other", "no client_email")]
+        {
+            let error = error(&["backup", "raw", "-s", "gcs://b", "--gcs.credentials-file", &file(name)]);
+            assert!(error.contains(&file(name)) && error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -234,6 +234,11 @@ pub struct RawOptions {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = BoolishValueParser::new())]
     pub checksum: Option<bool>,
+    /// Whether the servers get the credentials of this command: those that the URI names, of AWS in its environment, or in
+    /// --gcs.credentials-file. If not, each server takes those of its own environment [default: true].
+    #[arg(long = "send-credentials-to-tikv", short = 'c', value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub send_credentials: Option<bool>,
     /// When the job is given up; without it the server's backup_job_default_timeout_ms.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -388,7 +393,6 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         ("remove-schedulers", None),
         ("remove-tiflash", None),
         ("reset-sys-users", None),
-        ("send-credentials-to-tikv", Some('c')),
         ("skip-check-path", None),
         ("sys-check-collation", None),
         ("use-backupmeta-v2", None),
@@ -403,7 +407,7 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         &[("concurrency", None), ("pd", Some('u')), ("ratelimit", None), ("ratelimit-unit", None)];
 
     /// Likewise.
-    const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None)];
+    const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None), ("send-credentials-to-tikv", Some('c'))];
 
     fn with_value() -> impl Iterator<Item = (&'static str, Option<char>)> {
         let of_raw = Self::OF_RAW_WITH_VALUE.iter().copied().chain(STORAGE.iter().map(|name| (*name, None)));
@@ -604,7 +608,7 @@ mod tests {
         };
         assert_eq!(options.storage, "local:///b");
         let warnings: Vec<_> = options.warnings().collect();
-        let flags = ["log-level", "pd", "send-credentials-to-tikv", "checksum"];
+        let flags = ["log-level", "pd", "checksum", "send-credentials-to-tikv"];
         assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
         assert!(parse("holdfast br debug decode --cf default").is_err());
         assert!(parse("holdfast br debug decode --crypter.method aes128-ctr").is_err());

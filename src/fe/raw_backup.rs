@@ -170,27 +170,14 @@ fn boolean(key: &str, value: &str) -> Result<bool> {
 async fn resolve(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Storage> {
     let mut storage = Storage::parse(&uri.0)?;
     if let Some(path) = &storage.credentials_file {
-        let content = read_credentials(path.into()).await?;
-        storage.add_credentials(&content)?;
+        let path = PathBuf::from(path);
+        let read = tokio::task::spawn_blocking(move || Storage::read_credentials(&path));
+        storage.add_credentials(&read.await.map_err(Error::internal)??)?;
     }
     if let Some(path) = open(&storage)?.local_path() {
         repository::check_local(fe, &path).await?;
     }
     Ok(storage)
-}
-
-/// Reads a file that a statement names, which may be anything.
-async fn read_credentials(path: PathBuf) -> Result<Vec<u8>> {
-    const MOST: u64 = 64 << 10;
-    let refused = |path: &PathBuf, what: &str| Error::Refused(format!("credentials file {}: {what}", path.display()));
-    let read = move || {
-        let metadata = std::fs::metadata(&path).map_err(|err| refused(&path, &err.to_string()))?;
-        if !metadata.is_file() || metadata.len() > MOST {
-            return Err(refused(&path, "it is no file, or too long for one"));
-        }
-        std::fs::read(&path).map_err(|err| refused(&path, &err.to_string()))
-    };
-    tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
 }
 
 fn open(storage: &Storage) -> Result<Folder> {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::harness::{HOLDFAST, Launch, PATIENCE, Scratch, Server, files};
 use super::rawkv::contents;
+use super::stores;
+use super::stores::store::{Kind, Store};
 
 fn br(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = Command::new(HOLDFAST).arg("br").args(arguments).output().unwrap();
@@ -221,6 +223,42 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
     let secret = "s3://b/x?access-key=AK&secret-access-key=hunter2&endpoint=http://127.0.0.1:1";
     let (code, out, err) = br(&["restore", "raw", "-u", &pd, "-s", secret]);
     assert!(code == 1 && err.contains("backupmeta") && !format!("{out}{err}").contains("hunter2"), "{err}");
+}
+
+/// The client's credentials, of AWS in its environment and of Google in a file that only it has, go to the servers, and
+/// nobody sees them.
+#[tokio::test]
+async fn credentials_of_the_client_are_used_and_hidden() {
+    let (scratch, own) = (Scratch::new(), Scratch::new());
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let server = Launch::standalone(scratch.path()).env("HOLDFAST_LOG", "debug").start();
+    let mut client = server.connect().await;
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let uri = store.storage_uri("raw");
+    let (place, parameters) = uri.split_once('?').unwrap();
+    let endpoint = parameters.split('&').find(|parameter| parameter.starts_with("endpoint=")).unwrap();
+    let uri = format!("{place}?{endpoint}");
+    let key = |name: &str| &store.properties.iter().find(|(key, _)| *key == name).unwrap().1;
+    for command in ["backup", "restore"] {
+        let mut br = Command::new(HOLDFAST);
+        br.env("AWS_ACCESS_KEY_ID", key("aws.s3.access_key"));
+        br.env("AWS_SECRET_ACCESS_KEY", key("aws.s3.secret_key"));
+        let output = br.args(["br", command, "raw", "-u", &pd, "-s", &uri]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(" keys=1 "));
+    }
+
+    let file = own.sub("key.json");
+    std::fs::write(&file, r#"{"client_email": "e@x", "private_key": "hunter2-of-google"}"#).unwrap();
+    let gcs = ["-s", "gcs://b/x?endpoint=http://127.0.0.1:1", "--gcs.credentials-file", &file];
+    let (code, out, err) = br(&[["backup", "raw", "-u", &pd].as_slice(), &gcs].concat());
+    assert!(code == 1 && err.contains("gs://b/x"), "{err}");
+    assert!(!format!("{out}{err}").contains("hunter2"), "{err}");
+    let jobs = client.run("SELECT * FROM information_schema.backup_jobs").await;
+    assert!(!format!("{jobs:?}").contains("hunter2"));
+    assert!(server.stop().await.success());
+    stores::assert_hidden(&[store.secrets.clone(), vec!["hunter2-of-google".into()]].concat(), &scratch);
 }
 
 /// Ctrl-C cancels what can be cancelled, and a second one ends the command. A job outlives a lost connection.
