@@ -20,7 +20,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{BackupRaw, RawOptions, RestoreRaw, no_effect};
@@ -42,12 +42,12 @@ const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = -7..=22;
 
 /// Backs up a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn backup(options: BackupRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::backup(&options)?, options.raw, interrupted).await
+    run(Request::backup(&options)?, options.raw.pd, interrupted).await
 }
 
 /// Restores a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn restore(options: RestoreRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::restore(&options)?, options.raw, interrupted).await
+    run(Request::restore(&options)?, options.raw.pd, interrupted).await
 }
 
 /// What a command line asks of a server.
@@ -58,6 +58,8 @@ struct Request {
     /// The bounds that were given.
     range: KeyRange,
     statement: String,
+    /// About flags that were given for nothing.
+    warnings: Vec<String>,
 }
 
 impl Request {
@@ -69,10 +71,14 @@ impl Request {
             return Err(Error::Config(text).into());
         }
         let mut properties = vec![("compression", options.compression.clone())];
-        if options.compression_level != 0 {
+        // The others have one level.
+        let (levels, asked) = (options.compression == "zstd", options.compression_level != 0);
+        if levels && asked {
             properties.push(("compression_level", options.compression_level.to_string()));
         }
-        Self::new(JobKind::Backup, &options.raw, properties)
+        let mut request = Self::new(JobKind::Backup, &options.raw, properties)?;
+        request.warnings.extend((!levels && asked).then(|| no_effect("compression-level")));
+        Ok(request)
     }
 
     fn restore(options: &RestoreRaw) -> Result<Self> {
@@ -118,7 +124,7 @@ impl Request {
         let properties: Vec<_> = properties.iter().map(|(key, value)| format!("'{key}'={}", quoted(value))).collect();
         let (format, properties) = (&options.format, properties.join(", "));
         statement.push_str(&format!(" FORMAT {format} {word} {} PROPERTIES({properties})", quoted(&uri)));
-        Ok(Self { kind, uri, range, statement })
+        Ok(Self { kind, uri, range, statement, warnings: warnings(options) })
     }
 }
 
@@ -239,11 +245,11 @@ fn warnings(options: &RawOptions) -> Vec<String> {
     options.br.warnings().chain(of_others.map(no_effect)).chain(many).collect()
 }
 
-async fn run(request: Request, options: RawOptions, interrupted: CancellationToken) -> Result<()> {
+async fn run(request: Request, servers: Vec<(String, u16)>, interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
-    warnings(&options).iter().for_each(|warning| say(warning));
+    request.warnings.iter().for_each(|warning| say(warning));
     tokio::select! {
-        outcome = perform(&request, options.pd, interrupted.clone()) => outcome,
+        outcome = perform(&request, &servers, interrupted.clone()) => outcome,
         again = second_signal(&interrupted) => {
             again?;
             bail!("interrupted twice; if the job has begun, it goes on: see SHOW {kind} FROM rawkv")
@@ -266,10 +272,10 @@ async fn second_signal(first: &CancellationToken) -> Result<()> {
 }
 
 /// Submits the job, watches it to its end, and sums it up.
-async fn perform(request: &Request, server: (String, u16), interrupted: CancellationToken) -> Result<()> {
+async fn perform(request: &Request, servers: &[(String, u16)], interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
     let mut client = tokio::select! {
-        client = connect(server) => client?,
+        client = connect(servers) => client?,
         () = interrupted.cancelled() => bail!("interrupted before the job has begun"),
     };
     let start = Instant::now();
@@ -332,21 +338,31 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-async fn connect((host, port): (String, u16)) -> Result<Conn> {
-    let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
-    let address = format!("{host}:{port}");
-    // Finds out that a machine has gone away.
+/// Connects to the first of the servers that answers.
+async fn connect(servers: &[(String, u16)]) -> Result<Conn> {
+    // How long the next one waits, and how soon it is found out that a machine has gone away.
+    const PATIENCE: Duration = Duration::from_secs(10);
     const KEEPALIVE: Duration = Duration::from_secs(30);
-    let options = OptsBuilder::default().ip_or_hostname(host).tcp_port(port).prefer_socket(false);
-    let options = options.user(Some(user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
-    match Conn::new(options.tcp_keepalive(Some(KEEPALIVE))).await {
-        Ok(client) => Ok(client),
-        Err(error @ mysql_async::Error::Server(_)) => Err(failure(error)),
-        Err(error) => {
-            let cause = anyhow::Error::from(error).root_cause().to_string();
-            Err(anyhow!("cannot connect to {address}: {cause}; --pd names the MySQL port of a running FE"))
+    let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
+    let mut failures = Vec::new();
+    for (n, (host, port)) in servers.iter().enumerate() {
+        let options = OptsBuilder::default().ip_or_hostname(host.as_str()).tcp_port(*port).prefer_socket(false);
+        let options = options.user(Some(&user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
+        let connecting = Conn::new(options.tcp_keepalive(Some(KEEPALIVE)));
+        let connected = match n + 1 == servers.len() {
+            true => connecting.await,
+            false => match timeout(PATIENCE, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            },
+        };
+        match connected {
+            Ok(client) => return Ok(client),
+            Err(error @ mysql_async::Error::Server(_)) => return Err(failure(error)),
+            Err(error) => failures.push(format!("{host}:{port}: {}", anyhow::Error::from(error).root_cause())),
         }
     }
+    bail!("cannot connect to {}; --pd names the MySQL port of a running FE", failures.join(", nor to "))
 }
 
 /// What the server said, or why it says nothing.
@@ -525,16 +541,17 @@ mod tests {
         let Command::Br { command } = Cli::try_parse_from(line).map_err(|error| error.to_string())?.chosen() else {
             panic!("{arguments:?}")
         };
-        let (request, raw) = match command {
-            BrCommand::Backup { command: BrBackupCommand::Raw(options) } => (Request::backup(&options), options.raw),
-            BrCommand::Restore { command: BrRestoreCommand::Raw(options) } => (Request::restore(&options), options.raw),
+        let request = match command {
+            BrCommand::Backup { command: BrBackupCommand::Raw(options) } => Request::backup(&options),
+            BrCommand::Restore { command: BrRestoreCommand::Raw(options) } => Request::restore(&options),
             BrCommand::Debug { .. } => panic!("{arguments:?}"),
         };
         let request = request.map_err(|error| {
             assert!(matches!(error.downcast_ref(), Some(Error::Config(_))), "{error}");
             error.to_string()
         })?;
-        Ok((request, warnings(&raw)))
+        let warnings = request.warnings.clone();
+        Ok((request, warnings))
     }
 
     fn statement(arguments: &[&str]) -> String {
@@ -556,11 +573,15 @@ mod tests {
         );
         let line = "backup raw -s /b --cf write --compression lz4 --compression-level -1 --concurrency 8 \
                     --checksum=false --timeout 60 --ratelimit 2048 --ratelimit-unit 1024";
+        let (request, warnings) = asked(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(
-            statement(&line.split_whitespace().collect::<Vec<_>>()),
-            "BACKUP RAW CF 'write' FORMAT hex TO '/b' PROPERTIES('compression'='lz4', 'compression_level'='-1', \
-             'ratelimit'='2', 'concurrency'='8', 'checksum'='false', 'timeout'='60', 'wait'='false')"
+            request.statement,
+            "BACKUP RAW CF 'write' FORMAT hex TO '/b' PROPERTIES('compression'='lz4', 'ratelimit'='2', \
+             'concurrency'='8', 'checksum'='false', 'timeout'='60', 'wait'='false')"
         );
+        assert_eq!(warnings, ["warning: --compression-level has no effect here"]);
+        let line = ["backup", "raw", "-s", "/b", "--compression-level", "-1"];
+        assert!(statement(&line).contains("PROPERTIES('compression'='zstd', 'compression_level'='-1', "));
         let line = "restore raw -s /b --concurrency 128 --ratelimit 3 --ratelimit-unit 1000 --crypter.method PlainText";
         let (request, warnings) = asked(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(
@@ -709,7 +730,7 @@ mod tests {
         assert!(bounds.contains("[BR:Backup:ErrBackupInvalidRange]"), "{bounds}");
         for (flags, expected) in [
             (["--pd", "fe"], "expected HOST:PORT"),
-            (["--pd", "a:1,b:2"], "expected one HOST:PORT"),
+            (["--pd", "a:1,b"], "expected HOST:PORT"),
             (["--pd", "https://a:1"], "without TLS"),
             (["--crypter.method", "aes128-ctr"], "[possible values: plaintext]"),
             (["--api-version", "V2"], "backups of API V2 are not read"),

@@ -158,7 +158,13 @@ pub enum BrRestoreCommand {
 #[derive(Debug, Subcommand)]
 pub enum BrDebugCommand {
     /// Write backupmeta.json, which shows what backupmeta says, beside it.
-    Decode(BrOptions<false>),
+    Decode {
+        #[command(flatten)]
+        options: BrOptions<false>,
+        /// Only print what backupmeta says in one field, named as in br: BackupSize, ApiVersion, Files, …
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        field: String,
+    },
     /// Read all files of a raw backup and check their lengths, hashes, blocks, keys and checksums.
     Checksum {
         #[command(flatten)]
@@ -206,9 +212,10 @@ pub struct RestoreRaw {
 pub struct RawOptions {
     #[command(flatten)]
     pub br: BrOptions<true>,
-    /// The FE's MySQL port.
-    #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_parser = address)]
-    pub pd: (String, u16),
+    /// The FE's MySQL port; of several, with commas between them, the first that answers.
+    #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_delimiter = ',',
+          value_parser = address)]
+    pub pd: Vec<(String, u16)>,
     /// The column family: default or write.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub cf: String,
@@ -256,8 +263,8 @@ fn address(text: &str) -> Result<(String, u16), String> {
     let port = port.parse().map_err(|_| format!("'{port}' is no port"))?;
     // An IPv6 address stands in brackets.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(',') {
-        return Err("expected one HOST:PORT, that of the FE".into());
+    if host.is_empty() {
+        return Err("expected HOST:PORT".into());
     }
     Ok((host.to_owned(), port))
 }
@@ -575,7 +582,11 @@ mod tests {
                 panic!("{line}")
             };
             let RawOptions { br, pd, cf, .. } = options.raw;
-            assert_eq!((br.storage.as_str(), pd, cf.as_str()), ("local:///b", ("h".into(), 1), "write"), "{line}");
+            assert_eq!(
+                (br.storage.as_str(), pd, cf.as_str()),
+                ("local:///b", vec![("h".into(), 1)], "write"),
+                "{line}"
+            );
         }
         for line in ["holdfast br -V", "holdfast br --version", "holdfast br backup raw -V"] {
             assert_eq!(command(line).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion, "{line}");
@@ -601,7 +612,7 @@ mod tests {
     #[test]
     fn flags_of_br_that_mean_nothing_are_told() {
         let line = "holdfast br debug decode --pd 1.2.3.4:2379 -s local:///b -c=false -L debug --checksum --pd=x";
-        let Command::Br { command: BrCommand::Debug { command: BrDebugCommand::Decode(options) } } =
+        let Command::Br { command: BrCommand::Debug { command: BrDebugCommand::Decode { options, .. } } } =
             parse(line).unwrap()
         else {
             panic!()

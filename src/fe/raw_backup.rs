@@ -218,7 +218,8 @@ pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listin
 }
 
 /// VERIFY BACKUP RAW: reads every file and says what is wrong with it. Each is on this FE's disk while it is checked.
-pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Listing> {
+/// Damage is also a warning, which a script sees without looking at the rows.
+pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Outcome> {
     let mut api_version = None;
     for (key, value) in properties.iter() {
         match key.to_ascii_lowercase().as_str() {
@@ -242,8 +243,11 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
         (file, sums)
     });
     let mut verified = verified.buffered(VERIFY_AT_ONCE);
+    let (mut all, mut failed) = (0, 0);
     while let Some((file, sums)) = verified.next().await {
         let size = Some(file.size.to_string());
+        all += 1;
+        failed += u32::from(sums.is_err());
         listing.push(match sums {
             Ok(Checksum { crc64xor, total_kvs, total_bytes }) => {
                 let [kvs, bytes, crc] = [total_kvs, total_bytes, crc64xor].map(|number| Some(number.to_string()));
@@ -252,7 +256,9 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
             Err(err) => vec![Some(file.name.clone()), size, None, None, None, Some(err.report())],
         });
     }
-    Ok(listing)
+    let warning = format!("{failed} of {all} files of {} are not what was backed up, or cannot be read", storage.shown);
+    let warnings = if failed == 0 { Vec::new() } else { vec![warning] };
+    Ok(Outcome::Rows { rows: listing.into_rows(), warnings })
 }
 
 async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {

@@ -86,6 +86,19 @@ fn a_backup_is_looked_into_without_a_server() {
         serde_json::from_slice(&std::fs::read(scratch.sub("backupmeta.json")).unwrap()).unwrap();
     assert_eq!((&json["is_raw_kv"], json["files"].as_array().unwrap().len()), (&true.into(), 3));
 
+    for (name, value) in [
+        ("IsRawKv", "true"),
+        ("end-version", "0"),
+        ("ApiVersion", "V1"),
+        ("Ddls", "[]"),
+        ("Nothing", "field 'Nothing' not found"),
+    ] {
+        let (code, out, _) = br(&["debug", "decode", "-s", &storage, "--field", name]);
+        assert_eq!((code, out), (0, format!("{value}\n")), "{name}");
+    }
+    let (_, files, _) = br(&["debug", "decode", "-s", &storage, "--field=Files"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&files).unwrap(), json["files"]);
+
     let (code, out, err) = br(&["debug", "checksum", "-s", &storage]);
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.ends_with("\nbackup data checksum succeed!\n"), "{out}");
@@ -185,6 +198,7 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
         (["--start", "3z"], "holdfast: encoding/hex: invalid byte: U+007A 'z'\n"),
         (["--cf", "lock"], "holdfast: invalid cf name: lock; take default or write\n"),
         (["--pd", "127.0.0.1:1"], "holdfast: cannot connect to 127.0.0.1:1: Connection refused"),
+        (["--pd", "127.0.0.1:1,127.0.0.1:2"], ", nor to 127.0.0.1:2: Connection refused"),
     ] {
         for command in ["backup", "restore"] {
             let (found, out, err) = br(&[[command, "raw", "-s", &raw].as_slice(), &flags].concat());
@@ -195,8 +209,9 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
 
     let server = Server::standalone(scratch.path());
     let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    let several = format!("127.0.0.1:1,{pd},127.0.0.1:2");
     let failure = |arguments: &[&str]| {
-        let (code, out, err) = br(&[arguments, &["-u", &pd, "-s", &raw]].concat());
+        let (code, out, err) = br(&[arguments, &["-u", &several, "-s", &raw]].concat());
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
         err
     };

@@ -803,6 +803,10 @@ async fn damage_is_named() {
             for row in verified.records() {
                 assert_eq!(row["Result"] == "OK", row["File"] != name.as_str(), "{what}: {row:?}");
             }
+            // Which a script sees without looking at the rows.
+            assert_eq!(client.value("SHOW COUNT(*) WARNINGS").await, "1");
+            let warning = format!("1 of {} files of {uri} are not what was backed up", names.len());
+            assert!(format!("{:?}", client.run("SHOW WARNINGS").await).contains(&warning));
             std::fs::write(&path, whole).unwrap();
         }
     }
@@ -832,6 +836,8 @@ async fn damage_is_named() {
         }
     }
     std::fs::write(&meta, whole).unwrap();
+    client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(client.value("SHOW COUNT(*) WARNINGS").await, "0");
     client.run(&restore).await;
     assert_eq!(contents(&mut client).await, data);
 }
