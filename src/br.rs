@@ -20,7 +20,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{BackupRaw, RawOptions, RestoreRaw, no_effect};
@@ -42,12 +42,12 @@ const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = -7..=22;
 
 /// Backs up a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn backup(options: BackupRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::backup(&options)?, options.raw, interrupted).await
+    run(Request::backup(&options)?, options.raw.pd, interrupted).await
 }
 
 /// Restores a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn restore(options: RestoreRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::restore(&options)?, options.raw, interrupted).await
+    run(Request::restore(&options)?, options.raw.pd, interrupted).await
 }
 
 /// What a command line asks of a server.
@@ -58,6 +58,8 @@ struct Request {
     /// The bounds that were given.
     range: KeyRange,
     statement: String,
+    /// About flags that were given for nothing.
+    warnings: Vec<String>,
 }
 
 impl Request {
@@ -69,10 +71,14 @@ impl Request {
             return Err(Error::Config(text).into());
         }
         let mut properties = vec![("compression", options.compression.clone())];
-        if options.compression_level != 0 {
+        // The others have one level.
+        let (levels, asked) = (options.compression == "zstd", options.compression_level != 0);
+        if levels && asked {
             properties.push(("compression_level", options.compression_level.to_string()));
         }
-        Self::new(JobKind::Backup, &options.raw, properties)
+        let mut request = Self::new(JobKind::Backup, &options.raw, properties)?;
+        request.warnings.extend((!levels && asked).then(|| no_effect("compression-level")));
+        Ok(request)
     }
 
     fn restore(options: &RestoreRaw) -> Result<Self> {
@@ -85,8 +91,8 @@ impl Request {
     /// Checks what can be checked without a server: such an error is one of the command line.
     fn new(kind: JobKind, options: &RawOptions, mut properties: Vec<(&str, String)>) -> Result<Self> {
         let of_text = |Invalid(message)| Error::Config(message);
-        let uri = storage_uri(options)?;
-        Storage::parse(&uri).map_err(wrong)?;
+        let sends = options.send_credentials.unwrap_or(true);
+        let uri = with_credentials(storage_uri(options)?, sends, |name| std::env::var(name).ok())?;
         let cf: ColumnFamily = options.cf.parse().map_err(of_text)?;
         let format: KeyFormat = options.format.parse().map_err(wrong)?;
         let [start, end] = [&options.start, &options.end].map(|key| format.decode(key).map_err(wrong));
@@ -118,7 +124,7 @@ impl Request {
         let properties: Vec<_> = properties.iter().map(|(key, value)| format!("'{key}'={}", quoted(value))).collect();
         let (format, properties) = (&options.format, properties.join(", "));
         statement.push_str(&format!(" FORMAT {format} {word} {} PROPERTIES({properties})", quoted(&uri)));
-        Ok(Self { kind, uri, range, statement })
+        Ok(Self { kind, uri, range, statement, warnings: warnings(options) })
     }
 }
 
@@ -149,13 +155,58 @@ fn storage_uri(options: &RawOptions) -> Result<String> {
     };
     let Some(prefix) = flag_prefix(scheme) else { return Ok(storage.clone()) };
     let (place, query) = storage.split_once('?').unwrap_or((storage, ""));
-    let pair = |(flag, value): &(&str, String)| {
-        Some(format!("{}={}", flag.strip_prefix(prefix)?, utf8_percent_encode(value, NON_ALPHANUMERIC)))
-    };
+    let pair = |(flag, value): &(&str, String)| Some(parameter(flag.strip_prefix(prefix)?, value));
     // The last of two parameters of a name counts.
     let of_uri = (!query.is_empty()).then(|| query.to_owned());
     let pairs: Vec<_> = options.parameters.0.iter().filter_map(pair).chain(of_uri).collect();
     Ok(if pairs.is_empty() { place.to_owned() } else { format!("{place}?{}", pairs.join("&")) })
+}
+
+/// A storage with the credentials that the servers get from this command, or without any: then each takes its own.
+/// `variable` is one of the environment.
+fn with_credentials(uri: String, sends: bool, variable: impl Fn(&str) -> Option<String>) -> Result<String> {
+    let storage = Storage::parse(&uri).map_err(wrong)?;
+    let variable = |name| variable(name).filter(|value| !value.is_empty());
+    let mut given = Vec::new();
+    match uri.split_once("://").and_then(|(scheme, _)| flag_prefix(scheme)) {
+        Some("s3.") if !sends => given.extend(["access-key", "secret-access-key", "session-token"].map(none)),
+        Some("s3.") if storage.has_default_credentials() => {
+            if let [Some(key), Some(secret)] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(variable) {
+                given.extend([("access-key", key), ("secret-access-key", secret)]);
+                given.extend(variable("AWS_SESSION_TOKEN").map(|token| ("session-token", token)));
+            }
+        }
+        Some("gcs.") if !sends => given.extend(["credentials-file", "credentials-blob"].map(none)),
+        Some("gcs.") => {
+            if let Some(path) = storage.credentials_file.clone() {
+                let content = service_account(&path, storage)?;
+                given.extend([none("credentials-file"), ("credentials-blob", content)]);
+            }
+        }
+        _ => {}
+    }
+    if given.is_empty() {
+        return Ok(uri);
+    }
+    let given: Vec<_> = given.iter().map(|(name, value)| parameter(name, value)).collect();
+    let separator = if uri.contains('?') { '&' } else { '?' };
+    Ok(format!("{uri}{separator}{}", given.join("&")))
+}
+
+/// What takes a parameter away: the last of two of a name counts, and an empty one is none.
+fn none(name: &'static str) -> (&'static str, String) {
+    (name, String::new())
+}
+
+fn parameter(name: &str, value: &str) -> String {
+    format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
+}
+
+/// What is in the file of a service account, which may be used for a storage.
+fn service_account(path: &str, mut storage: Storage) -> Result<String> {
+    let content = Storage::read_credentials(path.as_ref()).map_err(wrong)?;
+    storage.add_credentials(&content).map_err(|error| Error::Config(format!("{path}: {}", wrong(error))))?;
+    String::from_utf8(content).map_err(|_| Error::Config(format!("credentials file {path} is not UTF-8")).into())
 }
 
 /// How the flags begin that are for a kind of storage.
@@ -185,17 +236,20 @@ fn absolute(directory: &str) -> Result<String> {
 fn warnings(options: &RawOptions) -> Vec<String> {
     let prefix = options.br.storage.split_once("://").and_then(|(scheme, _)| flag_prefix(scheme));
     let is_of_another = |flag: &str| !prefix.is_some_and(|prefix| flag.starts_with(prefix));
-    let of_others = options.parameters.0.iter().filter(|(flag, _)| is_of_another(flag));
+    let of_others = options.parameters.0.iter().map(|(flag, _)| *flag).filter(|flag| is_of_another(flag));
+    // Nobody else has credentials of their own.
+    let of_cloud = options.send_credentials.filter(|_| !matches!(prefix, Some("s3." | "gcs.")));
+    let of_others = of_others.chain(of_cloud.map(|_| "send-credentials-to-tikv"));
     let many = (options.concurrency > MOST_CONCURRENCY)
         .then(|| format!("warning: --concurrency {} is taken as {MOST_CONCURRENCY}", options.concurrency));
-    options.br.warnings().chain(of_others.map(|(flag, _)| no_effect(flag))).chain(many).collect()
+    options.br.warnings().chain(of_others.map(no_effect)).chain(many).collect()
 }
 
-async fn run(request: Request, options: RawOptions, interrupted: CancellationToken) -> Result<()> {
+async fn run(request: Request, servers: Vec<(String, u16)>, interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
-    warnings(&options).iter().for_each(|warning| say(warning));
+    request.warnings.iter().for_each(|warning| say(warning));
     tokio::select! {
-        outcome = perform(&request, options.pd, interrupted.clone()) => outcome,
+        outcome = perform(&request, &servers, interrupted.clone()) => outcome,
         again = second_signal(&interrupted) => {
             again?;
             bail!("interrupted twice; if the job has begun, it goes on: see SHOW {kind} FROM rawkv")
@@ -218,10 +272,10 @@ async fn second_signal(first: &CancellationToken) -> Result<()> {
 }
 
 /// Submits the job, watches it to its end, and sums it up.
-async fn perform(request: &Request, server: (String, u16), interrupted: CancellationToken) -> Result<()> {
+async fn perform(request: &Request, servers: &[(String, u16)], interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
     let mut client = tokio::select! {
-        client = connect(server) => client?,
+        client = connect(servers) => client?,
         () = interrupted.cancelled() => bail!("interrupted before the job has begun"),
     };
     let start = Instant::now();
@@ -284,21 +338,31 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-async fn connect((host, port): (String, u16)) -> Result<Conn> {
-    let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
-    let address = format!("{host}:{port}");
-    // Finds out that a machine has gone away.
+/// Connects to the first of the servers that answers.
+async fn connect(servers: &[(String, u16)]) -> Result<Conn> {
+    // How long the next one waits, and how soon it is found out that a machine has gone away.
+    const PATIENCE: Duration = Duration::from_secs(10);
     const KEEPALIVE: Duration = Duration::from_secs(30);
-    let options = OptsBuilder::default().ip_or_hostname(host).tcp_port(port).prefer_socket(false);
-    let options = options.user(Some(user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
-    match Conn::new(options.tcp_keepalive(Some(KEEPALIVE))).await {
-        Ok(client) => Ok(client),
-        Err(error @ mysql_async::Error::Server(_)) => Err(failure(error)),
-        Err(error) => {
-            let cause = anyhow::Error::from(error).root_cause().to_string();
-            Err(anyhow!("cannot connect to {address}: {cause}; --pd names the MySQL port of a running FE"))
+    let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
+    let mut failures = Vec::new();
+    for (n, (host, port)) in servers.iter().enumerate() {
+        let options = OptsBuilder::default().ip_or_hostname(host.as_str()).tcp_port(*port).prefer_socket(false);
+        let options = options.user(Some(&user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
+        let connecting = Conn::new(options.tcp_keepalive(Some(KEEPALIVE)));
+        let connected = match n + 1 == servers.len() {
+            true => connecting.await,
+            false => match timeout(PATIENCE, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            },
+        };
+        match connected {
+            Ok(client) => return Ok(client),
+            Err(error @ mysql_async::Error::Server(_)) => return Err(failure(error)),
+            Err(error) => failures.push(format!("{host}:{port}: {}", anyhow::Error::from(error).root_cause())),
         }
     }
+    bail!("cannot connect to {}; --pd names the MySQL port of a running FE", failures.join(", nor to "))
 }
 
 /// What the server said, or why it says nothing.
@@ -477,16 +541,17 @@ mod tests {
         let Command::Br { command } = Cli::try_parse_from(line).map_err(|error| error.to_string())?.chosen() else {
             panic!("{arguments:?}")
         };
-        let (request, raw) = match command {
-            BrCommand::Backup { command: BrBackupCommand::Raw(options) } => (Request::backup(&options), options.raw),
-            BrCommand::Restore { command: BrRestoreCommand::Raw(options) } => (Request::restore(&options), options.raw),
+        let request = match command {
+            BrCommand::Backup { command: BrBackupCommand::Raw(options) } => Request::backup(&options),
+            BrCommand::Restore { command: BrRestoreCommand::Raw(options) } => Request::restore(&options),
             BrCommand::Debug { .. } => panic!("{arguments:?}"),
         };
         let request = request.map_err(|error| {
             assert!(matches!(error.downcast_ref(), Some(Error::Config(_))), "{error}");
             error.to_string()
         })?;
-        Ok((request, warnings(&raw)))
+        let warnings = request.warnings.clone();
+        Ok((request, warnings))
     }
 
     fn statement(arguments: &[&str]) -> String {
@@ -508,11 +573,15 @@ mod tests {
         );
         let line = "backup raw -s /b --cf write --compression lz4 --compression-level -1 --concurrency 8 \
                     --checksum=false --timeout 60 --ratelimit 2048 --ratelimit-unit 1024";
+        let (request, warnings) = asked(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(
-            statement(&line.split_whitespace().collect::<Vec<_>>()),
-            "BACKUP RAW CF 'write' FORMAT hex TO '/b' PROPERTIES('compression'='lz4', 'compression_level'='-1', \
-             'ratelimit'='2', 'concurrency'='8', 'checksum'='false', 'timeout'='60', 'wait'='false')"
+            request.statement,
+            "BACKUP RAW CF 'write' FORMAT hex TO '/b' PROPERTIES('compression'='lz4', 'ratelimit'='2', \
+             'concurrency'='8', 'checksum'='false', 'timeout'='60', 'wait'='false')"
         );
+        assert_eq!(warnings, ["warning: --compression-level has no effect here"]);
+        let line = ["backup", "raw", "-s", "/b", "--compression-level", "-1"];
+        assert!(statement(&line).contains("PROPERTIES('compression'='zstd', 'compression_level'='-1', "));
         let line = "restore raw -s /b --concurrency 128 --ratelimit 3 --ratelimit-unit 1000 --crypter.method PlainText";
         let (request, warnings) = asked(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(
@@ -579,8 +648,62 @@ mod tests {
         assert!(error(&tier).contains("parameter 'access-tier'"));
         let (_, warnings) =
             asked(&["backup", "raw", "-s", "/b", "--s3.region", "r", "-c=false", "--gcttl", "5"]).unwrap();
-        let flags = ["gcttl", "send-credentials-to-tikv", "s3.region"];
+        let flags = ["gcttl", "s3.region", "send-credentials-to-tikv"];
         assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
+    }
+
+    /// As br does it: what the client has goes to the servers, unless it is told otherwise.
+    #[test]
+    fn credentials_of_the_client_go_to_the_servers() {
+        let environment = |name: &str| {
+            let variables =
+                [("AWS_ACCESS_KEY_ID", "AK+/"), ("AWS_SECRET_ACCESS_KEY", "hunter2&="), ("AWS_SESSION_TOKEN", "token")];
+            variables.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
+        let with = |uri: &str, sends: bool| with_credentials(uri.into(), sends, environment).unwrap();
+        let properties = |uri: &str, sends: bool| Storage::parse(&with(uri, sends)).unwrap().properties;
+        let of_client = properties("s3://b/x?region=r", true);
+        for (key, value) in [
+            ("aws.s3.access_key", "AK+/"),
+            ("aws.s3.secret_key", "hunter2&="),
+            ("aws.s3.session_token", "token"),
+            ("aws.s3.region", "r"),
+        ] {
+            assert_eq!(of_client.get(key).unwrap(), value);
+        }
+        let named = "s3://b?Access_Key=own&secret-access-key=s";
+        assert_eq!(with(named, true), named);
+        for uri in ["s3://b/x?region=r", named] {
+            assert!(Storage::parse(&with(uri, false)).unwrap().has_default_credentials(), "{uri}");
+        }
+        for uri in ["/b", "hdfs://h:1/b", "azure://c?account-name=a&account-key=aGk%3D", "gs://b?endpoint=http://h"] {
+            assert_eq!(with(uri, true), uri);
+        }
+        assert_eq!(with_credentials("s3://b".into(), true, |_| Some(String::new())).unwrap(), "s3://b");
+
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let account = r#"{"client_email": "e@x", "private_key": "hunter2\n&", "type": "service_account"}"#;
+        std::fs::write(file("key.json"), account).unwrap();
+        let flags = ["restore", "raw", "-s", "gcs://b/x", "--gcs.credentials-file", &file("key.json")];
+        let (request, warnings) = asked(&flags).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let storage = Storage::parse(&request.uri).unwrap();
+        assert_eq!(storage.properties.get("gcp.gcs.service_account_private_key").unwrap(), "hunter2\n&");
+        assert_eq!(storage.credentials_file, None);
+        assert!(!sql::mask_secrets(&request.statement).contains("hunter2"));
+        let (request, _) = asked(&[flags.as_slice(), &["-c=false"]].concat()).unwrap();
+        let storage = Storage::parse(&request.uri).unwrap();
+        assert_eq!(storage.properties.get("gcp.gcs.use_compute_engine_service_account").unwrap(), "true");
+
+        std::fs::write(file("long"), [b' '; 100_000]).unwrap();
+        std::fs::write(file("other"), r#"{"secret": "hunter2"}"#).unwrap();
+        for (name, expected) in
+            [("none", "No such file"), ("", "it is no file"), ("long", "too long"), ("other", "no client_email")]
+        {
+            let error = error(&["backup", "raw", "-s", "gcs://b", "--gcs.credentials-file", &file(name)]);
+            assert!(error.contains(&file(name)) && error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
@@ -607,7 +730,7 @@ mod tests {
         assert!(bounds.contains("[BR:Backup:ErrBackupInvalidRange]"), "{bounds}");
         for (flags, expected) in [
             (["--pd", "fe"], "expected HOST:PORT"),
-            (["--pd", "a:1,b:2"], "expected one HOST:PORT"),
+            (["--pd", "a:1,b"], "expected HOST:PORT"),
             (["--pd", "https://a:1"], "without TLS"),
             (["--crypter.method", "aes128-ctr"], "[possible values: plaintext]"),
             (["--api-version", "V2"], "backups of API V2 are not read"),

@@ -158,7 +158,13 @@ pub enum BrRestoreCommand {
 #[derive(Debug, Subcommand)]
 pub enum BrDebugCommand {
     /// Write backupmeta.json, which shows what backupmeta says, beside it.
-    Decode(BrOptions<false>),
+    Decode {
+        #[command(flatten)]
+        options: BrOptions<false>,
+        /// Only print what backupmeta says in one field, named as in br: BackupSize, ApiVersion, Files, …
+        #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+        field: String,
+    },
     /// Read all files of a raw backup and check their lengths, hashes, blocks, keys and checksums.
     Checksum {
         #[command(flatten)]
@@ -206,9 +212,10 @@ pub struct RestoreRaw {
 pub struct RawOptions {
     #[command(flatten)]
     pub br: BrOptions<true>,
-    /// The FE's MySQL port.
-    #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_parser = address)]
-    pub pd: (String, u16),
+    /// The FE's MySQL port; of several, with commas between them, the first that answers.
+    #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_delimiter = ',',
+          value_parser = address)]
+    pub pd: Vec<(String, u16)>,
     /// The column family: default or write.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub cf: String,
@@ -234,6 +241,11 @@ pub struct RawOptions {
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
           value_parser = BoolishValueParser::new())]
     pub checksum: Option<bool>,
+    /// Whether the servers get the credentials of this command: those that the URI names, of AWS in its environment, or in
+    /// --gcs.credentials-file. If not, each server takes those of its own environment [default: true].
+    #[arg(long = "send-credentials-to-tikv", short = 'c', value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub send_credentials: Option<bool>,
     /// When the job is given up; without it the server's backup_job_default_timeout_ms.
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -251,8 +263,8 @@ fn address(text: &str) -> Result<(String, u16), String> {
     let port = port.parse().map_err(|_| format!("'{port}' is no port"))?;
     // An IPv6 address stands in brackets.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(',') {
-        return Err("expected one HOST:PORT, that of the FE".into());
+    if host.is_empty() {
+        return Err("expected HOST:PORT".into());
     }
     Ok((host.to_owned(), port))
 }
@@ -388,7 +400,6 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         ("remove-schedulers", None),
         ("remove-tiflash", None),
         ("reset-sys-users", None),
-        ("send-credentials-to-tikv", Some('c')),
         ("skip-check-path", None),
         ("sys-check-collation", None),
         ("use-backupmeta-v2", None),
@@ -403,7 +414,7 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         &[("concurrency", None), ("pd", Some('u')), ("ratelimit", None), ("ratelimit-unit", None)];
 
     /// Likewise.
-    const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None)];
+    const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None), ("send-credentials-to-tikv", Some('c'))];
 
     fn with_value() -> impl Iterator<Item = (&'static str, Option<char>)> {
         let of_raw = Self::OF_RAW_WITH_VALUE.iter().copied().chain(STORAGE.iter().map(|name| (*name, None)));
@@ -571,7 +582,11 @@ mod tests {
                 panic!("{line}")
             };
             let RawOptions { br, pd, cf, .. } = options.raw;
-            assert_eq!((br.storage.as_str(), pd, cf.as_str()), ("local:///b", ("h".into(), 1), "write"), "{line}");
+            assert_eq!(
+                (br.storage.as_str(), pd, cf.as_str()),
+                ("local:///b", vec![("h".into(), 1)], "write"),
+                "{line}"
+            );
         }
         for line in ["holdfast br -V", "holdfast br --version", "holdfast br backup raw -V"] {
             assert_eq!(command(line).unwrap_err().kind(), clap::error::ErrorKind::DisplayVersion, "{line}");
@@ -597,14 +612,14 @@ mod tests {
     #[test]
     fn flags_of_br_that_mean_nothing_are_told() {
         let line = "holdfast br debug decode --pd 1.2.3.4:2379 -s local:///b -c=false -L debug --checksum --pd=x";
-        let Command::Br { command: BrCommand::Debug { command: BrDebugCommand::Decode(options) } } =
+        let Command::Br { command: BrCommand::Debug { command: BrDebugCommand::Decode { options, .. } } } =
             parse(line).unwrap()
         else {
             panic!()
         };
         assert_eq!(options.storage, "local:///b");
         let warnings: Vec<_> = options.warnings().collect();
-        let flags = ["log-level", "pd", "send-credentials-to-tikv", "checksum"];
+        let flags = ["log-level", "pd", "checksum", "send-credentials-to-tikv"];
         assert_eq!(warnings, flags.map(|flag| format!("warning: --{flag} has no effect here")));
         assert!(parse("holdfast br debug decode --cf default").is_err());
         assert!(parse("holdfast br debug decode --crypter.method aes128-ctr").is_err());

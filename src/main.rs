@@ -316,12 +316,13 @@ async fn run_demo(keep: Option<PathBuf>, shutdown: CancellationToken) -> anyhow:
 
 /// Does what `br debug` does. Blocks.
 fn debug_backup(command: BrDebugCommand) -> anyhow::Result<()> {
-    let (BrDebugCommand::Decode(options) | BrDebugCommand::Checksum { options, .. }) = &command;
+    let (BrDebugCommand::Decode { options, .. } | BrDebugCommand::Checksum { options, .. }) = &command;
     options.warnings().for_each(|warning| eprintln!("{warning}"));
     let directory = debug::local_directory(&options.storage)?;
     let mut out = std::io::stdout();
     match command {
-        BrDebugCommand::Decode(_) => write!(out, "{}", debug::decode(&directory)?)?,
+        BrDebugCommand::Decode { field, .. } if field.is_empty() => write!(out, "{}", debug::decode(&directory)?)?,
+        BrDebugCommand::Decode { field, .. } => writeln!(out, "{}", debug::field(&directory, &field)?)?,
         BrDebugCommand::Checksum { api_version, .. } => {
             let report = debug::checksum(&directory, api_version)?;
             write!(out, "{report}")?;

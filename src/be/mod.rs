@@ -29,6 +29,7 @@ use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
 use crate::disk;
 use crate::error::{Error, Result};
+use crate::rawkv::memory::Memory;
 use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
@@ -68,8 +69,7 @@ pub struct Shared {
     store: Arc<Store>,
     raw: tokio::sync::OnceCell<Arc<RawStore>>,
     raw_sessions: raw::Sessions,
-    /// KiB that raw tasks may have in memory.
-    raw_memory: Arc<tokio::sync::Semaphore>,
+    raw_memory: Memory,
     /// Held by each write of raw keys until it has ended, though its caller may have gone.
     raw_writes: Arc<tokio::sync::RwLock<()>>,
     members: Members,
@@ -124,7 +124,7 @@ impl Backend {
             store: Arc::new(store),
             raw: tokio::sync::OnceCell::new_with(raw),
             raw_sessions: raw::Sessions::default(),
-            raw_memory: Arc::new(tokio::sync::Semaphore::new(raw::MEMORY_KIB)),
+            raw_memory: Memory::default(),
             raw_writes: Arc::default(),
             members,
             started: clock.now(),

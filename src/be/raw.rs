@@ -38,14 +38,12 @@ const FILE_BYTES: u64 = 16 << 20;
 /// Bytes of entries that are stored together.
 const INGEST_BYTES: usize = 8 << 20;
 
-/// What all tasks together have in memory, in KiB: files of backups, and entries on their way into the store.
-pub(super) const MEMORY_KIB: usize = 128 << 10;
+/// An entry that is put into a file is in memory so often at most: in the store's block, read, in the file's block,
+/// compressed, and in the file.
+const COPIES: u64 = 5;
 
-/// Of that, a file of a backup, from its first byte until it is stored.
-const FILE_KIB: u32 = (FILE_BYTES >> 10) as u32;
-
-/// And a batch of entries, with what the store makes of it.
-const INGEST_KIB: u32 = 3 * (INGEST_BYTES >> 10) as u32;
+/// The store has entries so often that are being stored, the batch included.
+const STORED_COPIES: u64 = 3;
 
 /// What messages call the place of a backup.
 const PLACE: &str = "raw backup";
@@ -339,23 +337,22 @@ pub(super) async fn backup(
             let name = SstName { store, region: region.0, epoch_version: *version, start, millis, cf: of.cf };
             name.path(storage.layout)
         };
-        let memory = || {
-            let some = runtime.block_on(memory.clone().acquire_many_owned(FILE_KIB));
-            some.map_err(|_| Error::internal("the memory for raw work is closed"))
-        };
-        write_files(&snapshot, &part.of, options, FILE_BYTES, name, memory, |file| {
-            made.blocking_send(file).map_err(|_| Error::Cancelled("the caller has gone".into()))
+        let bytes = file_memory(snapshot.largest(part.of.cf));
+        let take = || runtime.block_on(memory.take(bytes));
+        write_files(&snapshot, &part.of, options, FILE_BYTES, name, take, |(file, content, mut taken)| {
+            taken.keep(FILE_BYTES.max(file.size));
+            made.blocking_send((file, content, taken)).map_err(|_| Error::Cancelled("the caller has gone".into()))
         })
     };
     let making = tokio::task::spawn_blocking(make);
-    while let Some((file, content, memory)) = files.recv().await {
+    while let Some((file, content, taken)) = files.recv().await {
         pace(&session.throttle, file.size).await;
         pace(&be.upload_speed, file.size).await;
         let _worker = be.uploads.take().await;
         let (folder, name) = (folder.clone(), file.name.clone());
         let write = async move {
             crash_point("be.raw-backup");
-            let _memory = memory;
+            let _taken = taken;
             folder.write(&name, content).await
         };
         session.put(task, write).await?;
@@ -366,50 +363,53 @@ pub(super) async fn backup(
     report(events, Event::Done(0)).await
 }
 
+/// What a file takes in memory that is made of entries of at most so many bytes.
+fn file_memory(largest: u64) -> u64 {
+    FILE_BYTES + COPIES * largest
+}
+
 /// Writes the entries of a range to files whose ranges together are that range, but for its ends where it has no
-/// entries. A file ends when it has `bytes`; `name` is asked for its name by its first possible key, and `memory` for
-/// leave to begin it.
+/// entries. A file ends when it has `bytes`; `name` is asked for its name by its first possible key, and `take` for
+/// leave to begin it. Nothing of the store is in memory while that is waited for.
 fn write_files<M>(
     snapshot: &Snapshot,
     of: &RawRange,
     options: SstOptions,
     bytes: u64,
     name: impl Fn(&[u8]) -> String,
-    memory: impl Fn() -> Result<M>,
+    take: impl Fn() -> Result<M>,
     mut done: impl FnMut((BackupFile, Vec<u8>, M)) -> Result<()>,
 ) -> Result<()> {
-    type Begun<M> = (SstWriter<Vec<u8>>, String, M);
-    let mut finish = |(writer, name, memory): Begun<M>, start: Vec<u8>, end: Vec<u8>| {
-        let (content, summary) = writer.finish()?;
-        let range = KeyRange::new(start, end).map_err(Error::internal)?;
-        done((
-            BackupFile { name, size: summary.size, sha256: summary.sha256, range, checksum: summary.checksum },
-            content,
-            memory,
-        ))
-    };
     let mut start = of.range.start().to_vec();
-    let mut writing: Option<Begun<M>> = None;
-    let mut last = Vec::new();
-    for entry in snapshot.scan(of.cf, &of.range)? {
-        let (key, value) = entry?;
-        if let Some(begun) = writing.take_if(|(writer, ..)| writer.size() >= bytes) {
-            let end = separator(&last, &key);
-            finish(begun, std::mem::replace(&mut start, end.clone()), end)?;
+    loop {
+        let taken = take()?;
+        let rest = KeyRange::new(start.clone(), of.range.end().to_vec()).map_err(Error::internal)?;
+        let mut writing: Option<(SstWriter<Vec<u8>>, String)> = None;
+        let (mut last, mut next) = (Vec::new(), None);
+        for entry in snapshot.scan(of.cf, &rest)? {
+            let (key, value) = entry?;
+            if writing.as_ref().is_some_and(|(writer, _)| writer.size() >= bytes) {
+                next = Some(key);
+                break;
+            }
+            if writing.is_none() {
+                let name = name(&start);
+                writing = Some((SstWriter::new(Vec::new(), name.clone(), options)?, name));
+            }
+            if let Some((writer, _)) = &mut writing {
+                writer.put(&key, &value)?;
+            }
+            last = key;
         }
-        if writing.is_none() {
-            let name = name(&start);
-            let memory = memory()?;
-            writing = Some((SstWriter::new(Vec::new(), name.clone(), options)?, name, memory));
+        let Some((writer, name)) = writing else { return Ok(()) };
+        let (content, summary) = writer.finish()?;
+        let end = next.as_ref().map_or_else(|| of.range.end().to_vec(), |next| separator(&last, next));
+        let range = KeyRange::new(std::mem::replace(&mut start, end.clone()), end).map_err(Error::internal)?;
+        let file = BackupFile { name, size: summary.size, sha256: summary.sha256, range, checksum: summary.checksum };
+        done((file, content, taken))?;
+        if next.is_none() {
+            return Ok(());
         }
-        if let Some((writer, ..)) = &mut writing {
-            writer.put(&key, &value)?;
-        }
-        last = key;
-    }
-    match writing {
-        Some(begun) => finish(begun, start, of.range.end().to_vec()),
-        None => Ok(()),
     }
 }
 
@@ -449,12 +449,18 @@ pub(super) async fn fetch(
         let gone = storage.seen && folder.local_path().is_some() && folder.size(META).await?.is_none();
         return Err(if gone { not_mounted(META, &storage) } else { err });
     }
+    let source = open(path).await?;
+    let taken = be.raw_memory.take_for_reading(&source, &name, |_| 0).await?;
     blocking(move || {
-        let source = File::open(&path).map_err(Error::io("open", &path))?;
-        verify_file(&source, &fetched.file, fetched.api_version).map(drop)
+        let _taken = taken;
+        verify_file(&*source, &fetched.file, fetched.api_version).map(drop)
     })
     .await?;
     report(events, Event::Done(0)).await
+}
+
+async fn open(path: PathBuf) -> Result<Arc<File>> {
+    blocking(move || File::open(&path).map(Arc::new).map_err(Error::io("open", &path))).await
 }
 
 /// Where the entries of a file go.
@@ -474,11 +480,12 @@ pub(super) async fn ingest(
 ) -> Result<()> {
     let store = be.raw()?;
     let _worker = be.downloads.take().await;
-    let memory = be.raw_memory.clone().acquire_many_owned(INGEST_KIB).await.map_err(Error::internal)?;
-    let path = session.staged(fetched.number);
+    let source = open(session.staged(fetched.number)).await?;
+    // A batch ends with the entry that passes its bytes.
+    let more = |largest| STORED_COPIES * (INGEST_BYTES as u64 + largest);
+    let taken = be.raw_memory.take_for_reading(&source, &fetched.file.name, more).await?;
     let work = move |go_on: &dyn Fn() -> Result<()>| {
-        let _memory = memory;
-        let source = File::open(&path).map_err(Error::io("open", &path))?;
+        let _taken = taken;
         store_entries(&store, &source, &fetched, &target, go_on)
     };
     session.store(task, work).await?;
@@ -562,6 +569,31 @@ mod tests {
         }
     }
 
+    /// All files of a range, and what is in them.
+    fn made(store: &RawStore, of: &RawRange, bytes: u64) -> Vec<(BackupFile, Vec<u8>)> {
+        let options = SstOptions { block_bytes: 1, ..SstOptions::default() };
+        let name = |start: &[u8]| String::from_utf8(start.to_vec()).unwrap();
+        let mut files = Vec::new();
+        let done = |(file, content, ())| {
+            files.push((file, content));
+            Ok(())
+        };
+        write_files(&store.snapshot(), of, options, bytes, name, || Ok(()), done).unwrap();
+        files
+    }
+
+    fn entries(file: &BackupFile, content: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        verify_file(&content, file, ApiVersion::V1).unwrap();
+        let sst = SstReader::open(content, &file.name).unwrap();
+        let all = KeyRange::default();
+        let mut entries = sst.entries(&all).unwrap();
+        let mut read = Vec::new();
+        while let Some((key, value)) = entries.next_entry().unwrap() {
+            read.push((key.to_vec(), value.to_vec()));
+        }
+        read
+    }
+
     #[test]
     fn files_cover_the_range_without_gaps() {
         let directory = tempfile::tempdir().unwrap();
@@ -571,35 +603,27 @@ mod tests {
         let put = |(key, value)| Change { key, value: Some(value) };
         store.write(cf, (0..1000).map(entry).map(put).collect()).unwrap();
         let range = KeyRange::new(b"key-001".into(), b"l".into()).unwrap();
-        let options = SstOptions { block_bytes: 1, ..SstOptions::default() };
-        let mut files = Vec::new();
-        let name = |start: &[u8]| String::from_utf8(start.to_vec()).unwrap();
-        let of = RawRange { cf, range: range.clone() };
-        let keep = |files: &mut Vec<_>, file| {
-            files.push(file);
-            Ok(())
-        };
-        write_files(&store.snapshot(), &of, options, 200, name, || Ok(()), |file| keep(&mut files, file)).unwrap();
+        let files = made(&store, &RawRange { cf, range: range.clone() }, 200);
         assert!(files.len() > 10, "{}", files.len());
         assert_eq!(files[0].0.range.start(), range.start());
         assert_eq!(files.last().unwrap().0.range.end(), range.end());
         for pair in files.windows(2) {
             assert_eq!(pair[0].0.range.end(), pair[1].0.range.start());
         }
-        let mut read = Vec::new();
-        for (file, content, ()) in &files {
-            verify_file(&content.as_slice(), file, ApiVersion::V1).unwrap();
-            let sst = SstReader::open(content.as_slice(), &file.name).unwrap();
-            let all = KeyRange::default();
-            let mut entries = sst.entries(&all).unwrap();
-            while let Some((key, value)) = entries.next_entry().unwrap() {
-                read.push((key.to_vec(), value.to_vec()));
-            }
-        }
+        let read: Vec<_> = files.iter().flat_map(|(file, content)| entries(file, content)).collect();
         assert_eq!(read, (100..1000).map(entry).collect::<Vec<_>>());
-        let empty = RawRange { cf: ColumnFamily::Write, range };
-        let mut none = Vec::new();
-        write_files(&store.snapshot(), &empty, options, 200, name, || Ok(()), |file| keep(&mut none, file)).unwrap();
+        let none = made(&store, &RawRange { cf: ColumnFamily::Write, range }, 200);
         assert!(none.is_empty(), "a range without entries has no file");
+    }
+    #[test]
+    fn a_file_of_large_values_takes_the_memory_of_all_their_copies() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = RawStore::of_all_keys(directory.path());
+        let cf = ColumnFamily::Default;
+        let memory = || file_memory(store.snapshot().largest(cf));
+        store.write(cf, vec![Change { key: b"small".into(), value: Some(vec![0; 100_000]) }]).unwrap();
+        assert_eq!(memory(), FILE_BYTES);
+        store.write(cf, vec![Change { key: b"large".into(), value: Some(vec![0; 3 << 20]) }]).unwrap();
+        assert!(memory() >= FILE_BYTES + COPIES * (3 << 20), "{}", memory());
     }
 }

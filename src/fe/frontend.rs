@@ -19,6 +19,7 @@ use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::job::Jobs;
 use crate::query::{Engine, ResultColumn};
+use crate::rawkv::memory::Memory;
 use crate::rpc::fleet::Fleet;
 use crate::sql::{self, Parsed, Statement, TableName};
 use crate::types::{BackendId, FileId, Name, Timestamp};
@@ -32,6 +33,7 @@ pub struct Frontend {
     pub(super) config: FeConfig,
     pub(super) clock: Clock,
     pub(super) started: Timestamp,
+    pub(super) raw_memory: Memory,
     /// The MySQL and the HTTP port, once they listen.
     ports: OnceLock<[u16; 2]>,
     /// Directories of this process: no statement reads or writes files there.
@@ -68,6 +70,7 @@ impl Frontend {
             config,
             started: clock.now(),
             clock,
+            raw_memory: Memory::default(),
             ports: OnceLock::new(),
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),

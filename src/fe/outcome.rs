@@ -13,12 +13,22 @@ pub enum Outcome {
         warnings: Vec<String>,
     },
     /// It has rows.
-    Rows(RowSet),
+    Rows {
+        /// They come as they are made.
+        rows: RowSet,
+        /// What SHOW WARNINGS tells about it.
+        warnings: Vec<String>,
+    },
 }
 
 impl Outcome {
     /// Done, and nothing to say about it.
     pub fn done() -> Self {
         Self::Done { affected: 0, info: String::new(), warnings: Vec::new() }
+    }
+
+    /// Rows, and nothing to say about them.
+    pub fn rows(rows: RowSet) -> Self {
+        Self::Rows { rows, warnings: Vec::new() }
     }
 }

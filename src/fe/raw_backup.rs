@@ -170,27 +170,14 @@ fn boolean(key: &str, value: &str) -> Result<bool> {
 async fn resolve(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Storage> {
     let mut storage = Storage::parse(&uri.0)?;
     if let Some(path) = &storage.credentials_file {
-        let content = read_credentials(path.into()).await?;
-        storage.add_credentials(&content)?;
+        let path = PathBuf::from(path);
+        let read = tokio::task::spawn_blocking(move || Storage::read_credentials(&path));
+        storage.add_credentials(&read.await.map_err(Error::internal)??)?;
     }
     if let Some(path) = open(&storage)?.local_path() {
         repository::check_local(fe, &path).await?;
     }
     Ok(storage)
-}
-
-/// Reads a file that a statement names, which may be anything.
-async fn read_credentials(path: PathBuf) -> Result<Vec<u8>> {
-    const MOST: u64 = 64 << 10;
-    let refused = |path: &PathBuf, what: &str| Error::Refused(format!("credentials file {}: {what}", path.display()));
-    let read = move || {
-        let metadata = std::fs::metadata(&path).map_err(|err| refused(&path, &err.to_string()))?;
-        if !metadata.is_file() || metadata.len() > MOST {
-            return Err(refused(&path, "it is no file, or too long for one"));
-        }
-        std::fs::read(&path).map_err(|err| refused(&path, &err.to_string()))
-    };
-    tokio::task::spawn_blocking(read).await.map_err(Error::internal)?
 }
 
 fn open(storage: &Storage) -> Result<Folder> {
@@ -231,7 +218,8 @@ pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listin
 }
 
 /// VERIFY BACKUP RAW: reads every file and says what is wrong with it. Each is on this FE's disk while it is checked.
-pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Listing> {
+/// Damage is also a warning, which a script sees without looking at the rows.
+pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Outcome> {
     let mut api_version = None;
     for (key, value) in properties.iter() {
         match key.to_ascii_lowercase().as_str() {
@@ -255,8 +243,11 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
         (file, sums)
     });
     let mut verified = verified.buffered(VERIFY_AT_ONCE);
+    let (mut all, mut failed) = (0, 0);
     while let Some((file, sums)) = verified.next().await {
         let size = Some(file.size.to_string());
+        all += 1;
+        failed += u32::from(sums.is_err());
         listing.push(match sums {
             Ok(Checksum { crc64xor, total_kvs, total_bytes }) => {
                 let [kvs, bytes, crc] = [total_kvs, total_bytes, crc64xor].map(|number| Some(number.to_string()));
@@ -265,7 +256,9 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
             Err(err) => vec![Some(file.name.clone()), size, None, None, None, Some(err.report())],
         });
     }
-    Ok(listing)
+    let warning = format!("{failed} of {all} files of {} are not what was backed up, or cannot be read", storage.shown);
+    let warnings = if failed == 0 { Vec::new() } else { vec![warning] };
+    Ok(Outcome::Rows { rows: listing.into_rows(), warnings })
 }
 
 async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
@@ -277,7 +270,11 @@ async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_versi
     };
     let (target, reading) = tokio::task::spawn_blocking(copy).await.map_err(Error::internal)??;
     folder.download(&file.name, target, file.size, file.sha256, &Throttle::default(), |_| {}).await?;
-    let file = file.clone();
-    let verify = tokio::task::spawn_blocking(move || verify_file(&reading, &file, api_version));
+    let (file, reading) = (file.clone(), Arc::new(reading));
+    let taken = fe.raw_memory.take_for_reading(&reading, &file.name, |_| 0).await?;
+    let verify = tokio::task::spawn_blocking(move || {
+        let _taken = taken;
+        verify_file(&*reading, &file, api_version)
+    });
     verify.await.map_err(Error::internal)?
 }

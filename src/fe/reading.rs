@@ -34,7 +34,7 @@ pub(super) async fn query(
     query: &Query,
     text: &str,
 ) -> Result<Outcome> {
-    rows(fe, context, query, text).await.map(Outcome::Rows)
+    rows(fe, context, query, text).await.map(Outcome::rows)
 }
 
 /// The rows of a query, over the catalog as it is now.

@@ -581,7 +581,7 @@ async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
         // The last request may land late; the lock is respected a while longer.
         if info.finish_time.plus_ms(LOCK_GRACE_MS / 2) > info.deadline {
             // So may one whose answer did not come, be it of an earlier attempt: until then there may be a snapshot.
-            let unknown = job.attempt.0 > 1 || run.committing.load(Ordering::Relaxed);
+            let unknown = run.committing.load(Ordering::Relaxed);
             if unknown && info.finish_time < info.deadline.plus_ms(LOCK_GRACE_MS) {
                 return Err(Error::Repository {
                     place: format!("repository {}", job.repository_name),

@@ -87,7 +87,7 @@ pub struct Jobs {
 #[derive(Clone, Default)]
 struct Run {
     progress: Arc<Progress>,
-    /// Whether it has asked the repository to store its commit.
+    /// Whether the storage was asked to store its commit, be it by an earlier process.
     committing: Arc<AtomicBool>,
     /// Ends what the job waits for.
     cancel: CancellationToken,
@@ -106,7 +106,8 @@ impl Jobs {
     pub async fn resume(&self) -> Result<()> {
         let image = self.cx.catalog.image();
         for job in image.jobs.values().filter(|job| !job.state.is_terminal()) {
-            let (cx, run) = (self.cx.clone(), Run::default());
+            let committing = Arc::new((job.state == JobState::UploadInfo).into());
+            let (cx, run) = (self.cx.clone(), Run { committing, ..Run::default() });
             let (job, waiting) = (Job::clone(job), run.clone());
             self.start(job.id, run, async move { cx.begin_again(job, &waiting).await });
         }
@@ -379,9 +380,7 @@ impl Context {
                 JobState::Committing => matches!(job.what(), What::Restore) || err.is_retryable(),
                 // Here the snapshot may exist without our knowing: only certainty that it does not ends the job, or a
                 // repository that does not come back until nobody writes under the label's lock any more.
-                JobState::UploadInfo => {
-                    !is_certain(&job, err) && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS)
-                }
+                JobState::UploadInfo => !is_certain(err) && self.clock.now() < job.deadline().plus_ms(LOCK_GRACE_MS),
                 // ALTER REPOSITORY may have brought the credentials that were missing.
                 _ => (err.is_retryable() || self.repository_record(&job) != used) && self.clock.now() < job.deadline(),
             };
@@ -633,14 +632,14 @@ fn gone(job: &Job) -> Error {
 }
 
 /// Whether an error in UPLOAD_INFO proves that the commit is not there and will not be.
-fn is_certain(job: &Job, err: &Error) -> bool {
-    matches!(err, Error::Cancelled(_)) || matches!(job.what(), What::RawBackup(_)) && !err.is_retryable()
+fn is_certain(err: &Error) -> bool {
+    matches!(err, Error::Cancelled(_))
 }
 
 /// What the history says of a job that an error has ended.
 fn failure(job: &Job, err: &Error, timed_out: bool) -> Failure {
     let report = err.report();
-    let unknown = job.state == JobState::UploadInfo && !is_certain(job, err);
+    let unknown = job.state == JobState::UploadInfo && !is_certain(err);
     let (code, mut message) = match job.what() {
         What::RawBackup(raw) if unknown => (
             FailureCode::Timeout,

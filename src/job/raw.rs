@@ -229,7 +229,7 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
         (JobKind::Backup, JobState::Snapshoting) => backup(cx, job, run, current).await,
         // The cut was in memory of a process that is gone.
         (JobKind::Backup, JobState::Uploading) => cut_again(cx, job).await,
-        (JobKind::Backup, JobState::UploadInfo) => commit(cx, job).await,
+        (JobKind::Backup, JobState::UploadInfo) => commit(cx, job, run).await,
         (JobKind::Restore, JobState::Downloading | JobState::Committing) => restore(cx, job, run, current).await,
         (kind, other) => Err(Error::internal(format_args!("a raw {kind} in {other}"))),
     }
@@ -474,29 +474,59 @@ async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
 }
 
 /// `UPLOAD_INFO`: writes `backupmeta`. May run twice.
-async fn commit(cx: &Context, job: &Job) -> Result<Job> {
+async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
+    let written = write_meta(cx, job, run).await;
+    written.map_err(|err| match err.is_retryable() || run.committing.load(Ordering::Relaxed) {
+        // It may be there.
+        true => err,
+        false => Error::Cancelled(err.report()),
+    })?;
+    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, |_| Ok(())).await
+}
+
+/// Writes `backupmeta` and reads it back. Whoever knows that it is not there, and will not be, says [`Error::Cancelled`].
+async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     let kept = kept(cx, job).await?;
     let (id, raw) = (job.id, about(job)?);
     let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
-    // What stands there may be this job's own, cut short.
-    if !still_holds_lock(cx, job, &folder).await? {
-        return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
+    let is_own = |found: &Option<Vec<u8>>| found.as_deref().map(hash) == raw.meta;
+    let found = folder.read(META).await?;
+    if is_own(&found) {
+        // On a disk, what is read may never have been synced: so it is written again.
+        if folder.local_path().is_none() {
+            return Ok(());
+        }
+    } else {
+        if !still_holds_lock(cx, job, &folder).await? {
+            return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
+        }
+        // Where a store knows no conditions, another may have taken the directory and given it back since. What else
+        // stands there may be this job's own, cut short.
+        if found.is_some_and(|found| BackupMeta::decode(&found, &raw.storage).is_ok()) {
+            return Err(Error::Cancelled(locked_by_another(&raw.storage).report()));
+        }
     }
-    // Where a store knows no conditions, another may have taken the directory and given it back since.
-    if let Some(found) = folder.read(META).await?
-        && Some(hash(&found)) != raw.meta
-        && BackupMeta::decode(&found, &raw.storage).is_ok()
-    {
-        return Err(locked_by_another(&raw.storage));
+    let asked = run.committing.swap(true, Ordering::Relaxed);
+    if let Err(err) = folder.write_whole(META, content).await {
+        // What a disk refuses is not on its way to it.
+        let refused = !asked && !err.is_retryable() && folder.local_path().is_some();
+        return match refused && !is_own(&folder.read(META).await?) {
+            true => Err(Error::Cancelled(err.report())),
+            false => Err(err),
+        };
     }
-    folder.write_whole(META, content).await?;
-    let written = folder.read(META).await?;
-    if written.as_deref().map(hash) != raw.meta {
-        return Err(Error::Refused(format!("{META} in {} is not what was written", raw.storage)));
+    match is_own(&folder.read(META).await?) {
+        true => Ok(()),
+        false => Err(Error::Repository {
+            place: "raw backup".into(),
+            operation: "read back".into(),
+            path: format!("{META} in {}", raw.storage),
+            source: "it is not what was written".into(),
+            retryable: true,
+        }),
     }
-    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
-    cx.advance(job, next, |_| Ok(())).await
 }
 
 /// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.

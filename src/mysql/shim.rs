@@ -171,7 +171,7 @@ impl Shim<'_> {
                 self.desk.set_warnings(self.session.warnings());
                 Ok(Some(Results { writer, open_end: true }))
             }
-            Ok(Outcome::Rows(rows)) => self.rows(rows, results).await,
+            Ok(Outcome::Rows { rows, .. }) => self.rows(rows, results).await,
             Err(error) => self.fail(results, &Fault::from(&error)).await.map(|()| None),
         }
     }

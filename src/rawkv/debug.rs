@@ -39,11 +39,40 @@ pub fn decode(directory: &Path) -> Result<String> {
     Ok(format!("backupmeta decoded at {}\n", path.display()))
 }
 
+/// What `backupmeta` says in one field, by Go's name of it. Files and ranges, for which BR has Go's own form, are JSON.
+pub fn field(directory: &Path, name: &str) -> Result<String> {
+    let meta = decode_proto(&read_meta(directory)?, &directory.display().to_string())?;
+    let name = match name {
+        "start-version" => "StartVersion",
+        "end-version" => "EndVersion",
+        other => other,
+    };
+    let (mode, api_version) = (meta.mode().as_str_name(), meta.api_version().as_str_name());
+    let go = |name: &str| name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect::<String>();
+    let found = fields(meta).into_iter().find(|(known, _)| go(known) == name);
+    Ok(match found {
+        Some(("mode", _)) => mode.to_owned(),
+        Some(("api_version", _)) => api_version.to_owned(),
+        Some((_, Value::String(text))) => text,
+        Some((_, value)) => value.to_string(),
+        // No error in BR.
+        None => format!("field '{name}' not found"),
+    })
+}
+
 /// A `backupmeta` of any kind in BR's JSON: hashes and keys in hex, other bytes in base64, and nothing that is empty.
 pub fn to_json(bytes: &[u8], uri: &str) -> Result<String> {
-    let meta = decode_proto(bytes, uri)?;
-    let ddls: Value = serde_json::from_slice(&meta.ddls).unwrap_or(Value::Null);
-    let mut object = filled([
+    let mut fields = fields(decode_proto(bytes, uri)?);
+    // Go's rule leaves an empty list of this type in.
+    let ddls = fields.iter().position(|(name, _)| *name == "ddls").map(|at| fields.remove(at));
+    let mut object = filled(fields);
+    object.extend(ddls.filter(|(_, ddls)| *ddls != Value::Null).map(|(name, ddls)| (name.to_owned(), ddls)));
+    Ok(Value::Object(object).to_string())
+}
+
+/// All that is read of it, by the names of the schema.
+fn fields(meta: proto::BackupMeta) -> Vec<(&'static str, Value)> {
+    vec![
         ("cluster_id", meta.cluster_id.into()),
         ("cluster_version", meta.cluster_version.into()),
         ("files", meta.files.iter().map(file_to_json).collect()),
@@ -51,6 +80,7 @@ pub fn to_json(bytes: &[u8], uri: &str) -> Result<String> {
         ("end_version", meta.end_version.into()),
         ("is_raw_kv", meta.is_raw_kv.into()),
         ("raw_ranges", meta.raw_ranges.iter().map(range_to_json).collect()),
+        ("ddls", serde_json::from_slice(&meta.ddls).unwrap_or(Value::Null)),
         ("br_version", meta.br_version.into()),
         ("version", meta.version.into()),
         ("file_index", index_to_json(meta.file_index)),
@@ -59,12 +89,7 @@ pub fn to_json(bytes: &[u8], uri: &str) -> Result<String> {
         ("is_txn_kv", meta.is_txn_kv.into()),
         ("mode", meta.mode.into()),
         ("backup_size", meta.backup_size.into()),
-    ]);
-    // Go's rule leaves an empty list of this type in.
-    if ddls != Value::Null {
-        object.insert("ddls".into(), ddls);
-    }
-    Ok(Value::Object(object).to_string())
+    ]
 }
 
 fn file_to_json(file: &proto::File) -> Value {
@@ -98,7 +123,7 @@ fn index_to_json(index: Option<proto::MetaFile>) -> Value {
 }
 
 /// Go's `omitempty`.
-fn filled<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+fn filled<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Map<String, Value> {
     let empty = [json!(0), json!(""), json!(false), json!([]), Value::Null];
     let fields = fields.into_iter().filter(|(_, value)| !empty.contains(value));
     fields.map(|(name, value)| (name.into(), value)).collect()

@@ -3,7 +3,7 @@
 //! ```text
 //! local:///DIR, file:///DIR, /DIR
 //! s3://BUCKET/PREFIX?access-key=…&secret-access-key=…&endpoint=…&region=…
-//! gcs://BUCKET/PREFIX?credentials-file=…          gs:// is the same
+//! gcs://BUCKET/PREFIX?credentials-file=…          gs:// is the same; credentials-blob is what is in such a file
 //! azure://CONTAINER/PREFIX?account-name=…&account-key=…    azblob:// is the same
 //! hdfs://HOST:PORT/PREFIX?username=…
 //! ```
@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use super::layout::Layout;
 use crate::error::{Error, Result};
@@ -154,8 +155,11 @@ impl Storage {
             }
             "s3" => of_bucket("s3", s3(&mut parameters)?, None),
             "gs" | "gcs" => {
-                let (properties, file) = gcs(&mut parameters)?;
-                of_bucket("gs", properties, file)
+                let blob = parameters.take("credentials-blob");
+                let (properties, file) = gcs(&mut parameters, blob.is_some())?;
+                let mut storage = of_bucket("gs", properties, file);
+                blob.map_or(Ok(()), |blob| storage.add_credentials(blob.as_bytes()))?;
+                storage
             }
             "azure" | "azblob" => {
                 let (account, properties) = azure(&mut parameters)?;
@@ -190,6 +194,22 @@ impl Storage {
         })
     }
 
+    /// Whether the URI names no credentials, so that each server takes those of its environment.
+    pub fn has_default_credentials(&self) -> bool {
+        self.properties.contains_key(DEFAULT_CREDENTIALS)
+    }
+
+    /// Reads a file of a service account, which may be anything. Blocks.
+    pub fn read_credentials(path: &Path) -> Result<Vec<u8>> {
+        const MOST: u64 = 64 << 10;
+        let refused = |what: String| Error::Refused(format!("credentials file {}: {what}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(|err| refused(err.to_string()))?;
+        if !metadata.is_file() || metadata.len() > MOST {
+            return Err(refused("it is no file, or too long for one".into()));
+        }
+        std::fs::read(path).map_err(|err| refused(err.to_string()))
+    }
+
     /// Adds what the file of a service account says.
     pub fn add_credentials(&mut self, content: &[u8]) -> Result<()> {
         let fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(content) {
@@ -210,6 +230,8 @@ impl Storage {
 
 type Properties = BTreeMap<String, String>;
 
+const DEFAULT_CREDENTIALS: &str = "aws.s3.use_aws_sdk_default_behavior";
+
 fn s3(parameters: &mut Parameters) -> Result<Properties> {
     parameters.refuse(&["profile"])?;
     let mut properties = Properties::new();
@@ -218,7 +240,7 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
     match (&access, &secret) {
         (None, Some(_)) => return invalid("access_key not found"),
         (Some(_), None) => return invalid("secret_access_key not found"),
-        (None, None) => drop(set("aws.s3.use_aws_sdk_default_behavior", Some("true".into()))),
+        (None, None) => drop(set(DEFAULT_CREDENTIALS, Some("true".into()))),
         (Some(_), Some(_)) => {}
     }
     set("aws.s3.access_key", access);
@@ -240,14 +262,15 @@ fn s3(parameters: &mut Parameters) -> Result<Properties> {
     Ok(properties)
 }
 
-fn gcs(parameters: &mut Parameters) -> Result<(Properties, Option<String>)> {
+/// The properties, and the file of credentials; `known` if those are there already.
+fn gcs(parameters: &mut Parameters, known: bool) -> Result<(Properties, Option<String>)> {
     let mut properties = Properties::new();
     for (key, parameter) in [("gcp.gcs.storage_class", "storage-class"), ("gcp.gcs.predefined_acl", "predefined-acl")] {
         properties.extend(parameters.take(parameter).map(|value| (key.to_owned(), value)));
     }
     let endpoint = parameters.endpoint()?;
     let file = parameters.take("credentials-file");
-    if file.is_none() && endpoint.is_none() {
+    if file.is_none() && endpoint.is_none() && !known {
         properties.insert("gcp.gcs.use_compute_engine_service_account".into(), "true".into());
     }
     properties.extend(endpoint.map(|endpoint| ("gcp.gcs.endpoint".into(), endpoint)));
@@ -342,6 +365,9 @@ mod tests {
         account.add_credentials(br#"{"client_email": "e", "private_key": "k", "type": "service_account"}"#).unwrap();
         assert_eq!(account.properties.get("gcp.gcs.service_account_private_key").unwrap(), "k");
         assert!(account.add_credentials(b"{}").unwrap_err().report().contains("no client_email"));
+        let blob = r#"gcs://b?credentials-blob={"client_email":"e","private_key":"hunter2"}"#;
+        assert!(properties(blob).contains(&pair("gcp.gcs.service_account_private_key", "hunter2")));
+        assert!(!error(&blob.replace('{', "")).contains("hunter2"));
     }
 
     #[test]

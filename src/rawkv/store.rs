@@ -13,9 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::{Duration, Instant};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
 use serde::{Deserialize, Serialize};
 
 use super::key::escape;
@@ -38,11 +40,21 @@ const GIVEN: &str = "given";
 /// because a keyspace that nobody fills would keep fjall from removing journals.
 const LAST: &str = "last";
 
+/// Beside it, how long the entries of the family may be; 0 if none was ever large.
+const LARGEST: &str = "largest";
+
+/// Bytes of an entry from which on it is large. fjall keeps its value in a file for values, because who reads, merges or
+/// flushes tables has several blocks of theirs in memory, and a block has at least one value.
+const LARGE: usize = 1 << 20;
+
 /// What an entry takes in memory beside its key and value.
 pub const ENTRY_BYTES: usize = 64;
 
 /// Writes that are committed together have at most so many bytes, but for one that has more by itself.
 const GROUP_BYTES: usize = 16 << 20;
+/// A larger one waits until fjall has no more in memory, or so long: if fjall cannot write it, it says so.
+const BUFFER_BYTES: u64 = 128 << 20;
+const BUFFER_PATIENCE: Duration = Duration::from_secs(10);
 /// Keys that are deleted together.
 const CLEAR_KEYS: usize = 100_000;
 /// What a disk must have free for a write: fjall makes tables of what it has taken at any time, and merges them.
@@ -69,6 +81,8 @@ pub struct RawStore {
     /// Locked while something is given.
     giving: Mutex<()>,
     held: RwLock<Arc<Held>>,
+    /// See [`LARGEST`]; of each family.
+    largest: Arc<[AtomicU64; 2]>,
     path: PathBuf,
     committer: Committer,
 }
@@ -140,8 +154,9 @@ impl RawStore {
         check_files(path)?;
         let database = Database::builder(path).open().map_err(failed("open", path))?;
         let family = |cf: ColumnFamily| {
-            let family = database.keyspace(&cf.to_string(), KeyspaceCreateOptions::default);
-            family.map_err(failed("open", path))
+            let apart = KvSeparationOptions::default().separation_threshold(LARGE as u32);
+            let options = || KeyspaceCreateOptions::default().with_kv_separation(Some(apart));
+            database.keyspace(&cf.to_string(), options).map_err(failed("open", path))
         };
         // Of a store that is older than gifts nobody knows what it was given.
         let known = [ColumnFamily::Default, ColumnFamily::Write].map(|cf| database.keyspace_exists(&cf.to_string()));
@@ -154,22 +169,29 @@ impl RawStore {
             }
         }
         let families = [family(ColumnFamily::Default)?, family(ColumnFamily::Write)?];
-        let mut last = 0;
-        for family in &families {
-            let number = family.get(LAST).map_err(failed("read", path))?;
-            last = last.max(number.and_then(|number| number.as_ref().try_into().ok()).map_or(0, u64::from_be_bytes));
+        let (mut last, largest) = (0, Arc::<[AtomicU64; 2]>::default());
+        for (family, largest) in families.iter().zip(&*largest) {
+            let number = |key| {
+                let number = family.get(key).map_err(failed("read", path))?;
+                Ok::<_, Error>(number.and_then(|number| number.as_ref().try_into().ok()).map(u64::from_be_bytes))
+            };
+            let known = number(LAST)?;
+            last = last.max(known.unwrap_or(0));
+            // In an older store there may be anything.
+            let unknown = known.map_or(0, |_| (MAX_KEY + MAX_VALUE) as u64);
+            largest.store(number(LARGEST)?.unwrap_or(unknown), Ordering::SeqCst);
         }
         Acknowledged::check(path, "raw store", last)?;
         let (writes, waiting) = mpsc::sync_channel(WAITING);
         let (acknowledged, to) = (Acknowledged::open(path)?, families.clone());
-        let to = Journal { database: database.clone(), families: to, last, acknowledged };
+        let to = Journal { database: database.clone(), families: to, last, largest: largest.clone(), acknowledged };
         let thread = std::thread::Builder::new()
             .name("raw-commit".into())
             .spawn(move || commit(to, &waiting))
             .map_err(Error::io("start the thread that commits to", path))?;
         let committer = Committer { writes: Some(writes), thread: Some(thread) };
         let (giving, held) = (Mutex::default(), RwLock::new(Arc::new(held)));
-        Ok(Self { database, families, given, giving, held, path: path.to_owned(), committer })
+        Ok(Self { database, families, given, giving, held, largest, path: path.to_owned(), committer })
     }
 
     /// From now on the store holds these keys, durably, and has none of them. May run twice. A gift that was overtaken by
@@ -262,6 +284,8 @@ impl RawStore {
             snapshot: self.database.snapshot(),
             families: self.families.clone(),
             held: self.held(),
+            // After the snapshot: no entry of it is longer.
+            largest: [0, 1].map(|family| self.largest[family].load(Ordering::SeqCst)),
             path: self.path.clone(),
         }
     }
@@ -311,6 +335,7 @@ pub struct Snapshot {
     snapshot: fjall::Snapshot,
     families: [Keyspace; 2],
     held: Arc<Held>,
+    largest: [u64; 2],
     path: PathBuf,
 }
 
@@ -321,6 +346,11 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
+    /// How long entries of a family may be; 0 if none is large.
+    pub fn largest(&self, cf: ColumnFamily) -> u64 {
+        self.largest[cf as usize]
+    }
+
     /// The entries of a range in key order. Ends with the first error. The store must have held the range.
     pub fn scan(
         &self,
@@ -420,6 +450,8 @@ struct Journal {
     families: [Keyspace; 2],
     /// The number of the last batch.
     last: u64,
+    /// Of what is there, and will be.
+    largest: Arc<[AtomicU64; 2]>,
     acknowledged: Acknowledged,
 }
 
@@ -431,13 +463,26 @@ fn commit(mut to: Journal, waiting: &mpsc::Receiver<Write>) {
         let (mut bytes, mut done) = (0, Vec::new());
         for write in std::iter::once(first).chain(waiting.try_iter()) {
             for Change { key, value } in write.changes {
-                bytes += key.len() + value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
+                let length = key.len() + value.as_ref().map_or(0, Vec::len);
+                if length >= LARGE {
+                    // It does not change often.
+                    let length = length.next_power_of_two() as u64;
+                    to.largest[write.cf as usize].fetch_max(length, Ordering::SeqCst);
+                }
+                bytes += length + ENTRY_BYTES;
                 group.insert((write.cf, key), value);
             }
             done.push(write.done);
             if bytes >= GROUP_BYTES {
                 break;
             }
+        }
+        let began = Instant::now();
+        while bytes > 2 * GROUP_BYTES
+            && to.database.write_buffer_size() > BUFFER_BYTES
+            && began.elapsed() < BUFFER_PATIENCE
+        {
+            std::thread::sleep(Duration::from_millis(5));
         }
         // fjall would not know which of two changes of one key in a batch is the later.
         let mut batch = to.database.batch().durability(Some(PersistMode::SyncAll));
@@ -447,6 +492,7 @@ fn commit(mut to: Journal, waiting: &mpsc::Receiver<Write>) {
             let (family, key) = (&to.families[cf as usize], [&[PREFIX], key.as_slice()].concat());
             if !std::mem::replace(&mut numbered[cf as usize], true) {
                 batch.insert(family, LAST, to.last.to_be_bytes());
+                batch.insert(family, LARGEST, to.largest[cf as usize].load(Ordering::SeqCst).to_be_bytes());
             }
             match value {
                 Some(value) => batch.insert(family, key, value),
@@ -512,6 +558,40 @@ mod tests {
 
     fn all(store: &RawStore, cf: ColumnFamily) -> BTreeMap<Vec<u8>, Vec<u8>> {
         store.scan(cf, &KeyRange::default()).unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Values that fjall keeps in files of their own, some of them overwritten and deleted since, are there when the store
+    /// is opened again, and so is how large they were.
+    #[test]
+    fn large_values_are_kept_and_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let value = |n: u8| vec![n; 2 * LARGE + usize::from(n)];
+        let mut expected = BTreeMap::new();
+        {
+            let store = RawStore::of_all_keys(directory.path());
+            let small = store.snapshot();
+            // More than fjall keeps in memory.
+            for n in 0..40u8 {
+                expected.insert(vec![n % 35], value(n));
+                store.write(CF, vec![put([n % 35], value(n))]).unwrap();
+            }
+            store.clear(CF, &range(b"\x05", b"\x09"), &|| Ok(())).unwrap();
+            expected.retain(|key, _| !(5..9).contains(&key[0]));
+            assert_eq!((small.largest(CF), small.scan(CF, &KeyRange::default()).unwrap().count()), (0, 0));
+            assert!(store.snapshot().largest(CF) > 2 * LARGE as u64);
+        }
+        let store = RawStore::open(directory.path()).unwrap();
+        assert!(all(&store, CF) == expected);
+        let largest = |cf| store.snapshot().largest(cf);
+        assert!((2 * LARGE as u64..MAX_VALUE as u64).contains(&largest(CF)), "{}", largest(CF));
+        assert_eq!(largest(ColumnFamily::Write), 0);
+        let blobs = walkdir::WalkDir::new(directory.path()).into_iter().map(Result::unwrap);
+        let blobs = blobs.filter(|entry| entry.path().parent().is_some_and(|parent| parent.ends_with("blobs")));
+        assert!(blobs.count() > 0, "fjall has written them");
+        // An older store does not tell.
+        store.families[0].remove(LARGEST).unwrap();
+        drop(store);
+        assert!(RawStore::open(directory.path()).unwrap().snapshot().largest(CF) > MAX_VALUE as u64);
     }
 
     #[test]

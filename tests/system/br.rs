@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::harness::{HOLDFAST, Launch, PATIENCE, Scratch, Server, files};
 use super::rawkv::contents;
+use super::stores;
+use super::stores::store::{Kind, Store};
 
 fn br(arguments: &[&str]) -> (i32, String, String) {
     let Output { status, stdout, stderr } = Command::new(HOLDFAST).arg("br").args(arguments).output().unwrap();
@@ -83,6 +85,19 @@ fn a_backup_is_looked_into_without_a_server() {
     let json: serde_json::Value =
         serde_json::from_slice(&std::fs::read(scratch.sub("backupmeta.json")).unwrap()).unwrap();
     assert_eq!((&json["is_raw_kv"], json["files"].as_array().unwrap().len()), (&true.into(), 3));
+
+    for (name, value) in [
+        ("IsRawKv", "true"),
+        ("end-version", "0"),
+        ("ApiVersion", "V1"),
+        ("Ddls", "[]"),
+        ("Nothing", "field 'Nothing' not found"),
+    ] {
+        let (code, out, _) = br(&["debug", "decode", "-s", &storage, "--field", name]);
+        assert_eq!((code, out), (0, format!("{value}\n")), "{name}");
+    }
+    let (_, files, _) = br(&["debug", "decode", "-s", &storage, "--field=Files"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&files).unwrap(), json["files"]);
 
     let (code, out, err) = br(&["debug", "checksum", "-s", &storage]);
     assert_eq!((code, err.as_str()), (0, ""));
@@ -183,6 +198,7 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
         (["--start", "3z"], "holdfast: encoding/hex: invalid byte: U+007A 'z'\n"),
         (["--cf", "lock"], "holdfast: invalid cf name: lock; take default or write\n"),
         (["--pd", "127.0.0.1:1"], "holdfast: cannot connect to 127.0.0.1:1: Connection refused"),
+        (["--pd", "127.0.0.1:1,127.0.0.1:2"], ", nor to 127.0.0.1:2: Connection refused"),
     ] {
         for command in ["backup", "restore"] {
             let (found, out, err) = br(&[[command, "raw", "-s", &raw].as_slice(), &flags].concat());
@@ -193,8 +209,9 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
 
     let server = Server::standalone(scratch.path());
     let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    let several = format!("127.0.0.1:1,{pd},127.0.0.1:2");
     let failure = |arguments: &[&str]| {
-        let (code, out, err) = br(&[arguments, &["-u", &pd, "-s", &raw]].concat());
+        let (code, out, err) = br(&[arguments, &["-u", &several, "-s", &raw]].concat());
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
         err
     };
@@ -221,6 +238,42 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
     let secret = "s3://b/x?access-key=AK&secret-access-key=hunter2&endpoint=http://127.0.0.1:1";
     let (code, out, err) = br(&["restore", "raw", "-u", &pd, "-s", secret]);
     assert!(code == 1 && err.contains("backupmeta") && !format!("{out}{err}").contains("hunter2"), "{err}");
+}
+
+/// The client's credentials, of AWS in its environment and of Google in a file that only it has, go to the servers, and
+/// nobody sees them.
+#[tokio::test]
+async fn credentials_of_the_client_are_used_and_hidden() {
+    let (scratch, own) = (Scratch::new(), Scratch::new());
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let server = Launch::standalone(scratch.path()).env("HOLDFAST_LOG", "debug").start();
+    let mut client = server.connect().await;
+    let pd = format!("127.0.0.1:{}", server.port("mysql"));
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let uri = store.storage_uri("raw");
+    let (place, parameters) = uri.split_once('?').unwrap();
+    let endpoint = parameters.split('&').find(|parameter| parameter.starts_with("endpoint=")).unwrap();
+    let uri = format!("{place}?{endpoint}");
+    let key = |name: &str| &store.properties.iter().find(|(key, _)| *key == name).unwrap().1;
+    for command in ["backup", "restore"] {
+        let mut br = Command::new(HOLDFAST);
+        br.env("AWS_ACCESS_KEY_ID", key("aws.s3.access_key"));
+        br.env("AWS_SECRET_ACCESS_KEY", key("aws.s3.secret_key"));
+        let output = br.args(["br", command, "raw", "-u", &pd, "-s", &uri]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(" keys=1 "));
+    }
+
+    let file = own.sub("key.json");
+    std::fs::write(&file, r#"{"client_email": "e@x", "private_key": "hunter2-of-google"}"#).unwrap();
+    let gcs = ["-s", "gcs://b/x?endpoint=http://127.0.0.1:1", "--gcs.credentials-file", &file];
+    let (code, out, err) = br(&[["backup", "raw", "-u", &pd].as_slice(), &gcs].concat());
+    assert!(code == 1 && err.contains("gs://b/x"), "{err}");
+    assert!(!format!("{out}{err}").contains("hunter2"), "{err}");
+    let jobs = client.run("SELECT * FROM information_schema.backup_jobs").await;
+    assert!(!format!("{jobs:?}").contains("hunter2"));
+    assert!(server.stop().await.success());
+    stores::assert_hidden(&[store.secrets.clone(), vec!["hunter2-of-google".into()]].concat(), &scratch);
 }
 
 /// Ctrl-C cancels what can be cancelled, and a second one ends the command. A job outlives a lost connection.

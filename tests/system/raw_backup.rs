@@ -1,8 +1,9 @@
 //! BACKUP RAW and RESTORE RAW on real servers: many regions on many BEs, crashes, damage, other stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::http::Method;
@@ -15,6 +16,8 @@ use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files,
 use super::proxy::{Fault, Proxy, Request};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
+
+const MIB: u64 = 1 << 20;
 
 /// Keys and values in hex, as [`contents`] returns them.
 type Data = BTreeMap<String, String>;
@@ -800,6 +803,10 @@ async fn damage_is_named() {
             for row in verified.records() {
                 assert_eq!(row["Result"] == "OK", row["File"] != name.as_str(), "{what}: {row:?}");
             }
+            // Which a script sees without looking at the rows.
+            assert_eq!(client.value("SHOW COUNT(*) WARNINGS").await, "1");
+            let warning = format!("1 of {} files of {uri} are not what was backed up", names.len());
+            assert!(format!("{:?}", client.run("SHOW WARNINGS").await).contains(&warning));
             std::fs::write(&path, whole).unwrap();
         }
     }
@@ -829,6 +836,8 @@ async fn damage_is_named() {
         }
     }
     std::fs::write(&meta, whole).unwrap();
+    client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(client.value("SHOW COUNT(*) WARNINGS").await, "0");
     client.run(&restore).await;
     assert_eq!(contents(&mut client).await, data);
 }
@@ -1067,10 +1076,10 @@ async fn every_store_of_br_keeps_backups() {
 }
 
 /// The URI of a folder in a store that is reached by a proxy.
-fn through(proxy: &Proxy, store: &Store) -> String {
+fn through(proxy: &Proxy, store: &Store, folder: &str) -> String {
     let port = |address: &str| format!("%3A{}", address.rsplit(':').next().unwrap());
     let of_store = port(&store.address().unwrap().to_string());
-    store.storage_uri("raw").replace(&of_store, &port(&proxy.endpoint()))
+    store.storage_uri(folder).replace(&of_store, &port(&proxy.endpoint()))
 }
 
 /// What a URI says of how a store keeps what is written goes with all that is written, and the store takes it.
@@ -1106,7 +1115,7 @@ async fn a_store_is_told_how_to_keep_what_is_written() {
         client.run("CREATE DATABASE rawkv").await;
         let data = Numbers(23).data(100);
         insert(&mut client, &data).await;
-        let uri = format!("{}&{parameters}", through(&proxy, &store));
+        let uri = format!("{}&{parameters}", through(&proxy, &store, "raw"));
         client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
         // The second request of an upload to Google has nothing but the content.
         let writes = |request: &Request| {
@@ -1161,7 +1170,7 @@ async fn files_on_their_way_have_a_budget_of_memory() {
     let (late, always) = (Fault::Late(Duration::from_secs(1)), usize::MAX);
     proxy.fail(move |request| request.method == Method::PUT && is_file(request), late, always);
     proxy.fail(move |request| request.method == Method::HEAD && is_file(request), Fault::Status(503), always);
-    let uri = through(&proxy, &store);
+    let uri = through(&proxy, &store, "raw");
     client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('concurrency' = '40')")).await;
     let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
     eventually("the files are looked for again", || log().contains("trying again: ")).await;
@@ -1175,6 +1184,230 @@ async fn files_on_their_way_have_a_budget_of_memory() {
     assert!(shown.rows.len() >= 12 && stored.len() == shown.rows.len(), "{} of {shown:?}", stored.len());
     client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
     client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// A BE works on as many files of a job at a time as the statement says, and on four if it says nothing.
+#[tokio::test]
+async fn files_at_a_time_are_those_that_were_asked_for() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let launch = small_regions(&scratch).set("upload_worker_count", 40).set("download_worker_count", 40);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(47).data(9000);
+    insert(&mut client, &data).await;
+    in_regions(&mut client, 12).await;
+    for (folder, properties, at_once) in [("two", "'concurrency' = '2'", 2), ("four", "'wait' = 'false'", 4)] {
+        let is_file = |request: &Request, method: Method| request.method == method && request.path.ends_with(".sst");
+        let slow = |method: Method| {
+            let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+            let matches = move |request: &Request| is_file(request, method.clone());
+            proxy.fail(matches, Fault::Late(Duration::from_millis(500)), usize::MAX);
+            proxy
+        };
+        let proxy = slow(Method::PUT);
+        // The backup ends before it looks at all of them together.
+        proxy.fail(move |request| is_file(request, Method::HEAD), Fault::Status(403), usize::MAX);
+        let refused = through(&proxy, &store, &format!("refused-{folder}"));
+        client.run(format!("BACKUP RAW TO '{refused}' PROPERTIES ({properties})")).await;
+        client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+        assert_eq!(proxy.most_running(), at_once, "BACKUP with {properties}");
+
+        let uri = store.storage_uri(folder);
+        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+        let proxy = slow(Method::GET);
+        client.run(format!("RESTORE RAW FROM '{}' PROPERTIES ({properties})", through(&proxy, &store, folder))).await;
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(proxy.most_running(), at_once, "RESTORE with {properties}");
+    }
+}
+
+/// Values that compress to nothing less take the time that `ratelimit`, in MiB a second, gives them. The last MiB moves at
+/// once when its turn comes.
+#[tokio::test]
+async fn a_rate_limit_is_kept() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = Launch::standalone(scratch.path()).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let mut numbers = Numbers(49);
+    for n in 0..3 {
+        let value: Vec<u8> = (0..1 << 20).map(|_| numbers.below(256) as u8).collect();
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{n}', x'{}')", hex::encode(value))).await;
+    }
+    let uri = format!("local://{}", scratch.sub("b"));
+    for statement in [format!("BACKUP RAW TO '{uri}'"), format!("RESTORE RAW FROM '{uri}'")] {
+        let began = Instant::now();
+        client.run(format!("{statement} PROPERTIES ('ratelimit' = '1', 'wait' = 'true')")).await;
+        let took = began.elapsed();
+        let shown = client.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await;
+        let size: u64 = shown.column("Size").into_iter().map(|size| size.parse::<u64>().unwrap()).sum();
+        assert!(took.as_secs_f64() >= (size - MIB) as f64 / MIB as f64, "{statement}: {size} bytes in {took:?}");
+    }
+}
+
+/// At a byte a second nobody sees a second file of a BE move; but each has moved its first one, whatever the others do.
+#[tokio::test]
+async fn each_backend_has_the_rate_limit_for_itself() {
+    let scratch = Scratch::new();
+    let (cluster, mut client) = cluster(&scratch).await;
+    let keys = (0..1600u32).map(|n| hex::encode_upper([&[(n % 256) as u8], n.to_be_bytes().as_slice()].concat()));
+    insert(&mut client, &keys.map(|key| (key, "AB".repeat(100))).collect()).await;
+    let files_of_each = |answer: &Answer| {
+        let owners = answer.column("BACKEND_ID");
+        let mut count = BTreeMap::new();
+        owners.into_iter().for_each(|owner| *count.entry(owner.to_owned()).or_insert(0) += 1);
+        count.len() == 3 && count.values().all(|count| *count >= 2)
+    };
+    client.wait_until("SELECT BACKEND_ID FROM information_schema.raw_regions", files_of_each).await;
+    let uri = |name: &str| format!("local://{}", scratch.sub(name));
+    let limit = "PROPERTIES ('ratelimit_bytes' = '1')";
+    client.run(format!("BACKUP RAW TO '{}' {limit}", uri("slow"))).await;
+    let stored = || ssts(&scratch.sub("slow"));
+    eventually("a file of each BE", || stored().len() >= 3).await;
+    let backends: BTreeSet<_> = stored().iter().map(|name| name.split('/').next().unwrap().to_owned()).collect();
+    assert_eq!((stored().len(), backends.len()), (3, 3), "{:?}", stored());
+    client.run("CANCEL BACKUP FROM rawkv").await;
+
+    client.run(format!("BACKUP RAW TO '{}' {WAIT}", uri("b"))).await;
+    client.run(format!("RESTORE RAW FROM '{}' {limit}", uri("b"))).await;
+    let fetched = || cluster.bes.iter().map(|be| ssts(be.launch.data().to_str().unwrap()).len()).collect::<Vec<_>>();
+    eventually("a file on each BE", || !fetched().contains(&0)).await;
+    assert_eq!(fetched(), [1, 1, 1]);
+    client.run("CANCEL RESTORE FROM rawkv").await;
+}
+
+/// From the moment on at which it is sent, nobody may read `backupmeta`.
+fn hide_meta(proxy: &Proxy) {
+    let sent = AtomicBool::new(false);
+    let reads = move |request: &Request| {
+        let (of_meta, writes) = (request.path.ends_with("/backupmeta"), request.method == Method::PUT);
+        sent.fetch_or(of_meta && writes, Ordering::SeqCst);
+        of_meta && !writes && sent.load(Ordering::SeqCst)
+    };
+    proxy.fail(reads, Fault::Status(403), usize::MAX);
+}
+
+/// Waits until a backup that may not read `backupmeta` says so, or has ended.
+async fn refused(client: &mut Client) -> Answer {
+    let ended = |answer: &Answer| ["CANCELLED", "FINISHED"].contains(&answer.column("State")[0]);
+    let told = |answer: &Answer| answer.column("TaskErrMsg")[0].contains("backupmeta");
+    client.wait_until("SHOW BACKUP FROM rawkv", |answer| ended(answer) || told(answer)).await
+}
+
+/// A store that has taken `backupmeta`, and refuses to say so, is asked again: there may be a backup. Before, an error that
+/// lasts ends the job.
+#[tokio::test]
+async fn a_backup_that_may_be_there_is_not_given_up() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let held = scratch.path().join("held");
+    let launch = Launch::standalone(scratch.path()).held_at("backup-raw.upload_info.after", &held);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data = Numbers(41).data(100);
+    insert(&mut client, &data).await;
+    client.run(format!("BACKUP RAW TO '{}'", through(&proxy, &store, "forbidden"))).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    proxy.fail(|_| true, Fault::Status(403), usize::MAX);
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("permission"), "{job:?}");
+    proxy.heal();
+
+    hide_meta(&proxy);
+    let uri = through(&proxy, &store, "raw");
+    client.run(format!("BACKUP RAW TO '{uri}'")).await;
+    assert_eq!(refused(&mut client).await.column("State"), ["UPLOAD_INFO"]);
+    proxy.heal();
+    client.finished("BACKUP", "rawkv").await;
+    client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// It is given up after its deadline, with the truth: nobody knows. Its files stay.
+#[tokio::test]
+async fn a_backup_that_may_be_there_stays_there() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let ahead = scratch.path().join("ahead");
+    std::fs::write(&ahead, "+0s").unwrap();
+    let Some(launch) = Launch::standalone(scratch.path()).clock(&ahead) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    hide_meta(&proxy);
+    let (_server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(43).data(100)).await;
+    let uri = through(&proxy, &store, "raw");
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '600')")).await;
+    assert_eq!(refused(&mut client).await.column("State"), ["UPLOAD_INFO"]);
+    std::fs::write(&ahead, "+900s").unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("did not say until the deadline whether the backup is there"), "{job:?}");
+    std::fs::write(&ahead, "+0s").unwrap();
+    proxy.heal();
+    let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert_eq!(verified.column("Result"), ["OK"]);
+}
+
+/// On a store that knows no conditions, two backups may both take a directory for theirs. The one that ends later finds
+/// the other's `backupmeta` there, leaves it as it is, and says so.
+#[tokio::test]
+async fn the_first_backup_in_a_directory_stays() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Hdfs, &scratch) else { return };
+    let held = scratch.path().join("held");
+    let (_server, mut client) =
+        store.server(&scratch, "server").held_after(1, "backup-raw.upload_info.after", &held).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(51).data(100)).await;
+    client.run(format!("BACKUP RAW TO '{}' {WAIT}", store.storage_uri("first"))).await;
+    client.run(format!("BACKUP RAW TO '{}'", store.storage_uri("second"))).await;
+    client.wait_for_job("BACKUP", "rawkv", &["UPLOAD_INFO"]).await;
+    let meta = store.names().into_iter().find(|name| name.ends_with("first/backupmeta")).unwrap();
+    let (first, place) = (store.read(&meta), meta.replace("first/", "second/"));
+    store.write(&place, &first);
+    let before = store.names();
+    std::fs::remove_file(held).unwrap();
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED", "FINISHED"]).await;
+    assert!(job["Status"].contains("another backup is written there"), "{job:?}");
+    assert!(store.read(&place) == first);
+    assert_eq!(store.names(), before);
+}
+
+/// The bytes of a restore over several BEs are those that each of them brings: they come to their end, and not beyond.
+#[tokio::test]
+async fn the_progress_of_a_restore_ends_at_its_end() {
+    let scratch = Scratch::new();
+    let elsewhere = standalone(&scratch, "elsewhere");
+    let mut other = elsewhere.connect().await;
+    other.run("CREATE DATABASE rawkv").await;
+    let data: Data = (0..=255u8).map(|first| (format!("{first:02X}"), "01".to_owned())).collect();
+    insert(&mut other, &data).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    other.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    // A file with keys of all BEs.
+    let size: u64 = other.run(format!("SHOW BACKUP RAW FROM '{uri}'")).await.column("Size")[0].parse().unwrap();
+
+    let fe = Launch::fe(scratch.path()).set("heartbeat_interval_ms", 50).stops_at("restore-raw.finished.before");
+    let cluster = Cluster::of(&fe, scratch.path(), 3).await;
+    let mut client = cluster.fe.connect().await;
+    client.run(format!("RESTORE RAW FROM '{uri}'")).await;
+    let ended = |answer: &Answer| {
+        let progress = answer.column("Progress")[0].to_owned();
+        let numbers = progress.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
+        // The job's number stands first.
+        let [_, done, all, moved, bytes] = numbers.collect::<Vec<_>>()[..] else { return false };
+        assert!(done <= all && moved <= bytes, "{progress}");
+        let is_whole = done == all && all > 0;
+        assert!(!is_whole || (all, moved, bytes) == (6, 3 * size, 3 * size), "{progress}");
+        is_whole
+    };
+    client.wait_until("SHOW RESTORE FROM rawkv", ended).await;
+    cluster.fe.goes_on();
+    client.finished("RESTORE", "rawkv").await;
     assert_eq!(contents(&mut client).await, data);
 }
 

@@ -73,7 +73,7 @@ impl Executor for Engine {
                 Statement::Insert(_) => {
                     Ok(Outcome::Done { affected: 300, info: "Records: 300".into(), warnings: Vec::new() })
                 }
-                Statement::Query(query) => select(query, context).await.map(Outcome::Rows),
+                Statement::Query(query) => select(query, context).await.map(Outcome::rows),
                 _ => Err(Error::Unsupported(parsed.text.clone())),
             }
         };

@@ -283,16 +283,15 @@ impl Session {
             self.variables = variables;
         }
         let outcome = outcome?;
-        if let Outcome::Done { warnings, .. } = &outcome {
-            self.diagnostics.extend(warnings.iter().cloned().map(Diagnostic::warning));
-        }
+        let (Outcome::Done { warnings, .. } | Outcome::Rows { warnings, .. }) = &outcome;
+        self.diagnostics.extend(warnings.iter().cloned().map(Diagnostic::warning));
         if !tells {
             self.count_diagnostics();
             self.warned = self.diagnostics.len();
         }
         Ok(match outcome {
             Outcome::Done { .. } => outcome,
-            Outcome::Rows(rows) => Outcome::Rows(guarded(rows, cancel, limits)),
+            Outcome::Rows { rows, warnings } => Outcome::Rows { rows: guarded(rows, cancel, limits), warnings },
         })
     }
 
@@ -489,7 +488,7 @@ impl Session {
             Statement::Deallocate { name } => self.prepared.deallocate(name)?,
             Statement::Show(show) => {
                 if let Some(listing) = self.show(show)? {
-                    return Ok(Outcome::Rows(listing.into_rows()));
+                    return Ok(Outcome::rows(listing.into_rows()));
                 }
                 return self.shared.executor.run(&self.context(cancel), parsed).await;
             }
@@ -664,7 +663,7 @@ impl Session {
                 let (variables, user_variables) = (variables.clone(), user_variables.clone());
                 let context = StatementContext { variables, user_variables, ..self.context(cancel) };
                 match self.shared.executor.run(&context, &query).await? {
-                    Outcome::Rows(rows) => single_value(rows).await.map(Some),
+                    Outcome::Rows { rows, .. } => single_value(rows).await.map(Some),
                     Outcome::Done { .. } => Err(Error::internal("SELECT has no rows")),
                 }
             }

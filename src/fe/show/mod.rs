@@ -79,7 +79,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
             lenient(listing, named(filter, "Label"))?
         }
         Show::BackupRaw(uri) => raw_backup::files(fe, uri).await?,
-        Show::VerifyBackupRaw { uri, properties } => raw_backup::verify(fe, uri, properties).await?,
+        Show::VerifyBackupRaw { uri, properties } => return raw_backup::verify(fe, uri, properties).await,
         Show::Snapshot { repository, snapshots, timestamp } => {
             snapshots::snapshots(&image, fe.clock.now(), repository, snapshots, timestamp.as_deref()).await?
         }
@@ -100,7 +100,7 @@ pub(super) async fn show(fe: &Arc<Frontend>, context: &StatementContext, show: &
         | Show::ProcedureStatus
         | Show::FunctionStatus => return Err(Error::internal("a session's statement has left its session")),
     };
-    Ok(Outcome::Rows(listing.into_rows()))
+    Ok(Outcome::rows(listing.into_rows()))
 }
 
 const CREATE_REPOSITORY: &[&str] = &["Repository", "Create Repository"];

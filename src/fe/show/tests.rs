@@ -128,7 +128,7 @@ impl Server {
             cancel: CancellationToken::new(),
         };
         let parsed = sql::parse(text)?.remove(0);
-        let Outcome::Rows(rows) = Service(self.fe.clone()).run(&context, &parsed).await? else {
+        let Outcome::Rows { rows, .. } = Service(self.fe.clone()).run(&context, &parsed).await? else {
             panic!("{text} has no rows");
         };
         let mut texts = Vec::new();

@@ -1,5 +1,5 @@
 use super::block::Cursor;
-use super::codec::{BlockChecksum, Handle, decompress};
+use super::codec::{BlockChecksum, Handle, LENGTH_BYTES, decompress, length};
 use super::{BLOCK_TRAILER, FOOTER, MAGIC, MAX_BLOCK, ReadAt};
 use crate::error::{Error, Result};
 
@@ -51,13 +51,37 @@ impl<S: ReadAt> Blocks<S> {
         decompress(stored, kind).map_err(|message| self.corrupt_at(handle, &message))
     }
 
-    /// A block as it is stored, and how it is compressed.
-    pub(super) fn read_stored(&self, handle: Handle) -> Result<(Vec<u8>, u8)> {
+    /// How long the block will be that [`Self::read`] returns, without reading all of it.
+    pub(super) fn length(&self, handle: Handle) -> Result<u64> {
+        self.check(handle)?;
+        let mut kind = [0];
+        let mut start = vec![0; LENGTH_BYTES.min(handle.size as usize)];
+        let read = self.source.read_exact_at(&mut kind, handle.offset + handle.size);
+        let read = read.and_then(|()| self.source.read_exact_at(&mut start, handle.offset));
+        read.map_err(Error::io("read", &self.name))?;
+        match kind {
+            [0] => Ok(handle.size),
+            [kind] => {
+                let length = length(&mut start.as_slice(), kind);
+                length.map(|length| length as u64).map_err(|message| self.corrupt_at(handle, &message))
+            }
+        }
+    }
+
+    /// Refuses a block that cannot be in the file, or must not be in memory.
+    fn check(&self, handle: Handle) -> Result<()> {
         let Handle { offset, size } = handle;
         let end = offset.checked_add(size).and_then(|end| end.checked_add(BLOCK_TRAILER as u64));
-        if size > MAX_BLOCK as u64 || end.is_none_or(|end| end > self.end) {
-            return Err(self.corrupt_at(handle, &format!("it cannot have {size} bytes")));
+        match size > MAX_BLOCK as u64 || end.is_none_or(|end| end > self.end) {
+            true => Err(self.corrupt_at(handle, &format!("it cannot have {size} bytes"))),
+            false => Ok(()),
         }
+    }
+
+    /// A block as it is stored, and how it is compressed.
+    pub(super) fn read_stored(&self, handle: Handle) -> Result<(Vec<u8>, u8)> {
+        self.check(handle)?;
+        let Handle { offset, size } = handle;
         let mut stored = vec![0; size as usize + BLOCK_TRAILER];
         self.source.read_exact_at(&mut stored, offset).map_err(Error::io("read", &self.name))?;
         let checksum = stored.split_off(size as usize + 1);

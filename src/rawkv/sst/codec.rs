@@ -165,18 +165,24 @@ impl Compressor {
     }
 }
 
+/// Bytes from which [`length`] tells.
+pub(super) const LENGTH_BYTES: usize = 10;
+
+/// How long a compressed block was, which its first bytes tell. Takes those off that do not belong to the algorithm.
+pub(super) fn length(stored: &mut &[u8], kind: u8) -> Result<usize, String> {
+    let length = if kind == 1 { snap::raw::decompress_len(stored).ok() } else { take_length(stored) };
+    let length = length.filter(|length| *length <= MAX_BLOCK);
+    length.ok_or_else(|| "it does not tell its length, or is too large".into())
+}
+
 /// Undoes [`Compressor::compress`].
 pub(super) fn decompress(stored: Vec<u8>, kind: u8) -> Result<Vec<u8>, String> {
+    if kind == 0 {
+        return Ok(stored);
+    }
     let mut packed = stored.as_slice();
-    let length = match kind {
-        0 => return Ok(stored),
-        1 => snap::raw::decompress_len(packed).ok(),
-        _ => take_length(&mut packed),
-    };
     // Looked at before memory is asked for.
-    let Some(length) = length.filter(|length| *length <= MAX_BLOCK) else {
-        return Err("it does not tell its length, or is too large".into());
-    };
+    let length = length(&mut packed, kind)?;
     let block = match kind {
         1 => snap::raw::Decoder::new().decompress_vec(packed).map_err(|error| error.to_string())?,
         // LZ4HC is read as LZ4 is.

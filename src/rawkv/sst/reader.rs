@@ -28,6 +28,23 @@ struct Properties {
 }
 
 impl<S: ReadAt> SstReader<S> {
+    /// What [`Self::open`] has in memory of a file at most, and its reader afterwards, beside a block.
+    pub fn index_bytes(source: S, name: impl Into<String>) -> Result<u64> {
+        let (blocks, _, index) = Blocks::open(source, name.into())?;
+        Ok(index.size + blocks.length(index)?)
+    }
+
+    /// How long the largest block of entries is. A block is in memory as it is stored, too, while it is read.
+    pub fn largest_block(&self) -> Result<u64> {
+        let all = KeyRange::default();
+        let mut entries = self.entries(&all)?;
+        let mut largest = 0;
+        while let Some(handle) = entries.next_handle().map_err(|message| self.blocks.corrupt(message))? {
+            largest = largest.max(self.blocks.length(handle)?);
+        }
+        Ok(largest)
+    }
+
     /// Reads all but the entries. `name` is for messages.
     pub fn open(source: S, name: impl Into<String>) -> Result<Self> {
         let (blocks, metaindex, index) = Blocks::open(source, name.into())?;
