@@ -615,6 +615,7 @@ mod tests {
         let none = made(&store, &RawRange { cf: ColumnFamily::Write, range }, 200);
         assert!(none.is_empty(), "a range without entries has no file");
     }
+
     #[test]
     fn a_file_of_large_values_takes_the_memory_of_all_their_copies() {
         let directory = tempfile::tempdir().unwrap();

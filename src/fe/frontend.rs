@@ -40,7 +40,7 @@ pub struct Frontend {
     data_dirs: Vec<PathBuf>,
     /// Images that queries are reading: files that these name are no garbage.
     reading: Mutex<Vec<Weak<Image>>>,
-    /// Files that BEs lacked when they were asked last.
+    /// Files that BEs did not have when they were asked last.
     missing: Mutex<HashMap<BackendId, HashSet<FileId>>>,
 }
 
@@ -108,16 +108,17 @@ impl Frontend {
         reading.iter().filter_map(Weak::upgrade).chain([self.catalog.image()]).collect()
     }
 
-    /// Notes which files a BE lacks that the catalog names; those that were not known.
-    pub(super) fn lacks(&self, backend: BackendId, files: HashSet<FileId>) -> Vec<FileId> {
+    /// Notes which files a BE does not have that the catalog names; those of them that were not known to be missing.
+    pub(super) fn note_missing(&self, backend: BackendId, files: HashSet<FileId>) -> Vec<FileId> {
+        let image = self.catalog.image();
         let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         let known = missing.insert(backend, files.clone()).unwrap_or_default();
-        missing.retain(|_, files| !files.is_empty());
+        missing.retain(|backend, files| !files.is_empty() && image.backends.contains_key(backend));
         files.difference(&known).copied().collect()
     }
 
-    /// The files that a BE lacked when it was asked last.
-    pub(super) fn lacking(&self, backend: BackendId) -> HashSet<FileId> {
+    /// The files that a BE did not have when it was asked last.
+    pub(super) fn missing(&self, backend: BackendId) -> HashSet<FileId> {
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
         missing.get(&backend).cloned().unwrap_or_default()
     }

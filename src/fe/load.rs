@@ -386,7 +386,7 @@ async fn load(
         let shape = shape.clone();
         let parts = tokio::task::spawn_blocking(move || shape.split(&batch)).await;
         for (tablet, part) in parts.map_err(|err| Error::internal(format_args!("split rows: {err}")))?? {
-            // All replicas must take the load, so it matters little which is first; over tablets they take turns.
+            // All replicas must take the load, so it matters little which is first.
             let primary = replicas[&tablet][0];
             let stream = match streams.entry(primary) {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),

@@ -208,7 +208,7 @@ async fn collect(fe: &Arc<Frontend>, backend: BackendId, state: &mut State) -> R
         there.extend(part.files.into_iter().map(|(id, _)| id));
     }
     let missing = files_of(&before, backend).map(|file| file.id).filter(|id| !there.contains(id)).collect();
-    for file in fe.lacks(backend, missing) {
+    for file in fe.note_missing(backend, missing) {
         tracing::error!(%backend, %file, "a rowset file is missing: restore its table from a snapshot");
     }
     // Writes are recorded before they begin.

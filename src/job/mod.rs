@@ -87,7 +87,7 @@ pub struct Jobs {
 #[derive(Clone, Default)]
 struct Run {
     progress: Arc<Progress>,
-    /// Whether the storage was asked to store its commit, be it by an earlier process.
+    /// Whether the storage was asked to store its commit, or may have been by an earlier process.
     committing: Arc<AtomicBool>,
     /// Ends what the job waits for.
     cancel: CancellationToken,
@@ -660,6 +660,8 @@ fn failure(job: &Job, err: &Error, timed_out: bool) -> Failure {
         What::RawRestore(_) if job.state == JobState::Committing => {
             (FailureCode::CommonError, format!("a part of the keys may have been stored; RESTORE RAW again. {report}"))
         }
+        // It is certain that there is none, whenever that showed.
+        What::RawBackup(_) if job.state == JobState::UploadInfo => (FailureCode::CommonError, report),
         // StarRocks' text; what went wrong last is worth more than its empty message.
         _ if timed_out => {
             let kind = job.kind.to_string().to_lowercase();

@@ -74,8 +74,7 @@ impl TableProvider for StoredTable {
         Ok(filters.iter().map(pushed).collect())
     }
 
-    // As `async_trait` would have it, but for the body: the compiler takes 8 seconds to prove of a coroutine that holds
-    // filters that it is `Send`.
+    // By hand: see `super`.
     fn scan<'a, 'b, 'c, 'd, 'all>(
         &'a self,
         state: &'b dyn Session,

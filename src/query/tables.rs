@@ -110,8 +110,8 @@ pub struct VirtualTable {
     pub name: String,
     /// Its columns.
     pub schema: Schema,
-    /// Makes all rows, with all columns. Called once for each time a statement names the table, on a thread that may
-    /// block, as is each of the batches.
+    /// Makes all rows, with all columns. Called once for each time a statement names the table. It and what it returns
+    /// are called on threads that may block.
     pub rows: Box<dyn Fn() -> MadeBatches + Send + Sync>,
 }
 

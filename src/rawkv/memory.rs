@@ -101,6 +101,7 @@ mod tests {
         assert!(memory.take(1).now_or_never().is_none());
         drop(all);
     }
+
     /// However little of a large value is left in the file.
     #[tokio::test]
     async fn reading_takes_what_the_largest_block_needs() {

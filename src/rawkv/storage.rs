@@ -214,13 +214,15 @@ impl Storage {
     pub fn add_credentials(&mut self, content: &[u8]) -> Result<()> {
         let fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(content) {
             Ok(fields) => fields,
-            Err(_) => return invalid("the credentials file is not JSON"),
+            Err(_) => return invalid("the credentials are not JSON"),
         };
         for (field, key) in
             [("client_email", "gcp.gcs.service_account_email"), ("private_key", "gcp.gcs.service_account_private_key")]
         {
             let Some(value) = fields.get(field).and_then(|value| value.as_str()) else {
-                return invalid(&format!("the credentials file has no {field}; it must be that of a service account"));
+                return invalid(&format!(
+                    "the credentials have no {field}; they must be what is in the file of a service account"
+                ));
             };
             self.properties.insert(key.into(), value.into());
         }

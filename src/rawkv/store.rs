@@ -40,7 +40,8 @@ const GIVEN: &str = "given";
 /// because a keyspace that nobody fills would keep fjall from removing journals.
 const LAST: &str = "last";
 
-/// Beside it, how long the entries of the family may be; 0 if none was ever large.
+/// Beside it, how long the entries of the family may be; 0 if none was ever large. It does not become less: to know
+/// better, all keys would have to be read.
 const LARGEST: &str = "largest";
 
 /// Bytes of an entry from which on it is large. fjall keeps its value in a file for values, because who reads, merges or
@@ -52,13 +53,20 @@ pub const ENTRY_BYTES: usize = 64;
 
 /// Writes that are committed together have at most so many bytes, but for one that has more by itself.
 const GROUP_BYTES: usize = 16 << 20;
-/// A larger one waits until fjall has no more in memory, or so long: if fjall cannot write it, it says so.
+
+/// One of more than twice that waits, and all behind it, until fjall has no more than this in memory: it would take
+/// several times as much.
 const BUFFER_BYTES: u64 = 128 << 20;
+
+/// Or so long: if fjall cannot write what it has, it says so.
 const BUFFER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Keys that are deleted together.
 const CLEAR_KEYS: usize = 100_000;
+
 /// What a disk must have free for a write: fjall makes tables of what it has taken at any time, and merges them.
 const RESERVE_BYTES: u64 = 64 << 20;
+
 /// Writes that wait for the committing thread.
 const WAITING: usize = 1024;
 

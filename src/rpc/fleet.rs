@@ -329,10 +329,13 @@ impl Fleet {
     pub fn placement(&self, image: &catalog::Image) -> Placement {
         let mut tablets: HashMap<BackendId, usize> = HashMap::new();
         let partitions = image.tables.values().flat_map(|table| table.partitions.values());
-        let replicas = partitions.flat_map(|partition| &partition.tablets).flat_map(|tablet| &tablet.replicas);
-        replicas.for_each(|backend| *tablets.entry(*backend).or_default() += 1);
+        let mut firsts: HashMap<BackendId, usize> = HashMap::new();
+        for tablet in partitions.flat_map(|partition| &partition.tablets) {
+            tablet.replicas.iter().for_each(|backend| *tablets.entry(*backend).or_default() += 1);
+            tablet.replicas.first().into_iter().for_each(|backend| *firsts.entry(*backend).or_default() += 1);
+        }
         let count = |id| (id, tablets.get(&id).copied().unwrap_or_default());
-        Placement::new(self.alive().into_iter().map(count))
+        Placement::new(self.alive().into_iter().map(count), firsts)
     }
 
     /// How many copies a table gets whose statement does not say: the configured number, or as many as BEs live.
@@ -351,18 +354,18 @@ impl Fleet {
 pub struct Placement {
     /// Tablets of the statement, tablets in all before, id.
     backends: Vec<(usize, usize, BackendId)>,
-    /// Tablets placed so far.
-    placed: usize,
+    /// How many tablets each is the first of.
+    firsts: HashMap<BackendId, usize>,
 }
 
 impl Placement {
     /// BEs with the tablets they have.
-    fn new(backends: impl Iterator<Item = (BackendId, usize)>) -> Self {
-        Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect(), placed: 0 }
+    fn new(backends: impl Iterator<Item = (BackendId, usize)>, firsts: HashMap<BackendId, usize>) -> Self {
+        Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect(), firsts }
     }
 
-    /// Places tablets, each on `copies` different BEs, who are first by turns: the first does what one does for all.
-    /// Refuses if fewer live.
+    /// Places tablets, each on `copies` different BEs. The first of them does what one does for all, and is who is that
+    /// of fewest. Refuses if fewer live.
     pub fn place(&mut self, copies: u32, tablets: usize) -> Result<Vec<Vec<BackendId>>> {
         let (alive, count) = (self.backends.len(), copies as usize);
         if count == 0 || count > alive {
@@ -375,9 +378,8 @@ impl Placement {
             self.backends.sort_unstable();
             let mut chosen: Vec<BackendId> = self.backends[..count].iter().map(|(_, _, id)| *id).collect();
             self.backends[..count].iter_mut().for_each(|(given, _, _)| *given += 1);
-            chosen.sort_unstable();
-            chosen.rotate_left(self.placed % count);
-            self.placed += 1;
+            chosen.sort_unstable_by_key(|id| (self.firsts.get(id).copied().unwrap_or_default(), *id));
+            *self.firsts.entry(chosen[0]).or_default() += 1;
             chosen
         };
         Ok((0..tablets).map(one).collect())
@@ -389,7 +391,7 @@ mod tests {
     use super::*;
 
     fn placement(tablets: &[usize]) -> Placement {
-        Placement::new((1..).map(BackendId).zip(tablets.iter().copied()))
+        Placement::new((1..).map(BackendId).zip(tablets.iter().copied()), HashMap::new())
     }
 
     /// How many of these each BE got.
@@ -420,10 +422,12 @@ mod tests {
         }
         // Each is first once.
         assert_eq!(counts(&places.iter().map(|place| vec![place[0]]).collect::<Vec<_>>(), 3), [1, 1, 1]);
-        // Also where each partition has one tablet.
-        let mut placement = placement(&[0, 0]);
-        let firsts: Vec<_> = (0..4).map(|_| placement.place(2, 1).unwrap()[0][0]).collect();
+        // Also where each partition has one tablet, and over statements.
+        let mut two = placement(&[0, 0]);
+        let firsts: Vec<_> = (0..4).map(|_| two.place(2, 1).unwrap()[0][0]).collect();
         assert_eq!(firsts, [1, 2, 1, 2].map(BackendId));
-        assert!(self::placement(&[0]).place(2, 1).is_err());
+        two.firsts = [(BackendId(1), 3), (BackendId(2), 1)].into();
+        assert_eq!(two.place(2, 1).unwrap()[0][0], BackendId(2));
+        assert!(placement(&[0]).place(2, 1).is_err());
     }
 }

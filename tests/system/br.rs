@@ -265,7 +265,7 @@ async fn credentials_of_the_client_are_used_and_hidden() {
     }
 
     let file = own.sub("key.json");
-    std::fs::write(&file, r#"{"client_email": "e@x", "private_key": "hunter2-of-google"}"#).unwrap();
+    std::fs::write(&file, r#"{"client_email": "e@x", "private_key": "hunter2ofgoogle"}"#).unwrap();
     let gcs = ["-s", "gcs://b/x?endpoint=http://127.0.0.1:1", "--gcs.credentials-file", &file];
     let (code, out, err) = br(&[["backup", "raw", "-u", &pd].as_slice(), &gcs].concat());
     assert!(code == 1 && err.contains("gs://b/x"), "{err}");
@@ -273,7 +273,7 @@ async fn credentials_of_the_client_are_used_and_hidden() {
     let jobs = client.run("SELECT * FROM information_schema.backup_jobs").await;
     assert!(!format!("{jobs:?}").contains("hunter2"));
     assert!(server.stop().await.success());
-    stores::assert_hidden(&[store.secrets.clone(), vec!["hunter2-of-google".into()]].concat(), &scratch);
+    stores::assert_hidden(&[store.secrets.clone(), vec!["hunter2ofgoogle".into()]].concat(), &scratch);
 }
 
 /// Ctrl-C cancels what can be cancelled, and a second one ends the command. A job outlives a lost connection.

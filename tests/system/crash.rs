@@ -41,13 +41,15 @@ impl Ground {
 
     pub async fn front_end(disk: Option<Disk>) -> Self {
         let scratch = Scratch::new();
-        let ground = Self::FrontEnd { scratch, disk, _bes: Vec::new() };
-        let Cluster { fe, bes } = Cluster::of(&ground.launch(), ground.path(), 2).await;
+        let launch = Self::front_end_launch(&scratch, disk.as_ref());
+        let Cluster { fe, bes } = Cluster::of(&launch, scratch.path(), 2).await;
         assert!(fe.stop().await.success());
-        match ground {
-            Self::FrontEnd { scratch, disk, .. } => Self::FrontEnd { scratch, disk, _bes: bes },
-            other => other,
-        }
+        Self::FrontEnd { scratch, disk, _bes: bes }
+    }
+
+    fn front_end_launch(scratch: &Scratch, disk: Option<&Disk>) -> Launch {
+        // So that a file that one BE lacks is nowhere.
+        Cluster::front_end(disk.map_or(scratch.path(), Disk::path)).set("default_replication_num", 1)
     }
 
     fn path(&self) -> &Path {
@@ -71,11 +73,7 @@ impl Ground {
 
     pub fn launch(&self) -> Launch {
         match self {
-            Self::FrontEnd { scratch, disk, .. } => {
-                let dir = disk.as_ref().map_or(scratch.path(), Disk::path);
-                // So that a file that one BE lacks is nowhere.
-                Cluster::front_end(dir).set("default_replication_num", 1)
-            }
+            Self::FrontEnd { scratch, disk, .. } => Self::front_end_launch(scratch, disk.as_ref()),
             _ => Launch::standalone(self.path()),
         }
     }

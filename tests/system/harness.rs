@@ -240,7 +240,9 @@ impl Launch {
     pub async fn open(&self) -> (Server, Client) {
         let server = self.start();
         let mut client = server.connect().await;
-        let alive = |answer: &Answer| answer.column("Alive").iter().all(|alive| *alive == "true");
+        let least = usize::from(self.role == "standalone");
+        let alive =
+            |answer: &Answer| answer.rows.len() >= least && answer.column("Alive").iter().all(|alive| *alive == "true");
         client.wait_until("SHOW BACKENDS", alive).await;
         (server, client)
     }

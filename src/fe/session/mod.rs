@@ -41,8 +41,8 @@ const DEFAULT_CATALOG: &str = "default_catalog.";
 
 /// Whoever runs the statements that a session does not answer by itself.
 ///
-/// Its futures have one lifetime and are boxed by hand: as `async_trait` writes them, the compiler takes 24 seconds longer
-/// to prove that they are `Send`.
+/// Its futures have one lifetime: as `async_trait` writes them, the compiler proves for each anew that they are `Send`,
+/// which takes as long as all else that it does with this crate (<https://github.com/rust-lang/rust/issues/157595>).
 pub trait Executor: Send + Sync {
     /// Runs one statement. The call is dropped at any await when the client is killed or gone: what must not be left
     /// half done goes to a task of its own. So is the stream of rows.

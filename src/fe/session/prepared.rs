@@ -24,7 +24,7 @@ pub(super) struct PreparedStatements {
 impl PreparedStatements {
     /// Keeps a statement; returns its id and how many values it takes.
     pub(super) fn number(&mut self, text: &str) -> Result<(u32, usize)> {
-        let parsed = self.parse(text)?;
+        let parsed = self.parse(text, None)?;
         let params = sql::placeholders(&parsed.statement);
         loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
@@ -38,7 +38,7 @@ impl PreparedStatements {
 
     /// Keeps a statement in the place of the one with its name, if there is one.
     pub(super) fn name(&mut self, name: &str, text: &str) -> Result<()> {
-        let parsed = Arc::new(self.parse(text)?);
+        let parsed = Arc::new(self.parse(text, self.by_name.get(name))?);
         self.by_name.insert(name.to_owned(), parsed);
         Ok(())
     }
@@ -61,12 +61,13 @@ impl PreparedStatements {
         self.by_name.remove(name).map(drop).ok_or_else(|| unknown(name))
     }
 
-    fn parse(&self, text: &str) -> Result<Parsed> {
-        if self.by_id.len() + self.by_name.len() >= MAX_PREPARED {
+    /// A statement that there is room for, once the one that it replaces has gone.
+    fn parse(&self, text: &str, replaced: Option<&Arc<Parsed>>) -> Result<Parsed> {
+        if self.by_id.len() + self.by_name.len() >= MAX_PREPARED + usize::from(replaced.is_some()) {
             return Err(Error::Refused(format!("Can't create more than {MAX_PREPARED} prepared statements")));
         }
         let held: usize = self.by_id.values().chain(self.by_name.values()).map(|parsed| parsed.text.len()).sum();
-        if held + text.len() > MAX_TEXT {
+        if held + text.len() > MAX_TEXT + replaced.map_or(0, |replaced| replaced.text.len()) {
             return Err(Error::Refused(format!(
                 "the prepared statements of a session have at most {MAX_TEXT} bytes; DEALLOCATE some"
             )));

@@ -81,11 +81,11 @@ pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Lis
         [] => table.ordered_partitions(),
         names => names.iter().map(|name| table.partition(name)).collect::<Result<_>>()?,
     };
-    let mut lacking: HashMap<BackendId, HashSet<FileId>> = HashMap::new();
+    let mut missing: HashMap<BackendId, HashSet<FileId>> = HashMap::new();
     for partition in partitions {
         for (bucket, tablet) in partition.tablets.iter().enumerate() {
             for backend in &tablet.replicas {
-                let lacking = lacking.entry(*backend).or_insert_with(|| fe.lacking(*backend));
+                let missing = missing.entry(*backend).or_insert_with(|| fe.missing(*backend));
                 listing.row([
                     &tablet.id.to_string(),
                     &backend.to_string(),
@@ -96,7 +96,7 @@ pub(super) fn tablets(fe: &Frontend, table: &Table, only: &[Name]) -> Result<Lis
                     &partition.name,
                     &bucket.to_string(),
                     &fe.fleet.is_alive(*backend).to_string(),
-                    &tablet.files.iter().filter(|file| lacking.contains(&file.id)).count().to_string(),
+                    &tablet.files.iter().filter(|file| missing.contains(&file.id)).count().to_string(),
                 ]);
             }
         }
@@ -135,10 +135,10 @@ pub(super) fn backends(fe: &Frontend, image: &Image) -> Listing {
     let mut listing = Listing::new(BACKENDS);
     for backend in image.backends.values() {
         let health = fe.fleet.health(backend.id);
-        let lacking = fe.lacking(backend.id).len();
+        let missing = fe.missing(backend.id).len();
         let error = match health.error {
-            error if error.is_empty() && lacking > 0 => {
-                format!("rowset files are missing: {lacking}; SHOW TABLETS tells whose, to be restored from a snapshot")
+            error if error.is_empty() && missing > 0 => {
+                format!("rowset files are missing: {missing}; SHOW TABLETS tells whose, to be restored from a snapshot")
             }
             error => error,
         };
