@@ -370,8 +370,8 @@ async fn damage_to_raw_keys_takes_none_away() {
     };
     let mut keys = 0;
     while ["tables", "blobs"].into_iter().any(|kind| largest(kind).is_none_or(|file| length(&file) < 1000)) {
-        let value = |n| format!("('{n:04}', REPEAT('{n:04}', {}))", if n % 2 == 0 { 250_000 } else { 300_000 });
-        let rows: Vec<_> = (keys..keys + 8).map(value).collect();
+        let value = |n: i32| format!("{n:04}").repeat(if n % 2 == 0 { 250_000 } else { 300_000 });
+        let rows: Vec<_> = (keys..keys + 8).map(|n| format!("('{n:04}', '{}')", value(n))).collect();
         client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(", "))).await;
         keys += 8;
         assert!(keys < 400, "no table is made");
