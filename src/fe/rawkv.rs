@@ -270,10 +270,12 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
         Ok(())
     };
     let written = futures::future::join_all(of_owner.into_iter().map(to_owner)).await;
-    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(touched.keys());
+    let image = fe.catalog.image();
+    // They may have been split meanwhile.
+    let grown = touched.values().flat_map(|region| image.regions_in(cf, &region.range)).map(|region| region.id);
+    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
     written.into_iter().collect::<Result<()>>()?;
     // What a BE has taken is lost if its keys were given up meanwhile.
-    let image = fe.catalog.image();
     let is_kept = |region: &&Arc<Region>| {
         let mut owners = image.regions_in(cf, &region.range).map(|now| now.owner).peekable();
         owners.peek().is_some() && owners.all(|owner| owner == region.owner)
@@ -318,19 +320,27 @@ pub(super) async fn split_grown(fe: &Frontend) {
     let grown = std::mem::take(&mut *regions.lock().unwrap_or_else(PoisonError::into_inner));
     let image = fe.catalog.image();
     for region in image.regions.values().filter(|region| grown.contains(&region.id)) {
-        if let Err(err) = split(fe, region).await {
-            tracing::warn!(region = %region.id, "splitting a region: {}", err.report());
-            regions.lock().unwrap_or_else(PoisonError::into_inner).insert(region.id);
-        }
+        let again = match split(fe, region).await {
+            // A write that knew the region as it was may have come to any part since its keys were looked at.
+            Ok(true) => fe.catalog.image().regions_in(region.cf, &region.range).map(|part| part.id).collect(),
+            Ok(false) => Vec::new(),
+            Err(err) => {
+                tracing::warn!(region = %region.id, "splitting a region: {}", err.report());
+                vec![region.id]
+            }
+        };
+        regions.lock().unwrap_or_else(PoisonError::into_inner).extend(again);
     }
 }
 
-async fn split(fe: &Frontend, region: &Region) -> Result<()> {
+/// Whether it was large enough to be split.
+async fn split(fe: &Frontend, region: &Region) -> Result<bool> {
     let bytes = fe.config.get().raw_region_split_size;
     let of = RawRange { cf: region.cf, range: region.range.clone() };
     let keys = fe.fleet.backend(region.owner)?.raw_split(&RawSplit { of, bytes }).await?;
     if keys.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    fe.catalog.commit(|draft| draft.split_region(region, &keys)).await
+    fe.catalog.commit(|draft| draft.split_region(region, &keys)).await?;
+    Ok(true)
 }

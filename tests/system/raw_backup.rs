@@ -1,7 +1,7 @@
 //! BACKUP RAW and RESTORE RAW on real servers: many regions on many BEs, crashes, damage, other stores.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -1441,9 +1441,9 @@ async fn a_restore_that_fails_ends_after_all_it_stores() {
     let launch = small_regions(&scratch);
     let (server, mut client) = launch.open().await;
     client.run("CREATE DATABASE rawkv").await;
-    let data = Numbers(29).data(1500);
+    let data = Numbers(29).data(9000);
     insert(&mut client, &data).await;
-    in_regions(&mut client, 2).await;
+    in_regions(&mut client, 6).await;
     let uri = format!("local://{}", scratch.sub("b"));
     client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
     assert!(server.stop().await.success());
@@ -1463,8 +1463,10 @@ async fn a_restore_that_fails_ends_after_all_it_stores() {
     // All is fetched, and found to be right.
     held(&fetched).await;
     let staged = files(launch.data()).into_iter().filter(|file| file.extension().is_some_and(|end| end == "sst"));
-    let mut staged = staged.filter(|file| file.components().any(|part| part.as_os_str() == "raw-staging"));
-    let damaged = staged.next().unwrap();
+    let staged = staged.filter(|file| file.components().any(|part| part.as_os_str() == "raw-staging"));
+    // The last, so that another is being stored before it fails.
+    let number = |file: &PathBuf| file.file_stem().unwrap().to_str().unwrap().parse::<u32>().unwrap();
+    let damaged = staged.max_by_key(number).unwrap();
     let mut content = std::fs::read(&damaged).unwrap();
     content[20] ^= 1;
     std::fs::write(&damaged, content).unwrap();
