@@ -329,10 +329,10 @@ impl Fleet {
     pub fn placement(&self, image: &catalog::Image) -> Placement {
         let mut tablets: HashMap<BackendId, usize> = HashMap::new();
         let partitions = image.tables.values().flat_map(|table| table.partitions.values());
-        let mut firsts: HashMap<BackendId, usize> = HashMap::new();
+        let mut firsts: HashMap<BackendId, (usize, usize)> = HashMap::new();
         for tablet in partitions.flat_map(|partition| &partition.tablets) {
             tablet.replicas.iter().for_each(|backend| *tablets.entry(*backend).or_default() += 1);
-            tablet.replicas.first().into_iter().for_each(|backend| *firsts.entry(*backend).or_default() += 1);
+            tablet.replicas.first().into_iter().for_each(|backend| firsts.entry(*backend).or_default().1 += 1);
         }
         let count = |id| (id, tablets.get(&id).copied().unwrap_or_default());
         Placement::new(self.alive().into_iter().map(count), firsts)
@@ -354,18 +354,18 @@ impl Fleet {
 pub struct Placement {
     /// Tablets of the statement, tablets in all before, id.
     backends: Vec<(usize, usize, BackendId)>,
-    /// How many tablets each is the first of.
-    firsts: HashMap<BackendId, usize>,
+    /// How many tablets each is the first of: of the statement, in all before.
+    firsts: HashMap<BackendId, (usize, usize)>,
 }
 
 impl Placement {
     /// BEs with the tablets they have.
-    fn new(backends: impl Iterator<Item = (BackendId, usize)>, firsts: HashMap<BackendId, usize>) -> Self {
+    fn new(backends: impl Iterator<Item = (BackendId, usize)>, firsts: HashMap<BackendId, (usize, usize)>) -> Self {
         Self { backends: backends.map(|(id, tablets)| (0, tablets, id)).collect(), firsts }
     }
 
-    /// Places tablets, each on `copies` different BEs. The first of them does what one does for all, and is who is that
-    /// of fewest. Refuses if fewer live.
+    /// Places tablets, each on `copies` different BEs. The first of them does what one does for all, and is who is first
+    /// of fewest, of the statement's and then of all. Refuses if fewer live.
     pub fn place(&mut self, copies: u32, tablets: usize) -> Result<Vec<Vec<BackendId>>> {
         let (alive, count) = (self.backends.len(), copies as usize);
         if count == 0 || count > alive {
@@ -379,7 +379,7 @@ impl Placement {
             let mut chosen: Vec<BackendId> = self.backends[..count].iter().map(|(_, _, id)| *id).collect();
             self.backends[..count].iter_mut().for_each(|(given, _, _)| *given += 1);
             chosen.sort_unstable_by_key(|id| (self.firsts.get(id).copied().unwrap_or_default(), *id));
-            *self.firsts.entry(chosen[0]).or_default() += 1;
+            self.firsts.entry(chosen[0]).or_default().0 += 1;
             chosen
         };
         Ok((0..tablets).map(one).collect())
@@ -426,8 +426,9 @@ mod tests {
         let mut two = placement(&[0, 0]);
         let firsts: Vec<_> = (0..4).map(|_| two.place(2, 1).unwrap()[0][0]).collect();
         assert_eq!(firsts, [1, 2, 1, 2].map(BackendId));
-        two.firsts = [(BackendId(1), 3), (BackendId(2), 1)].into();
-        assert_eq!(two.place(2, 1).unwrap()[0][0], BackendId(2));
+        two.firsts = [(BackendId(1), (0, 30)), (BackendId(2), (0, 1))].into();
+        let firsts: Vec<_> = two.place(2, 4).unwrap().iter().map(|place| place[0]).collect();
+        assert_eq!(firsts, [2, 1, 2, 1].map(BackendId));
         assert!(placement(&[0]).place(2, 1).is_err());
     }
 }
