@@ -190,6 +190,10 @@ pub enum Misfit {
     SameTable,
     /// More or fewer values than a prepared statement has parameters.
     Parameters,
+    /// More columns than a table may have.
+    TooManyColumns,
+    /// More partitions than a table may have.
+    TooManyPartitions,
 }
 
 impl Misfit {

@@ -45,9 +45,9 @@
 //! 6. `SNAPSHOTING`: over [`rpc`] each BE confirms that it has the files, by length. One that cannot is replaced by
 //!    another replica.
 //! 7. `UPLOAD_SNAPSHOT` finds content that need not be sent, by SHA-256, in file lists of the repository: for each
-//!    table, in that of the last snapshot that this cluster has made or restored of it, unless it is marked for
-//!    deletion, and in no older one. Each
-//!    object that is to be named again is looked at: content of one that is lost or too short is sent after all.
+//!    table, in those of the last snapshot that this cluster has made or restored of all of it and of the last 30 with
+//!    some partitions since, unless they are marked for deletion, and in no older ones. Each object that is to be named
+//!    again is looked at: content of one that is lost or too short is sent after all.
 //! 8. `UPLOADING`: the BEs copy the rest to `__objects`, hashing as they read; small files share objects. Each finished
 //!    file is a record, so that a restart repeats at most the objects under way.
 //! 9. `SAVE_META` writes the definitions and the file list. They count for nothing yet.

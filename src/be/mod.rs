@@ -70,6 +70,8 @@ pub struct Shared {
     raw: tokio::sync::OnceCell<Arc<RawStore>>,
     raw_sessions: raw::Sessions,
     raw_memory: Memory,
+    /// Cloned by each load while it goes on.
+    loads: Arc<()>,
     /// Held by each write of raw keys until it has ended, though its caller may have gone.
     raw_writes: Arc<tokio::sync::RwLock<()>>,
     members: Members,
@@ -125,6 +127,7 @@ impl Backend {
             raw: tokio::sync::OnceCell::new_with(raw),
             raw_sessions: raw::Sessions::default(),
             raw_memory: Memory::default(),
+            loads: Arc::default(),
             raw_writes: Arc::default(),
             members,
             started: clock.now(),

@@ -25,8 +25,11 @@ use crate::rpc::status::of_error;
 use crate::tablet::{Limits, RowsetOf, RowsetWriter, Scan, Store};
 use crate::types::TabletId;
 
-/// Rows that one load may hold in memory before they are sorted and written.
+/// Bytes of rows that one load may hold in memory before they are sorted and written.
 const LOAD_BUFFER: usize = 64 << 20;
+
+/// Bytes that all loads together may hold so.
+const ALL_BUFFERS: usize = 256 << 20;
 
 /// Arrow Flight: rows out of tablets and into them.
 pub struct Rows(pub Arc<Shared>);
@@ -110,7 +113,7 @@ async fn write(be: &Arc<Shared>, data: Streaming<FlightData>) -> Result<Written>
     let descriptor = descriptor.ok_or_else(|| Error::internal("a load without a command"))?;
     let WriteCommand { table, schema, write } = unpack(&descriptor.cmd)?;
     let of = RowsetOf { table, tablet: TabletId(0), write, schema: Arc::new(schema) };
-    let mut load = Load { store: be.store.clone(), of, writers: HashMap::new(), held: 0 };
+    let mut load = Load { store: be.store.clone(), all: be.loads.clone(), of, writers: HashMap::new(), held: 0 };
     while let Some(data) = decoder.try_next().await.map_err(failed)? {
         if let DecodedPayload::RecordBatch(batch) = data.payload {
             let tablet = data.inner.app_metadata.as_ref().try_into().map(u64::from_le_bytes);
@@ -127,6 +130,8 @@ async fn write(be: &Arc<Shared>, data: Streaming<FlightData>) -> Result<Written>
 /// A load in progress: a writer for each tablet it has seen.
 struct Load {
     store: Arc<Store>,
+    /// Counts the loads under way.
+    all: Arc<()>,
     /// Of any tablet.
     of: RowsetOf,
     writers: HashMap<TabletId, RowsetWriter>,
@@ -143,19 +148,20 @@ impl Load {
         self.held -= writer.buffered_bytes();
         writer.write(batch)?;
         self.held += writer.buffered_bytes();
-        if self.held > LOAD_BUFFER {
-            self.flush_largest()?;
+        let most = LOAD_BUFFER.min(ALL_BUFFERS / (Arc::strong_count(&self.all) - 1).max(1));
+        if self.held > most {
+            self.flush_largest(most / 4 * 3)?;
         }
         Ok(self)
     }
 
-    /// Writes a good part of what is held, of the largest first. There may be very many that are small, and looking
-    /// through them takes time.
-    fn flush_largest(&mut self) -> Result<()> {
+    /// Writes a good part of what is held, of the largest first, until it is `most`. There may be very many that are small,
+    /// and looking through them takes time.
+    fn flush_largest(&mut self, most: usize) -> Result<()> {
         let mut writers: Vec<&mut RowsetWriter> = self.writers.values_mut().collect();
         writers.sort_unstable_by_key(|writer| std::cmp::Reverse(writer.buffered_bytes()));
         for writer in writers {
-            if self.held <= LOAD_BUFFER / 4 * 3 {
+            if self.held <= most {
                 break;
             }
             self.held -= writer.buffered_bytes();

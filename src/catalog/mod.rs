@@ -182,9 +182,17 @@ impl Catalog {
         }
     }
 
-    /// Every job ever submitted, oldest first. Blocks as it is read.
+    /// Every job ever submitted, oldest first, as durable as the image. Blocks as it is read.
     pub fn history(&self) -> impl Iterator<Item = Result<Job>> + use<> {
-        self.rows(Key::new("jo"))
+        let image = self.image();
+        // The store is ahead of the image. What that does not show has ended before it, or is of later.
+        self.rows(Key::new("jo")).filter_map(move |job: Result<Job>| match job {
+            Ok(job) => match image.jobs.get(&job.id) {
+                Some(known) => Some(Ok(Job::clone(known))),
+                None => (job.id.0 <= image.last_id() && job.state.is_terminal()).then_some(Ok(job)),
+            },
+            Err(err) => Some(Err(err)),
+        })
     }
 
     /// A job of the history.

@@ -82,6 +82,13 @@ pub(super) async fn create_table(fe: &Frontend, context: &StatementContext, crea
     let warnings = compression(&create.properties)?.into_iter().collect();
     let schema = schema(create)?;
     let distribution = distribution(fe, create, &schema)?;
+    let record = create.comment.len() + distribution.columns.iter().map(|name| name.len()).sum::<usize>();
+    if record > 2 * MAX_TEXT {
+        return Err(Error::Analysis(format!(
+            "the table's comment and the names of the columns by which it is distributed have {record} bytes; at most {}",
+            2 * MAX_TEXT
+        )));
+    }
     let partition_column = create.partition_by.as_ref().map(|by| by.column.clone());
     if let Some(column) = partition_column.as_ref().and_then(|name| schema.column(name))
         && !column.ty.is_range_type()

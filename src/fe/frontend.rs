@@ -13,7 +13,7 @@ use sqlparser::ast::Query;
 use super::{
     Executor, Outcome, StatementContext, admin, backup, ddl, load, raw_backup, rawkv, reading, repository, show,
 };
-use crate::catalog::{Catalog, Image};
+use crate::catalog::{Catalog, Draft, Image};
 use crate::clock::Clock;
 use crate::config::FeConfig;
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::query::{Engine, ResultColumn};
 use crate::rawkv::memory::Memory;
 use crate::rpc::fleet::Fleet;
 use crate::sql::{self, Parsed, Statement, TableName};
-use crate::types::{BackendId, FileId, Name, Timestamp};
+use crate::types::{BackendId, FileId, Name, Timestamp, WriteId};
 
 /// The FE: everything that statements need, put together once.
 pub struct Frontend {
@@ -42,6 +42,23 @@ pub struct Frontend {
     reading: Mutex<Vec<Weak<Image>>>,
     /// Files that BEs did not have when they were asked last.
     missing: Mutex<HashMap<BackendId, HashSet<FileId>>>,
+    /// Writes that have failed, and that the catalog does not know to have ended.
+    failed_writes: Mutex<Vec<WriteId>>,
+}
+
+/// A load or merge under way: what BEs make for it is no garbage. A commit ends it; if none has when it is dropped, a
+/// later one will.
+pub(super) struct OpenWrite {
+    fe: Arc<Frontend>,
+    pub(super) id: WriteId,
+}
+
+impl Drop for OpenWrite {
+    fn drop(&mut self) {
+        if self.fe.catalog.image().writes.contains_key(&self.id) {
+            self.fe.failed_writes().push(self.id);
+        }
+    }
 }
 
 impl Frontend {
@@ -75,6 +92,7 @@ impl Frontend {
             data_dirs: data_dirs.iter().map(canonical).collect::<Result<_>>()?,
             reading: Mutex::default(),
             missing: Mutex::default(),
+            failed_writes: Mutex::default(),
         }))
     }
 
@@ -108,6 +126,35 @@ impl Frontend {
         reading.iter().filter_map(Weak::upgrade).chain([self.catalog.image()]).collect()
     }
 
+    /// Begins a write, durably.
+    pub(super) async fn begin_write(self: &Arc<Self>) -> Result<OpenWrite> {
+        let id = self.catalog.commit(|draft| draft.begin_write()).await?;
+        Ok(OpenWrite { fe: self.clone(), id })
+    }
+
+    /// Ends the writes that have failed, so that their files become garbage; what cannot be recorded now is tried again by
+    /// the next call.
+    pub(super) async fn end_failed_writes(&self) -> Result<()> {
+        let failed = std::mem::take(&mut *self.failed_writes());
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let end = |draft: &mut Draft| {
+            draft.use_reserve();
+            failed.iter().for_each(|id| draft.end_write(*id));
+            Ok(())
+        };
+        let ended = self.catalog.commit(end).await;
+        if ended.is_err() {
+            self.failed_writes().extend(failed);
+        }
+        ended
+    }
+
+    fn failed_writes(&self) -> std::sync::MutexGuard<'_, Vec<WriteId>> {
+        self.failed_writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes which files a BE does not have that the catalog names; those of them that were not known to be missing.
     pub(super) fn note_missing(&self, backend: BackendId, files: HashSet<FileId>) -> Vec<FileId> {
         let image = self.catalog.image();
@@ -130,7 +177,10 @@ impl Frontend {
             let path = path.display();
             return Err(Error::Refused(format!("'{path}' is in a data directory of holdfast, or holds one")));
         }
-        if allowed.is_empty() || allowed.iter().any(|dir| path.starts_with(dir)) {
+        let is_below = |dir: &PathBuf| {
+            path.starts_with(dir) || dir.canonicalize().is_ok_and(|resolved| path.starts_with(resolved))
+        };
+        if allowed.is_empty() || allowed.iter().any(is_below) {
             return Ok(());
         }
         Err(Error::Refused(format!("'{}' is not below the directories that {key} in fe.conf allows", path.display())))

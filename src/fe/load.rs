@@ -79,7 +79,8 @@ pub(super) async fn insert(
     if let Some(cf) = table.raw {
         return rawkv::insert(fe, context, cf, &table, &targets, rows).await;
     }
-    let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
+    let open = fe.begin_write().await?;
+    let write = open.id;
     let seconds = fe.config.get().insert_load_default_timeout_second;
     let work = tokio::time::timeout(Duration::from_secs(seconds), load(fe, &table, &targets, rows, write));
     let loaded = tokio::select! {
@@ -88,25 +89,9 @@ pub(super) async fn insert(
         }),
         err = context.killed() => Err(err),
     };
-    let committed = match loaded {
-        Ok(loaded) => commit(fe, (database, name), &table, write, loaded).await,
-        Err(err) => Err(err),
-    };
-    match committed {
-        Ok(affected) => {
-            let info = format!("{{'label':'insert_{write}', 'status':'VISIBLE', 'txnId':'{write}'}}");
-            Ok(Outcome::Done { affected, info, warnings: Vec::new() })
-        }
-        Err(err) => {
-            fe.catalog
-                .commit(|draft| {
-                    draft.end_write(write);
-                    Ok(())
-                })
-                .await?;
-            Err(err)
-        }
-    }
+    let affected = commit(fe, (database, name), &table, write, loaded?).await?;
+    let info = format!("{{'label':'insert_{write}', 'status':'VISIBLE', 'txnId':'{write}'}}");
+    Ok(Outcome::Done { affected, info, warnings: Vec::new() })
 }
 
 /// The rows of a query that a load is given. `before` counts the rows of its VALUES that have gone before these.

@@ -50,6 +50,9 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
         let mut state = State::default();
         loop {
             fe.clock.sleep(interval()).await;
+            if let Err(err) = fe.end_failed_writes().await {
+                tracing::warn!("the files of failed loads and merges stay: {}", err.report());
+            }
             // One BE that fails, or does not answer, keeps no other from being cleaned.
             for backend in fe.fleet.alive() {
                 let cleaned = tokio::time::timeout(PATIENCE, collect(&fe, backend, &mut state)).await;
@@ -142,32 +145,18 @@ async fn merge(
     tablet: &Tablet,
     small: &[RowsetFile],
 ) -> Result<()> {
-    let write = fe.catalog.commit(|draft| draft.begin_write()).await?;
+    let write = fe.begin_write().await?;
     // A BE that goes on after that makes garbage.
-    let merged = tokio::time::timeout(PATIENCE, merge_files(fe, table, tablet, small, write)).await;
-    let merged = merged.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into())));
-    let committed = match merged {
-        Ok(mut files) => {
-            let version = small.iter().map(|file| file.version).max().unwrap_or_default();
-            files.iter_mut().for_each(|file| file.version = version);
-            fe.catalog
-                .commit(|draft| {
-                    draft.end_write(write);
-                    draft.replace_files(table.id, partition.id, tablet.id, small, files)
-                })
-                .await
-        }
-        Err(err) => Err(err),
-    };
-    if committed.is_err() {
-        fe.catalog
-            .commit(|draft| {
-                draft.end_write(write);
-                Ok(())
-            })
-            .await?;
-    }
-    committed
+    let merged = tokio::time::timeout(PATIENCE, merge_files(fe, table, tablet, small, write.id)).await;
+    let mut files = merged.unwrap_or_else(|_| Err(Error::Cancelled("it took too long".into())))?;
+    let version = small.iter().map(|file| file.version).max().unwrap_or_default();
+    files.iter_mut().for_each(|file| file.version = version);
+    fe.catalog
+        .commit(|draft| {
+            draft.end_write(write.id);
+            draft.replace_files(table.id, partition.id, tablet.id, small, files)
+        })
+        .await
 }
 
 async fn merge_files(

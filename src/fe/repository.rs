@@ -22,7 +22,7 @@ use crate::types::{Name, RepositoryId, StoreProperties, WriteId};
 use crate::{catalog, sql};
 
 /// Bytes of all properties together, well below what a record of the catalog takes.
-const MOST_BYTES: usize = 6 << 10;
+const MOST_BYTES: usize = 5 << 10;
 
 /// Repositories that are looked at together.
 const AT_ONCE: usize = 64;

@@ -48,18 +48,61 @@ pub struct BackupRequest {
     pub timeout_ms: i64,
 }
 
-/// The newest snapshot of a table that is known in a repository: what a backup looks into for content to reuse.
+/// Snapshots with some partitions of a table that are remembered, those since the last with all.
+const MOST_PARTIAL: usize = 30;
+
+/// A snapshot in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct KnownSnapshot {
     label: Label,
     timestamp: String,
 }
 
-/// Remembers that a job's snapshot has what tables of its database consist of now.
-pub(super) fn know_snapshot(draft: &mut Draft, job: &Job, tables: &[&Name]) -> Result<()> {
-    let known = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
-    let row = |table| Key::known_snapshot(job.repository, &job.database, table);
-    tables.iter().try_for_each(|table| draft.put_row(row(table), &known))
+/// The snapshots of a table that a backup looks into for content to reuse.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KnownSnapshots {
+    /// The last one with all partitions, or the first of all.
+    #[serde(flatten)]
+    whole: KnownSnapshot,
+    /// Those with some partitions since, the newest last.
+    #[serde(default)]
+    partial: Vec<KnownSnapshot>,
+}
+
+/// What remembers, in the commit that ends a job, that its snapshot has so many partitions of tables of its database.
+pub(super) async fn know_snapshot(
+    cx: &Context,
+    job: &Job,
+    tables: Vec<(Name, usize)>,
+) -> Result<impl FnOnce(&mut Draft) -> Result<()>> {
+    let (repository, database) = (job.repository, job.database.clone());
+    let snapshot = KnownSnapshot { label: job.label.clone(), timestamp: job.timestamp.clone() };
+    // Nobody else changes these while the job has its database's lock.
+    let read = move |catalog: &Catalog| {
+        let known = |(table, partitions): (Name, usize)| {
+            let key = Key::known_snapshot(repository, &database, &table);
+            Ok((table, partitions, catalog.row::<KnownSnapshots>(key)?))
+        };
+        tables.into_iter().map(known).collect::<Result<Vec<_>>>()
+    };
+    let known = rows::blocking(&cx.catalog, read).await?;
+    let database = job.database.clone();
+    Ok(move |draft: &mut Draft| {
+        for (table, partitions, known) in known {
+            let Ok(now) = draft.image().table(&database, &table) else { continue };
+            let known = match known {
+                Some(mut known) if partitions < now.partitions.len() => {
+                    known.partial.retain(|other| *other != snapshot);
+                    known.partial.push(snapshot.clone());
+                    known.partial.drain(..known.partial.len().saturating_sub(MOST_PARTIAL));
+                    known
+                }
+                _ => KnownSnapshots { whole: snapshot.clone(), partial: Vec::new() },
+            };
+            draft.put_row(Key::known_snapshot(repository, &database, &table), &known)?;
+        }
+        Ok(())
+    })
 }
 
 /// Records the job and takes its database's lock, in one commit.
@@ -285,7 +328,9 @@ async fn reuse(cx: &Context, job: &Job) -> Result<Job> {
         let meta: Meta = rows::document(catalog, id)?;
         let row = |table| Key::known_snapshot(repository_id, &database, table);
         let known = meta.tables.iter().map(|table| catalog.row(row(&table.name)).transpose());
-        known.flatten().collect::<Result<BTreeSet<KnownSnapshot>>>()
+        let known = known.flatten().collect::<Result<Vec<KnownSnapshots>>>()?;
+        let all = known.into_iter().flat_map(|known| known.partial.into_iter().chain([known.whole]));
+        Ok(all.collect::<BTreeSet<KnownSnapshot>>())
     };
     let known = rows::blocking(&cx.catalog, read).await?;
     let mut found = Vec::new();
@@ -598,8 +643,9 @@ async fn commit(cx: &Context, job: &Job, run: &Run) -> Result<Job> {
     }
     let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
     let meta: Meta = rows::blocking(&cx.catalog, move |catalog| rows::document(catalog, id)).await?;
-    let tables: Vec<&Name> = meta.tables.iter().map(|table| &table.name).collect();
-    cx.advance(job, next, |draft| know_snapshot(draft, job, &tables)).await
+    let tables = meta.tables.into_iter().map(|table| (table.name, table.partitions.len())).collect();
+    let know = know_snapshot(cx, job, tables).await?;
+    cx.advance(job, next, know).await
 }
 
 /// After the end: gives the label's lock back.

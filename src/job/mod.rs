@@ -32,10 +32,12 @@ mod rows;
 mod tasks;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -356,6 +358,12 @@ impl Context {
                     What::RawBackup(_) | What::RawRestore(_) => raw::step(self, &job, run, &current).await,
                 }
             };
+            let step = AssertUnwindSafe(step).catch_unwind().map(|ended| {
+                ended.unwrap_or_else(|_| {
+                    tracing::error!(job = %job.id, "bug: a job panicked in {}", job.state);
+                    Err(Error::internal("the job met a bug, which is in the log"))
+                })
+            });
             // What ends or holds it goes before the first instruction of its step.
             let outcome = tokio::select! {
                 biased;

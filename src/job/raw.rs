@@ -722,10 +722,10 @@ impl Session {
 /// A BE that owned regions when the work was planned. If it was dropped since, another owns them: the work is to be
 /// planned anew.
 fn reach(cx: &Context, owner: BackendId) -> Result<crate::rpc::client::Backend> {
-    cx.fleet.backend(owner).map_err(|err| match err {
-        Error::NotFound(entity) => Error::Conflict(entity),
-        other => other,
-    })
+    match cx.fleet.is_dropped(owner) {
+        true => Err(Error::Conflict(Entity::new(Kind::Backend, owner))),
+        false => cx.fleet.backend(owner),
+    }
 }
 
 /// The sessions that BEs keep for an attempt; dropping them ends them.

@@ -819,8 +819,9 @@ fn install(
 
 async fn finish(cx: &Context, job: &Job) -> Result<Job> {
     let plan = plan_of(cx, job).await?;
-    let tables: Vec<&Name> = plan.tables.iter().map(|table| &table.name).collect();
-    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    let tables = plan.tables.into_iter().map(|table| (table.name, table.partitions.len())).collect();
     // What was restored is in the repository: a backup of it need not upload it again.
-    cx.advance(job, next, |draft| know_snapshot(draft, job, &tables)).await
+    let know = know_snapshot(cx, job, tables).await?;
+    let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
+    cx.advance(job, next, know).await
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use futures::StreamExt;
 
 use crate::catalog::{Amount, Job, JobKind};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::job::Context;
 use crate::rpc::message::{Event, Task, TaskOwner, Work};
@@ -123,6 +124,17 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
         let mut wanted = pending.values().flat_map(|item| &*item.candidates);
         if let (JobKind::Restore, Some(lost)) = (job.kind, wanted.find(|backend| cx.fleet.is_lost(**backend))) {
             return Err(lost_backend(cx, *lost));
+        }
+        // Those of a BACKUP cannot.
+        let dropped = |item: &&Item| item.candidates.iter().all(|backend| cx.fleet.is_dropped(*backend));
+        if let Some(item) = pending.values().find(dropped) {
+            let backends: Vec<String> = item.candidates.iter().map(ToString::to_string).collect();
+            return Err(Error::Backend {
+                backend: backends.join(", "),
+                operation: operation.to_owned(),
+                source: "it was dropped, and no other backend has its files".into(),
+                retryable: false,
+            });
         }
         let finished = std::sync::Mutex::new(Vec::new());
         let tasks = assign(cx, &pending, &failed);
@@ -307,7 +319,7 @@ fn cut(items: &[&Item]) -> Vec<Vec<u64>> {
     for item in items {
         let full = |task: &Vec<u64>| {
             let most = if bytes + item.bytes <= TASK_SMALL_BYTES { TASK_SMALL_FILES } else { TASK_FILES };
-            task.len() >= most
+            task.len() >= clock::size("job.task-files", most)
         };
         match tasks.last_mut().filter(|task| !full(task)) {
             Some(task) => task.push(item.number),

@@ -165,6 +165,8 @@ fn number(error: &Error) -> (u16, &'static str) {
             Misfit::Rows => (1242, "21000"),
             Misfit::SameTable => (1066, "42000"),
             Misfit::Parameters => (1210, "HY000"),
+            Misfit::TooManyColumns => (1117, "42000"),
+            Misfit::TooManyPartitions => (1499, "HY000"),
         },
         Error::WrongValue { .. } => (1231, "42000"),
         Error::ReadOnly => (1792, "25006"),

@@ -1,10 +1,11 @@
 //! The BEs of the catalog: who lives, and how to reach them.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{self, Catalog};
@@ -13,7 +14,7 @@ use crate::config::FeConfig;
 use crate::error::{Error, Result};
 use crate::rpc::client::{Backend, Backends, Caller};
 use crate::rpc::message::{Alive, Heartbeat};
-use crate::types::{BackendId, Entity, Kind, Timestamp};
+use crate::types::{BackendId, Timestamp};
 
 /// How often whoever waits for a BE looks whether it is still alive.
 const LOOK: Duration = Duration::from_millis(100);
@@ -103,7 +104,13 @@ impl Fleet {
     /// A BE of the catalog, with the address it has now.
     fn find(&self, id: BackendId) -> Result<catalog::Backend> {
         let image = self.catalog.image();
-        let known = image.backends.get(&id).ok_or_else(|| Error::NotFound(Entity::new(Kind::Backend, id)))?;
+        let dropped = || Error::Backend {
+            backend: id.to_string(),
+            operation: "reach".into(),
+            source: "it was dropped".into(),
+            retryable: true,
+        };
+        let known = image.backends.get(&id).ok_or_else(dropped)?;
         let local = self.local.get().filter(|local| local.id == id);
         Ok(local.unwrap_or(known).clone())
     }
@@ -122,7 +129,8 @@ impl Fleet {
                     }
                     let (fleet, asking) = (self.clone(), asking.clone());
                     tokio::spawn(async move {
-                        fleet.beat_one(&backend).await;
+                        // However that ends, it is asked again.
+                        let _ = AssertUnwindSafe(fleet.beat_one(&backend)).catch_unwind().await;
                         asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&backend.id);
                     });
                 }
@@ -285,11 +293,16 @@ impl Fleet {
         }
     }
 
+    /// Whether a BE was dropped.
+    pub fn is_dropped(&self, id: BackendId) -> bool {
+        !self.catalog.image().backends.contains_key(&id)
+    }
+
     /// Whether nobody should wait for a BE any more: it was dropped, or has been dead for long.
     pub fn is_lost(&self, id: BackendId) -> bool {
         let tolerated = Duration::from_secs(self.config.get().tablet_sched_be_down_tolerate_time_s);
         let heard = self.health(id).heard.unwrap_or(self.started);
-        !self.catalog.image().backends.contains_key(&id) || heard + tolerated < self.clock.elapsed()
+        self.is_dropped(id) || heard + tolerated < self.clock.elapsed()
     }
 
     /// Asks a BE how it is now.

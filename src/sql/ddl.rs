@@ -10,6 +10,12 @@ use crate::types::{ColumnType, Datum, Entity, Kind, Name, PartitionRange};
 /// The most bytes of a CHAR, as in StarRocks.
 const MAX_CHAR: u32 = 255;
 
+/// The most columns of a table: what MySQL's clients take in a result.
+const MAX_COLUMNS: usize = 4096;
+
+/// The most partitions of a table, as many as StarRocks makes in one statement (`max_partitions_in_one_batch`).
+const MAX_PARTITIONS: usize = 4096;
+
 /// The most bytes of a VARCHAR, as in StarRocks.
 const MAX_VARCHAR: u32 = 1_048_576;
 
@@ -505,6 +511,9 @@ fn default_error(column: &ColumnDef, problem: &str) -> Error {
 }
 
 fn check_columns(columns: &[ColumnDef]) -> Result<()> {
+    if columns.len() > MAX_COLUMNS {
+        return Err(Misfit::TooManyColumns.error(format!("Too many columns: {}; at most {MAX_COLUMNS}", columns.len())));
+    }
     let lower: Vec<_> = columns.iter().map(|column| column.name.to_lowercase()).collect();
     match first_repeated(&lower) {
         Some(name) => Err(Error::AlreadyExists(Entity::new(Kind::Column, name))),
@@ -583,6 +592,10 @@ fn resolve_partitions(column: Name, raw: Vec<RawPartition>, columns: &[ColumnDef
     let ty = find(&column, columns, "PARTITION BY")?.ty;
     if !ty.is_range_type() {
         return Err(Error::Analysis(format!("column '{column}' of type {ty} can not be a range partition column")));
+    }
+    if raw.len() > MAX_PARTITIONS {
+        let text = format!("Too many partitions: {}; at most {MAX_PARTITIONS}", raw.len());
+        return Err(Misfit::TooManyPartitions.error(text));
     }
     let mut partitions: Vec<(Name, PartitionRange)> = Vec::new();
     for RawPartition { name, bounds } in raw {

@@ -3,6 +3,9 @@
 //!
 //! A long text takes a while: it is parsed, and dropped, through [`aside`], which does not hold up other clients.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use sqlparser::ast::{Expr, Query, SetExpr};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
@@ -619,6 +622,7 @@ pub(super) fn wrong_name(kind: Kind, text: &str, Invalid(problem): Invalid) -> E
 }
 
 /// The first item that was there before.
-pub(super) fn first_repeated<T: PartialEq>(items: &[T]) -> Option<&T> {
-    items.iter().enumerate().find(|(n, item)| items[..*n].contains(item)).map(|(_, item)| item)
+pub(super) fn first_repeated<T: Eq + Hash>(items: &[T]) -> Option<&T> {
+    let mut seen = HashSet::with_capacity(items.len());
+    items.iter().find(|item| !seen.insert(*item))
 }

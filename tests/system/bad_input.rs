@@ -177,6 +177,34 @@ async fn locations_that_cannot_be() {
     client.run("BACKUP SNAPSHOT shop.m TO r PROPERTIES ('wait' = 'true')").await;
 }
 
+/// What is too much for a table is refused by name, and what just is not is a table like any other.
+#[tokio::test]
+async fn definitions_have_limits() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch).await;
+    let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let columns = |count| format!("CREATE TABLE wide ({})", list(count, &|n| format!("c{n} INT")));
+    client.refused(columns(4097), 1117, "Too many columns: 4097; at most 4096").await;
+    let partitions = |count| {
+        let partitions = list(count, &|n| format!("PARTITION p{n} VALUES LESS THAN ('{}')", n + 1));
+        format!("CREATE TABLE parts (k INT) DUPLICATE KEY(k) PARTITION BY RANGE(k) ({partitions})")
+    };
+    client.refused(partitions(4097), 1499, "Too many partitions: 4097; at most 4096").await;
+    let name = |n: usize| format!("`{}{n:02}`", "🦀".repeat(62));
+    let keys = |count| {
+        let (columns, names) = (list(count, &|n| format!("{} INT", name(n))), list(count, &name));
+        format!("CREATE TABLE `keys` ({columns}) DUPLICATE KEY(`{}00`) DISTRIBUTED BY HASH({names})", "🦀".repeat(62))
+    };
+    client.refused(keys(24), 1064, "the columns by which it is distributed have 6000 bytes; at most 4096").await;
+    client.run(format!("{}; {}; {}", columns(4096), partitions(4096), keys(16))).await;
+    client.run("INSERT INTO parts VALUES (4095), (NULL); INSERT INTO `keys` SELECT 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16").await;
+    assert_eq!(client.run("SELECT * FROM wide").await.columns.len(), 4096);
+    client.run(format!("BACKUP SNAPSHOT shop.limits TO r {WAIT}; RESTORE SNAPSHOT copy.limits FROM r {LATEST}")).await;
+    assert_eq!(client.run("SELECT * FROM copy.wide").await.columns.len(), 4096);
+    assert_eq!(client.value("SELECT COUNT(*) FROM copy.parts").await, "2");
+    assert_eq!(client.run("SELECT * FROM copy.`keys`").await.rows, client.run("SELECT * FROM `keys`").await.rows);
+}
+
 /// A small file system below a directory, for as long as this lives.
 pub struct SmallDisk(String);
 

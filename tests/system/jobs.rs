@@ -1,7 +1,7 @@
 //! Backup and restore jobs as statements see them: waiting, cancelling, what is locked and what is not.
 
 use super::client::{Answer, Client};
-use super::harness::{LATEST, Launch, Scratch, Server, files};
+use super::harness::{LATEST, Launch, Scratch, Server, WAIT, files};
 use super::sample;
 
 const ONE_JOB: &str = "Can only run one backup or restore job of a database at same time";
@@ -411,6 +411,31 @@ async fn a_second_backup_uploads_no_content() {
     let row =
         |label: &str, files: &str, bytes: &str| [label, "1", files, bytes].map(|text| Some(text.to_owned())).to_vec();
     assert_eq!(moved, [row("first", "all", "1"), row("second", "0", "0"), row("third", "1", "1")]);
+}
+
+/// A backup or restore of some partitions does not make later backups forget what else the repository has.
+#[tokio::test]
+async fn a_backup_of_a_partition_forgets_nothing() {
+    let scratch = Scratch::new();
+    let (_server, mut client) = start(&scratch, &Launch::standalone(scratch.path())).await;
+    let partitions = "PARTITION p1 VALUES LESS THAN ('10'), PARTITION p2 VALUES LESS THAN ('20')";
+    client
+        .run(format!(
+            "CREATE DATABASE parts; CREATE TABLE parts.t (k INT) DUPLICATE KEY(k) PARTITION BY RANGE(k) ({partitions}); \
+             INSERT INTO parts.t VALUES (1), (11)"
+        ))
+        .await;
+    let backup = async |client: &mut Client, label: &str, objects: &str| {
+        client.run(format!("BACKUP SNAPSHOT parts.{label} TO r {objects} {WAIT}")).await;
+        let moved = "SELECT MOVED_FILES FROM information_schema.backup_jobs WHERE LABEL = ";
+        client.value(&format!("{moved}'{label}'")).await
+    };
+    assert_eq!(backup(&mut client, "whole", "").await, "2");
+    client.run("INSERT INTO parts.t VALUES (2)").await;
+    assert_eq!(backup(&mut client, "first", "ON (t PARTITION (p1))").await, "1");
+    assert_eq!(backup(&mut client, "second", "").await, "0");
+    client.run(format!("RESTORE SNAPSHOT parts.first FROM r ON (t PARTITION (p1)) {LATEST}")).await;
+    assert_eq!(backup(&mut client, "third", "").await, "0");
 }
 
 /// What a snapshot names that somebody is about to delete is not relied on.

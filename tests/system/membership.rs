@@ -6,7 +6,7 @@ use std::process::Command;
 use super::bad_input::SmallDisk;
 use super::client::Answer;
 use super::cluster::Cluster;
-use super::harness::{LATEST, Launch, Scratch, WAIT, eventually, files, rowset_files};
+use super::harness::{LATEST, Launch, Scratch, WAIT, eventually, files, held, rowset_files};
 use super::sample;
 
 fn copy(from: &Path, to: &Path) {
@@ -245,6 +245,37 @@ async fn a_full_disk_is_emptied_by_drop_table() {
     client.run("DROP TABLE d.t FORCE").await;
     eventually("the file is gone", || rowset_files(be.launch.data()).is_empty()).await;
     assert_eq!(client.run("SHOW BACKENDS").await.column("Alive"), ["true"]);
+}
+
+/// The files of a load that meets a full disk in its commit are thrown away, though its end cannot be recorded at once; and
+/// the client hears what has failed first.
+#[tokio::test]
+async fn a_load_that_fills_the_disk_leaves_nothing() {
+    let scratch = Scratch::new();
+    let Some(_disk) = SmallDisk::mount(scratch.sub("data"), 64 << 10) else { return };
+    let hold = scratch.path().join("hold");
+    let launch = Launch::standalone(scratch.path()).set("compaction_interval_ms", 50);
+    let server = launch.held_at("load.before-commit", &hold).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT)").await;
+    let mut loader = server.connect().await;
+    let load = async { loader.try_run("INSERT INTO d.t VALUES (1)").await };
+    let fill = async {
+        held(&hold).await;
+        leave_free(&scratch.sub("data"), 0);
+        std::fs::remove_file(&hold).unwrap();
+    };
+    let (loaded, ()) = tokio::join!(load, fill);
+    let refusal = loaded.unwrap_err();
+    assert!(refusal.text.contains("write catalog in"), "{refusal}");
+    let data = scratch.path().join("data");
+    assert_eq!(rowset_files(&data).len(), 1);
+    // Too little for a load, and enough to note that one has ended.
+    leave_free(&scratch.sub("data"), 8 << 20);
+    eventually("the file is gone", || rowset_files(&data).is_empty()).await;
+    std::fs::remove_file(data.join("ballast")).unwrap();
+    client.run("INSERT INTO d.t VALUES (2)").await;
+    assert_eq!(client.value("SELECT SUM(k) FROM d.t").await, "2");
 }
 
 /// An FE that was started on an old copy of its catalog changes nothing and throws nothing away, however often it is
