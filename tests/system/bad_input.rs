@@ -200,7 +200,7 @@ async fn definitions_have_limits() {
     client.run("INSERT INTO parts VALUES (4095), (NULL); INSERT INTO `keys` SELECT 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16").await;
     assert_eq!(client.run("SELECT * FROM wide").await.columns.len(), 4096);
     client.run(format!("BACKUP SNAPSHOT shop.limits TO r {WAIT}; RESTORE SNAPSHOT copy.limits FROM r {LATEST}")).await;
-    assert_eq!(client.run("SELECT * FROM copy.wide").await.columns.len(), 4096);
+    assert_eq!(client.run("DESC copy.wide").await.rows.len(), 4096);
     assert_eq!(client.value("SELECT COUNT(*) FROM copy.parts").await, "2");
     assert_eq!(client.run("SELECT * FROM copy.`keys`").await.rows, client.run("SELECT * FROM `keys`").await.rows);
 }
