@@ -311,7 +311,7 @@ async fn a_front_end_with_an_old_catalog_changes_nothing() {
 }
 
 /// Leaves so many bytes of a small file system free.
-fn leave_free(path: &str, bytes: u64) {
+pub fn leave_free(path: &str, bytes: u64) {
     let ballast = format!("{path}/ballast");
     let _ = std::fs::remove_file(&ballast);
     let output = Command::new("df").args(["--output=avail", "-B1", path]).output().unwrap();
