@@ -37,7 +37,7 @@ at once and leaves the job to itself.
 
 Environment:    HOLDFAST_USER      who logs in (default root)
                 HOLDFAST_PASSWORD  with which password (default none)
-Exit status:    0 the job has finished, 1 it has not, 2 wrong command line.";
+Exit status:    0 the job has finished, 1 it has not, also where the command line is wrong.";
 
 /// A key of the configuration and its value.
 type Pair = (String, String);
