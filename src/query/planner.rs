@@ -316,7 +316,7 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::yes(Expr::InSubquery(search)))
         }
         // DataFusion would read them as text, which they need not be.
-        Expr::Like(Like { negated, expr, pattern, escape_char: None, case_insensitive: false })
+        Expr::Like(Like { negated, expr, pattern, escape_char: None | Some('\\'), case_insensitive: false })
             if type_of(&expr)?.is_binary() || type_of(&pattern)?.is_binary() =>
         {
             let like = functions::call("__like", vec![*expr, *pattern])?;
