@@ -4,7 +4,7 @@
 //! when this client or its connection is gone.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -17,7 +17,7 @@ use holdfast::rawkv::storage::Storage;
 use holdfast::types::{ColumnFamily, Invalid, KeyRange};
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, Row, Value};
+use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -42,12 +42,12 @@ const COMPRESSION_LEVELS: std::ops::RangeInclusive<i32> = -7..=22;
 
 /// Backs up a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn backup(options: BackupRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::backup(&options)?, options.raw.pd, interrupted).await
+    run(Request::backup(&options)?, options.raw, interrupted).await
 }
 
 /// Restores a range of raw keys. `interrupted` is the first signal that asks for the end.
 pub async fn restore(options: RestoreRaw, interrupted: CancellationToken) -> Result<()> {
-    run(Request::restore(&options)?, options.raw.pd, interrupted).await
+    run(Request::restore(&options)?, options.raw, interrupted).await
 }
 
 /// What a command line asks of a server.
@@ -245,8 +245,9 @@ fn warnings(options: &RawOptions) -> Vec<String> {
     options.br.warnings().chain(of_others.map(no_effect)).chain(many).collect()
 }
 
-async fn run(request: Request, servers: Vec<(String, u16)>, interrupted: CancellationToken) -> Result<()> {
+async fn run(request: Request, options: RawOptions, interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
+    let servers = Servers { addresses: options.pd, tls: options.ca.as_deref().map(tls).transpose()? };
     request.warnings.iter().for_each(|warning| say(warning));
     tokio::select! {
         outcome = perform(&request, &servers, interrupted.clone()) => outcome,
@@ -271,8 +272,20 @@ async fn second_signal(first: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
+/// Where the FE may be, and how to speak TLS with it, if so.
+struct Servers {
+    addresses: Vec<(String, u16)>,
+    tls: Option<SslOpts>,
+}
+
+/// Trusts the authorities of a file, and no others.
+fn tls(authorities: &Path) -> Result<SslOpts> {
+    let read = std::fs::read(authorities).with_context(|| format!("read --ca {}", authorities.display()))?;
+    Ok(SslOpts::default().with_root_certs(vec![read.into()]).with_disable_built_in_roots(true))
+}
+
 /// Submits the job, watches it to its end, and sums it up.
-async fn perform(request: &Request, servers: &[(String, u16)], interrupted: CancellationToken) -> Result<()> {
+async fn perform(request: &Request, servers: &Servers, interrupted: CancellationToken) -> Result<()> {
     let kind = request.kind;
     let mut client = tokio::select! {
         client = connect(servers) => client?,
@@ -305,18 +318,20 @@ async fn perform(request: &Request, servers: &[(String, u16)], interrupted: Canc
             }
             _ => progress.show(&format!("{kind} job {job}"), &status),
         }
+        // CANCEL names no job: right after a look it is hardly another one's.
+        if interrupted.is_cancelled() && !asked {
+            asked = true;
+            progress.note(&format!("interrupted: cancelling {kind} job {job}"));
+            match client.query_drop(format!("CANCEL {kind} FROM rawkv")).await {
+                Ok(()) => {}
+                // It has gone too far, or ends just now.
+                Err(mysql_async::Error::Server(error)) => progress.note(&error.message),
+                Err(error) => return Err(left(error)),
+            }
+        }
         tokio::select! {
             () = sleep(EACH_LOOK) => {}
-            () = interrupted.cancelled(), if !asked => {
-                asked = true;
-                progress.note(&format!("interrupted: cancelling {kind} job {job}"));
-                match client.query_drop(format!("CANCEL {kind} FROM rawkv")).await {
-                    Ok(()) => {}
-                    // It has gone too far, or ends just now.
-                    Err(mysql_async::Error::Server(error)) => progress.note(&error.message),
-                    Err(error) => return Err(left(error)),
-                }
-            }
+            () = interrupted.cancelled(), if !asked => {}
         }
     }
     drop(progress);
@@ -339,17 +354,17 @@ fn say(line: &str) {
 }
 
 /// Connects to the first of the servers that answers.
-async fn connect(servers: &[(String, u16)]) -> Result<Conn> {
+async fn connect(servers: &Servers) -> Result<Conn> {
     // How long the next one waits, and how soon it is found out that a machine has gone away.
     const PATIENCE: Duration = Duration::from_secs(10);
     const KEEPALIVE: Duration = Duration::from_secs(30);
     let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
     let mut failures = Vec::new();
-    for (n, (host, port)) in servers.iter().enumerate() {
+    for (n, (host, port)) in servers.addresses.iter().enumerate() {
         let options = OptsBuilder::default().ip_or_hostname(host.as_str()).tcp_port(*port).prefer_socket(false);
         let options = options.user(Some(&user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
-        let connecting = Conn::new(options.tcp_keepalive(Some(KEEPALIVE)));
-        let connected = match n + 1 == servers.len() {
+        let connecting = Conn::new(options.tcp_keepalive(Some(KEEPALIVE)).ssl_opts(servers.tls.clone()));
+        let connected = match n + 1 == servers.addresses.len() {
             true => connecting.await,
             false => match timeout(PATIENCE, connecting).await {
                 Ok(connected) => connected,
@@ -731,7 +746,7 @@ mod tests {
         for (flags, expected) in [
             (["--pd", "fe"], "expected HOST:PORT"),
             (["--pd", "a:1,b"], "expected HOST:PORT"),
-            (["--pd", "https://a:1"], "without TLS"),
+            (["--pd", "https://a:1"], "--ca asks for TLS"),
             (["--crypter.method", "aes128-ctr"], "[possible values: plaintext]"),
             (["--api-version", "V2"], "backups of API V2 are not read"),
             (["--compression", "zstd"], "unexpected argument"),

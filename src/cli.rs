@@ -37,7 +37,7 @@ at once and leaves the job to itself.
 
 Environment:    HOLDFAST_USER      who logs in (default root)
                 HOLDFAST_PASSWORD  with which password (default none)
-Exit status:    0 the job has finished, 1 it has not, 2 wrong command line.";
+Exit status:    0 the job has finished, 1 it has not, also where the command line is wrong.";
 
 /// A key of the configuration and its value.
 type Pair = (String, String);
@@ -216,6 +216,10 @@ pub struct RawOptions {
     #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_delimiter = ',',
           value_parser = address)]
     pub pd: Vec<(String, u16)>,
+    /// Speak TLS, with an FE whose certificate an authority of this PEM file has signed. Without it nothing that is sent is
+    /// encrypted, nor are credentials of storages.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The column family: default or write.
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub cf: String,
@@ -256,7 +260,7 @@ pub struct RawOptions {
 /// Host and port, a number of its own for each.
 fn address(text: &str) -> Result<(String, u16), String> {
     if text.starts_with("https://") {
-        return Err("this command speaks the MySQL protocol, without TLS".into());
+        return Err("this command speaks the MySQL protocol; --ca asks for TLS".into());
     }
     let text = text.strip_prefix("http://").unwrap_or(text);
     let (host, port) = text.rsplit_once(':').ok_or("expected HOST:PORT")?;
@@ -355,7 +359,6 @@ impl<const RAW: bool> UnusedFlags<RAW> {
         ("backupts", None),
         ("checkpoint-storage", None),
         ("batch-flush-interval", None),
-        ("ca", None),
         ("cert", None),
         ("checksum-concurrency", None),
         ("crypter.key", None),
@@ -411,7 +414,7 @@ impl<const RAW: bool> UnusedFlags<RAW> {
 
     /// What only commands of `RAW` know, beside [`STORAGE`].
     const OF_RAW_WITH_VALUE: &[(&str, Option<char>)] =
-        &[("concurrency", None), ("pd", Some('u')), ("ratelimit", None), ("ratelimit-unit", None)];
+        &[("ca", None), ("concurrency", None), ("pd", Some('u')), ("ratelimit", None), ("ratelimit-unit", None)];
 
     /// Likewise.
     const OF_RAW_SWITCHES: &[(&str, Option<char>)] = &[("checksum", None), ("send-credentials-to-tikv", Some('c'))];

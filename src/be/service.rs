@@ -239,7 +239,11 @@ impl Backend for Service {
             self.0.check(request.metadata())?;
             let RawSplit { of: RawRange { cf, range }, bytes } = unpack(&request.get_ref().content)?;
             let store = self.0.raw()?;
-            let keys = blocking(move || store.split_keys(cf, &range, bytes)).await?;
+            let keys = blocking(move || {
+                crash_point("be.raw-split");
+                store.split_keys(cf, &range, bytes)
+            });
+            let keys = keys.await?;
             Ok(keys.into_iter().map(serde_bytes::ByteBuf::from).collect::<Vec<_>>())
         };
         answer(split.await)

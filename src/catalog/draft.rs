@@ -295,8 +295,9 @@ impl Draft {
     }
 
     /// Splits a region before each of these keys, which are shortened where they are long: a region's size matters
-    /// less than that of its record. Fails if the region has changed since.
-    pub fn split_region(&mut self, region: &Region, keys: &[Vec<u8>]) -> Result<()> {
+    /// less than that of its record. Returns whether any of them was left to split it. Fails if the region has changed
+    /// since.
+    pub fn split_region(&mut self, region: &Region, keys: &[Vec<u8>]) -> Result<bool> {
         let known = self.image.regions.get(&(region.cf, region.range.start().to_vec()));
         if known.is_none_or(|known| **known != *region) {
             return Err(Error::Conflict(Entity::new(Kind::Region, region.id)));
@@ -304,6 +305,9 @@ impl Draft {
         let mut bounds: Vec<&[u8]> = keys.iter().map(|key| &key[..key.len().min(MAX_BOUND)]).collect();
         bounds.dedup();
         bounds.retain(|bound| *bound > region.range.start() && !region.range.ends_before(bound));
+        if bounds.is_empty() {
+            return Ok(false);
+        }
         let (mut rest, version) = (region.clone(), region.version + bounds.len() as u64);
         let ends = bounds.iter().map(|bound| bound.to_vec()).chain([region.range.end().to_vec()]);
         let mut start = region.range.start().to_vec();
@@ -314,7 +318,7 @@ impl Draft {
             rest.id = RegionId(self.fresh_id());
             start = end;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn put_region(&mut self, region: Region) -> Result<()> {

@@ -300,9 +300,14 @@ async fn regions_divide_a_family_and_are_split() {
     let second = catalog.image().regions_in(ColumnFamily::Write, &all).nth(1).unwrap().clone();
     let long = vec![0x99; 5000];
     let keys = [vec![0x55], vec![0x60], vec![0x60], long, vec![0x99; 6000], vec![0xBB]];
-    catalog.commit(|draft| draft.split_region(&second, &keys)).await.unwrap();
+    assert!(catalog.commit(|draft| draft.split_region(&second, &keys)).await.unwrap());
     let stale = catalog.commit(|draft| draft.split_region(&second, &keys)).await;
     assert!(matches!(stale, Err(Error::Conflict(_))));
+    // Keys that are the same for so long divide nothing, and nothing is committed.
+    let sequence = catalog.image().sequence;
+    let same = catalog.image().regions_in(ColumnFamily::Write, &all).nth(3).unwrap().clone();
+    assert!(!catalog.commit(|draft| draft.split_region(&same, &[vec![0x99; 5000]])).await.unwrap());
+    assert_eq!(catalog.image().sequence, sequence);
     drop(catalog);
 
     let catalog = reopened(dir.path()).await;

@@ -1,4 +1,5 @@
-//! What nobody asks for: small files are merged, and files that nothing names are thrown away.
+//! What nobody asks for: small files are merged, large regions of raw keys are split, and files that nothing names are
+//! thrown away.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,10 +43,15 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
         loop {
             fe.clock.sleep(interval()).await;
             merge_all(&fe, &mut waits, interval()).await;
+        }
+    };
+    let splitting = async {
+        loop {
+            fe.clock.sleep(interval()).await;
             rawkv::split_grown(&fe).await;
         }
     };
-    // By itself: a merge that hangs must not keep garbage on the disk.
+    // Each by itself: a merge that hangs must not keep garbage on the disk.
     let collecting = async {
         let mut state = State::default();
         loop {
@@ -64,6 +70,7 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
     };
     tokio::select! {
         () = merging => {}
+        () = splitting => {}
         () = collecting => {}
         () = shutdown.cancelled() => {}
     }

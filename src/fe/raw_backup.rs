@@ -9,7 +9,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::frontend::Frontend;
 use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
 use crate::catalog::JobKind;
+use crate::catalog::store::RESERVE_BYTES;
 use crate::clock::Throttle;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::job::{RawOptions, RawRequest, read_backup};
 use crate::rawkv::backupmeta::BackupFile;
@@ -17,7 +19,7 @@ use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::KeyFormat;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
-use crate::rawkv::verify::verify_file;
+use crate::rawkv::verify::{verify_content, verify_file};
 use crate::repository::Folder;
 use crate::sql::{self, Properties, StorageUri};
 use crate::types::{ColumnFamily, Invalid, JobId, KeyRange, Name};
@@ -217,8 +219,8 @@ pub(super) async fn files(fe: &Arc<Frontend>, uri: &StorageUri) -> Result<Listin
     Ok(listing)
 }
 
-/// VERIFY BACKUP RAW: reads every file and says what is wrong with it. Each is on this FE's disk while it is checked.
-/// Damage is also a warning, which a script sees without looking at the rows.
+/// VERIFY BACKUP RAW: reads every file and says what is wrong with it. One of a store is on this FE's disk while it is
+/// checked. Damage is also a warning, which a script sees without looking at the rows.
 pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Properties) -> Result<Outcome> {
     let mut api_version = None;
     for (key, value) in properties.iter() {
@@ -237,14 +239,24 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     let folder = Folder::open("raw backup", &storage.location, &storage.properties)?;
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(VERIFIED);
-    let folder = &folder;
+    let (folder, local) = (&folder, &folder.local_path());
+    // Those that are on their way have not taken all of it yet.
+    let at_once = VERIFY_AT_ONCE.min(meta.files.len()) as u64;
+    let room = at_once.saturating_mul(meta.files.iter().map(|file| file.size).max().unwrap_or_default());
     let verified = stream::iter(meta.files).map(|file| async move {
-        let sums = verify_one(fe, folder, &file, api_version).await;
-        (file, sums)
+        let opened = match local {
+            Some(directory) => open_file(directory.join(&file.name), file.clone()).await,
+            None => copy_file(folder, &file, room_on_disk(fe, room).await?).await,
+        };
+        let sums = match opened {
+            Ok(content) => verify_one(fe, Arc::new(content), &file, api_version).await,
+            Err(err) => Err(err),
+        };
+        Ok::<_, Error>((file, sums))
     });
     let mut verified = verified.buffered(VERIFY_AT_ONCE);
     let (mut all, mut failed) = (0, 0);
-    while let Some((file, sums)) = verified.next().await {
+    while let Some((file, sums)) = verified.try_next().await? {
         let size = Some(file.size.to_string());
         all += 1;
         failed += u32::from(sums.is_err());
@@ -261,20 +273,39 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     Ok(Outcome::Rows { rows: listing.into_rows(), warnings })
 }
 
-async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+/// A file where it lies, with the content that it should have: from another, no length would be believed.
+async fn open_file(path: PathBuf, file: BackupFile) -> Result<File> {
+    let open = move || {
+        let content = File::open(&path).map_err(Error::io("open", &path))?;
+        verify_content(&content, &file)?;
+        Ok(content)
+    };
+    tokio::task::spawn_blocking(open).await.map_err(Error::internal)?
+}
+
+/// A file without a name in this FE's directory, whose disk must have room left for so many bytes beside the catalog.
+async fn room_on_disk(fe: &Frontend, bytes: u64) -> Result<[File; 2]> {
     let directory: PathBuf = fe.directory()?.to_owned();
-    let copy = move || {
+    let make = move || {
+        disk::check_free("copy files of a backup to", &directory, RESERVE_BYTES.saturating_add(bytes))?;
         let copy = tempfile::tempfile_in(&directory).map_err(Error::io("create a file in", &directory))?;
         let reading = copy.try_clone().map_err(Error::io("open a file in", &directory))?;
-        Ok::<(File, File), Error>((copy, reading))
+        Ok([copy, reading])
     };
-    let (target, reading) = tokio::task::spawn_blocking(copy).await.map_err(Error::internal)??;
+    tokio::task::spawn_blocking(make).await.map_err(Error::internal)?
+}
+
+async fn copy_file(folder: &Folder, file: &BackupFile, [target, reading]: [File; 2]) -> Result<File> {
     folder.download(&file.name, target, file.size, file.sha256, &Throttle::default(), |_| {}).await?;
-    let (file, reading) = (file.clone(), Arc::new(reading));
-    let taken = fe.raw_memory.take_for_reading(&reading, &file.name, |_| 0).await?;
+    Ok(reading)
+}
+
+async fn verify_one(fe: &Frontend, content: Arc<File>, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+    let taken = fe.raw_memory.take_for_reading(&content, &file.name, |_| 0).await?;
+    let file = file.clone();
     let verify = tokio::task::spawn_blocking(move || {
         let _taken = taken;
-        verify_file(&*reading, &file, api_version)
+        verify_file(&*content, &file, api_version)
     });
     verify.await.map_err(Error::internal)?
 }

@@ -5,7 +5,7 @@
 //! query reads each region as it is when the query comes to it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
 use futures::stream::{self, BoxStream};
@@ -30,6 +30,9 @@ pub(super) const RAWKV: &str = "rawkv";
 
 /// Keys and values sent to a BE at a time have about so many bytes.
 const WRITE_BYTES: usize = 2 << 20;
+
+/// To look at a region is to read it: this is done when so great a part of the size that splits it was written since.
+const GROWTH: u64 = 4;
 
 pub(super) fn is_rawkv(database: &str) -> bool {
     database == RAWKV
@@ -244,15 +247,16 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
     let regions: BTreeMap<&[u8], &Arc<Region>> =
         image.regions_in(cf, &KeyRange::default()).map(|region| (region.range.start(), region)).collect();
     let mut of_owner: BTreeMap<_, Vec<(usize, Vec<Change>)>> = BTreeMap::new();
-    let mut touched: HashMap<RegionId, Arc<Region>> = HashMap::new();
+    let mut touched: HashMap<RegionId, (Arc<Region>, u64)> = HashMap::new();
     for change in changes {
         let (_, region) = regions
             .range(..=change.key.as_slice())
             .next_back()
             .ok_or_else(|| Error::Conflict(Entity::new(Kind::Table, format_args!("{RAWKV}.{cf}"))))?;
-        touched.entry(region.id).or_insert_with(|| Arc::clone(region));
+        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len);
+        touched.entry(region.id).or_insert_with(|| (Arc::clone(region), 0)).1 += length as u64;
         let parts = of_owner.entry(region.owner).or_default();
-        let length = change.key.len() + change.value.as_ref().map_or(0, Vec::len) + ENTRY_BYTES;
+        let length = length + ENTRY_BYTES;
         match parts.last_mut() {
             Some((bytes, part)) if *bytes < WRITE_BYTES => {
                 *bytes += length;
@@ -271,16 +275,17 @@ async fn write(fe: &Frontend, cf: ColumnFamily, changes: Vec<Change>) -> Result<
     };
     let written = futures::future::join_all(of_owner.into_iter().map(to_owner)).await;
     let image = fe.catalog.image();
-    // They may have been split meanwhile.
-    let grown = touched.values().flat_map(|region| image.regions_in(cf, &region.range)).map(|region| region.id);
-    fe.jobs.raw_writes().grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
+    for (region, bytes) in touched.values() {
+        // It may have been split meanwhile.
+        image.regions_in(cf, &region.range).for_each(|part| fe.jobs.raw_writes().grown.add(part.id, *bytes));
+    }
     written.into_iter().collect::<Result<()>>()?;
     // What a BE has taken is lost if its keys were given up meanwhile.
     let is_kept = |region: &&Arc<Region>| {
         let mut owners = image.regions_in(cf, &region.range).map(|now| now.owner).peekable();
         owners.peek().is_some() && owners.all(|owner| owner == region.owner)
     };
-    match touched.values().find(|region| !is_kept(region)) {
+    match touched.values().map(|(region, _)| region).find(|region| !is_kept(region)) {
         Some(region) => Err(Error::Conflict(Entity::new(Kind::Region, region.id))),
         None => Ok(()),
     }
@@ -316,31 +321,25 @@ fn batch(RawEntries { entries }: RawEntries) -> Result<RecordBatch> {
 
 /// Splits the regions that have grown larger than `raw_region_split_size`.
 pub(super) async fn split_grown(fe: &Frontend) {
-    let regions = &fe.jobs.raw_writes().grown;
-    let grown = std::mem::take(&mut *regions.lock().unwrap_or_else(PoisonError::into_inner));
+    let (grown, size) = (&fe.jobs.raw_writes().grown, fe.config.get().raw_region_split_size);
+    let due = grown.take(size / GROWTH);
     let image = fe.catalog.image();
-    for region in image.regions.values().filter(|region| grown.contains(&region.id)) {
-        let again = match split(fe, region).await {
+    for region in image.regions.values().filter(|region| due.contains(&region.id)) {
+        match split(fe, region, size).await {
             // A write that knew the region as it was may have come to any part since its keys were looked at.
-            Ok(true) => fe.catalog.image().regions_in(region.cf, &region.range).map(|part| part.id).collect(),
-            Ok(false) => Vec::new(),
+            Ok(true) => grown.again(fe.catalog.image().regions_in(region.cf, &region.range).map(|part| part.id)),
+            Ok(false) => {}
             Err(err) => {
                 tracing::warn!(region = %region.id, "splitting a region: {}", err.report());
-                vec![region.id]
+                grown.again([region.id]);
             }
-        };
-        regions.lock().unwrap_or_else(PoisonError::into_inner).extend(again);
+        }
     }
 }
 
-/// Whether it was large enough to be split.
-async fn split(fe: &Frontend, region: &Region) -> Result<bool> {
-    let bytes = fe.config.get().raw_region_split_size;
+/// Whether it was large enough to be split, and its keys differ soon enough.
+async fn split(fe: &Frontend, region: &Region, bytes: u64) -> Result<bool> {
     let of = RawRange { cf: region.cf, range: region.range.clone() };
     let keys = fe.fleet.backend(region.owner)?.raw_split(&RawSplit { of, bytes }).await?;
-    if keys.is_empty() {
-        return Ok(false);
-    }
-    fe.catalog.commit(|draft| draft.split_region(region, &keys)).await?;
-    Ok(true)
+    fe.catalog.commit(|draft| draft.split_region(region, &keys)).await
 }

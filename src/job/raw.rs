@@ -14,7 +14,7 @@
 //! crash repeats it, no deadline ends it, and CANCEL does so only after its deadline, as when its storage is gone for good.
 //! Until it has ended, others may not write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,8 +69,39 @@ pub struct RawWrites {
     pub barrier: RwLock<()>,
     /// Held while BEs are given keys to hold.
     pub giving: tokio::sync::Mutex<()>,
-    /// Regions that were written since they were last looked at. In memory only: after a restart the next write tells.
-    pub grown: Mutex<std::collections::HashSet<RegionId>>,
+    /// How much was written, and where.
+    pub grown: Grown,
+}
+
+/// Bytes written to regions since their keys were looked at. In memory only: of a region that it does not know it takes
+/// any write for one that makes it large.
+#[derive(Debug, Default)]
+pub struct Grown(Mutex<HashMap<RegionId, u64>>);
+
+impl Grown {
+    /// Bytes were written to a region.
+    pub fn add(&self, region: RegionId, bytes: u64) {
+        let mut grown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = grown.entry(region).or_insert(u64::MAX);
+        *known = known.saturating_add(bytes);
+    }
+
+    /// Regions are to be looked at, whatever was written to them.
+    pub fn again(&self, regions: impl IntoIterator<Item = RegionId>) {
+        let unknown = regions.into_iter().map(|region| (region, u64::MAX));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(unknown);
+    }
+
+    /// Those to which at least so many bytes were written. What is written from now on counts anew.
+    pub fn take(&self, least: u64) -> HashSet<RegionId> {
+        let mut grown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = grown.iter_mut().filter(|(_, bytes)| **bytes >= least);
+        due.map(|(region, bytes)| {
+            *bytes = 0;
+            *region
+        })
+        .collect()
+    }
 }
 
 /// A BACKUP RAW or RESTORE RAW statement.
@@ -650,8 +681,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         }
         all(cx, &job, run, options, "delete raw keys", clear, |_, _, _| {}).await?;
         all(cx, &job, run, options, "store raw keys", ingest, |_, _, _| {}).await?;
-        let grown = cx.catalog.image().regions_in(cf, &plan.range).map(|region| region.id).collect::<Vec<_>>();
-        cx.raw_writes.grown.lock().unwrap_or_else(PoisonError::into_inner).extend(grown);
+        cx.raw_writes.grown.again(cx.catalog.image().regions_in(cf, &plan.range).map(|region| region.id));
         let next = Job { state: JobState::Finished, finished: Some(cx.clock.now()), ..job.clone() };
         // What has moved to another BE has nothing of what was stored.
         let unmoved = |draft: &mut Draft| {
@@ -884,6 +914,23 @@ async fn once(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A region is read when it may have grown by much, and not after each write.
+    #[test]
+    fn a_region_is_looked_at_when_much_was_written() {
+        let (grown, [a, b]) = (Grown::default(), [1, 2].map(RegionId));
+        grown.add(a, 1);
+        assert_eq!(grown.take(100), [a].into(), "nobody knows how large it is");
+        grown.add(a, 99);
+        grown.add(b, 1);
+        assert_eq!(grown.take(100), [b].into());
+        grown.add(a, 1);
+        assert_eq!(grown.take(100), [a].into());
+        assert!(grown.take(100).is_empty());
+        grown.again([b]);
+        grown.add(b, 1);
+        assert_eq!(grown.take(100), [b].into());
+    }
 
     #[test]
     fn a_long_text_is_cut() {

@@ -22,6 +22,7 @@ use datafusion::logical_expr::{
 use md5::Digest as _;
 use sha2::Digest as _;
 
+use super::like;
 use super::times::{
     add_days, add_time, date_format, day_of, from_unixtime, last_day, naive, str_to_date, time_between, truncate_time,
     unix_timestamp, week,
@@ -77,6 +78,7 @@ struct Function {
 
 const MANY: usize = usize::MAX;
 const TEXT: Returns = Returns::Is(ColumnType::String);
+const BOOL: Returns = Returns::Is(ColumnType::Boolean);
 const INT: Returns = Returns::Is(ColumnType::BigInt);
 const DOUBLE: Returns = Returns::Is(ColumnType::Double);
 const DATE: Returns = Returns::Is(ColumnType::Date);
@@ -93,6 +95,10 @@ macro_rules! functions {
 
 functions! {
     ["__text"] (Text) 1..1, TEXT, false, |a| Ok(a[0].clone());
+    // Bytes that are no text have no such value.
+    ["__cast_text"] (Bytes) 1..1, TEXT, false,
+        |a| Ok(std::str::from_utf8(bytes(a, 0)).map_or(Datum::Null, |text| Datum::Text(text.to_owned())));
+    ["__like"] (Bytes Bytes) 2..2, BOOL, false, |a| Ok(Datum::Bool(like::matches(bytes(a, 0), bytes(a, 1))));
     ["length" "octet_length"] (Bytes) 1..1, INT, false, |a| Ok(int(bytes(a, 0).len()));
     ["char_length" "character_length"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).chars().count()));
     ["lower" "lcase"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).to_lowercase()));
@@ -111,11 +117,11 @@ functions! {
     ["space"] (Int) 1..1, TEXT, false, |a| repeat(" ", number(a, 0));
     ["reverse"] (Text) 1..1, TEXT, false, |a| Ok(Datum::Text(text(a, 0).chars().rev().collect()));
     ["replace"] (Text Text Text) 3..3, TEXT, false, replace;
-    ["ascii"] (Text) 1..1, INT, false, |a| Ok(int(text(a, 0).bytes().next().unwrap_or(0).into()));
+    ["ascii"] (Bytes) 1..1, INT, false, |a| Ok(int(bytes(a, 0).first().copied().unwrap_or(0).into()));
     ["hex"] (Whole) 1..1, TEXT, false, hex_of;
     ["md5"] (Bytes) 1..1, TEXT, false, |a| Ok(Datum::Text(hex::encode(md5::Md5::digest(bytes(a, 0)))));
     ["sha2"] (Bytes Int) 2..2, TEXT, false, |a| Ok(sha2(bytes(a, 0), number(a, 1)));
-    ["strcmp"] (Text Text) 2..2, INT, false, |a| Ok(Datum::Int(text(a, 0).cmp(text(a, 1)) as i64));
+    ["strcmp"] (Bytes Bytes) 2..2, INT, false, |a| Ok(Datum::Int(bytes(a, 0).cmp(bytes(a, 1)) as i64));
     ["find_in_set"] (Text Text) 2..2, INT, false, |a| Ok(find_in_set(text(a, 0), text(a, 1)));
     ["substring_index"] (Text Text Int) 3..3, TEXT, false, |a| Ok(substring_index(a));
 
@@ -306,13 +312,16 @@ impl ScalarUDFImpl for RowFunction {
         let scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if scalar { 1 } else { args.number_rows };
         // One array for each column, one value for each constant.
-        let inputs = args.args.iter().enumerate().map(|(at, arg)| {
+        let inputs = args.args.iter().zip(&args.arg_fields).enumerate().map(|(at, (arg, field))| {
             let kind = kinds.get(at).or(kinds.last()).copied().unwrap_or(Kind::Any);
             let (array, constant) = match arg {
                 ColumnarValue::Array(array) => (array.clone(), false),
                 ColumnarValue::Scalar(value) => (value.to_array()?, true),
             };
             let ty = column_type(array.data_type())?;
+            if kind == Kind::Text {
+                check_text(&array, field.name())?;
+            }
             Ok((array, ty, kind, constant))
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
@@ -342,6 +351,15 @@ impl ScalarUDFImpl for RowFunction {
             true => ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?),
             false => ColumnarValue::Array(array),
         })
+    }
+}
+
+/// Refuses bytes that are no text.
+fn check_text(array: &ArrayRef, name: &str) -> Result<()> {
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    match array.as_binary_opt::<i32>().is_none_or(|all| all.iter().flatten().all(is_text)) {
+        true => Ok(()),
+        false => exec_err!("'{name}' has bytes that are not UTF-8 text; take HEX of it"),
     }
 }
 

@@ -10,6 +10,7 @@
 mod files;
 mod functions;
 mod joins;
+mod like;
 mod planner;
 mod raw;
 mod result;

@@ -13,7 +13,7 @@ use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, PlannerRes
 use datafusion::logical_expr::type_coercion::binary::type_union_resolution;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, Operator,
+    AggregateUDF, BinaryExpr, Expr, ExprSchemable, HigherOrderUDF, Like, LogicalPlan, LogicalPlanBuilder, Operator,
     ScalarUDF, TableSource, Union, WindowUDF, cast, lit, try_cast,
 };
 use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
@@ -214,8 +214,8 @@ impl TypePlanner for Types {
 }
 
 /// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
-/// arguments of COALESCE, GREATEST and LEAST, and both sides of IN. DataFusion would make DOUBLE and DECIMAL a DECIMAL,
-/// which cannot hold 1e300, and read a text beside a number as a number.
+/// arguments of COALESCE, GREATEST and LEAST, and both sides of IN and LIKE. DataFusion would make DOUBLE and DECIMAL a
+/// DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
 pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let unified = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Union(union) => unify_union(union),
@@ -315,14 +315,21 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             search.subquery.subquery = Arc::new(project_as(plan.clone(), &[Some(DataType::Float64)])?);
             Ok(Transformed::yes(Expr::InSubquery(search)))
         }
+        // DataFusion would read them as text, which they need not be.
+        Expr::Like(Like { negated, expr, pattern, escape_char: None | Some('\\'), case_insensitive: false })
+            if type_of(&expr)?.is_binary() || type_of(&pattern)?.is_binary() =>
+        {
+            let like = functions::call("__like", vec![*expr, *pattern])?;
+            Ok(Transformed::yes(if negated { !like } else { like }))
+        }
         expr => Ok(Transformed::no(expr)),
     }
 }
 
-/// A number or a time as a pattern sees it.
+/// A number, a time or bytes as a pattern sees them.
 fn as_text(expr: Expr, class: Class) -> Result<Expr> {
     match class {
-        Class::Null | Class::Text | Class::Other => Ok(expr),
+        Class::Null | Class::Text => Ok(expr),
         _ => functions::call("__text", vec![expr]),
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError, ScalarValue};
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Expr, Like, LogicalPlan, Operator, TableProviderFilterPushDown, TableType,
+    Between, BinaryExpr, Expr, LogicalPlan, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr, expressions};
 use datafusion::physical_plan::ExecutionPlan;
@@ -20,6 +20,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, TryStreamExt};
 
+use super::like::{self, Part};
 use super::stored::planned_schema;
 use super::tables::{RawView, Tables};
 use crate::types::KeyRange;
@@ -56,12 +57,15 @@ impl TableProvider for RawTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let pushed = |filter: &&Expr| match ranges_of(filter) {
-            // Exact, since the filter itself would read the keys as text, which they need not be.
-            Some(_) => TableProviderFilterPushDown::Exact,
-            None => TableProviderFilterPushDown::Unsupported,
+        let pushed = |filter: &&Expr| {
+            let more = filter.exists(|part| Ok(liked(part).is_some_and(|(_, all)| !all)))?;
+            Ok(match ranges_of(filter) {
+                Some(_) if more => TableProviderFilterPushDown::Inexact,
+                Some(_) => TableProviderFilterPushDown::Exact,
+                None => TableProviderFilterPushDown::Unsupported,
+            })
         };
-        Ok(filters.iter().map(pushed).collect())
+        filters.iter().map(pushed).collect()
     }
 
     // By hand: see `super`.
@@ -147,7 +151,8 @@ pub(super) fn is_read_by(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
-/// The keys that satisfy a filter, in ranges that ascend, if it is of the key alone.
+/// The keys that may satisfy a filter, in ranges that ascend, if it is of the key alone. They do if [`liked`] finds no
+/// part of it that asks for more.
 fn ranges_of(filter: &Expr) -> Option<Vec<KeyRange>> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
@@ -170,31 +175,29 @@ fn ranges_of(filter: &Expr) -> Option<Vec<KeyRange>> {
             let points = list.list.iter().map(|value| compared(Operator::Eq, literal(value)?));
             Some(KeyRange::union(points.collect::<Option<Vec<_>>>()?.concat()))
         }
-        Expr::Like(Like { negated: false, expr, pattern, escape_char: None, case_insensitive: false })
-            if is_key(expr) =>
-        {
-            // With an escape, it is left to whoever knows escapes.
-            let pattern = literal(pattern)?;
-            let wild = |byte: &u8| matches!(byte, b'%' | b'_' | b'\\');
-            match pattern.split_last() {
-                Some((b'%', prefix)) if !prefix.iter().any(wild) => {
-                    Some(range(prefix.to_vec(), next_behind(prefix)).into_iter().collect())
-                }
-                _ if !pattern.iter().any(wild) => compared(Operator::Eq, pattern),
-                _ => None,
-            }
-        }
-        _ => None,
+        other => liked(other).map(|(range, _)| range.into_iter().collect()),
     }
 }
 
-/// The key column, as itself or read as text to be compared with one.
-fn is_key(expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(Column { name, .. }) => name == "k",
-        Expr::Cast(cast) => cast.field.data_type().is_string() && is_key(&cast.expr),
-        _ => false,
+/// The keys that begin as those which a LIKE asks for, and whether it asks for all of them.
+fn liked(filter: &Expr) -> Option<(Option<KeyRange>, bool)> {
+    let Expr::ScalarFunction(call) = filter else { return None };
+    let [expr, pattern] = &call.args[..] else { return None };
+    if call.name() != "__like" || !is_key(expr) {
+        return None;
     }
+    let pattern = literal(pattern)?;
+    let (mut prefix, mut left) = (Vec::new(), pattern.as_slice());
+    while let Some((Part::Byte(byte), rest)) = like::next(left) {
+        prefix.push(byte);
+        left = rest;
+    }
+    let end = if left.is_empty() { [prefix.as_slice(), &[0]].concat() } else { next_behind(&prefix) };
+    Some((range(prefix, end), left.iter().all(|part| *part == b'%')))
+}
+
+fn is_key(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(Column { name, .. }) if name == "k")
 }
 
 fn literal(expr: &Expr) -> Option<Vec<u8>> {
@@ -250,11 +253,16 @@ fn intersection(these: &[KeyRange], those: &[KeyRange]) -> Vec<KeyRange> {
 mod tests {
     use datafusion::logical_expr::{col, lit};
 
+    use super::super::functions;
     use super::*;
 
     fn shown(filter: Expr) -> Option<String> {
         let ranges = ranges_of(&filter)?;
         Some(ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    fn like(expr: Expr, pattern: &str) -> Expr {
+        functions::call("__like", vec![expr, lit(pattern)]).unwrap()
     }
 
     fn key(text: &str) -> Expr {
@@ -278,21 +286,35 @@ mod tests {
             (k().gt_eq(key("c")).and(k().lt(key("a"))), ""),
             (k().in_list(vec![key("b"), key("a"), key("b")], false), "[61, 6100) [62, 6200)"),
             (k().lt(key("b")).or(k().gt(key("a"))), "[, )"),
-            (k().like(lit("ab%")), "[6162, 6163)"),
-            (k().like(lit("%")), "[, )"),
-            (k().like(lit("ab")), "[6162, 616200)"),
         ] {
             assert_eq!(shown(filter.clone()).as_deref(), Some(ranges), "{filter}");
         }
         for filter in [
-            k().like(lit("a_%")),
-            k().like(lit("%a")),
+            like(col("v"), "a%"),
+            !like(k(), "a%"),
             col("v").eq(key("a")),
             k().eq(col("v")),
             k().lt(key("b")).or(col("v").eq(key("a"))),
             k().in_list(vec![key("a")], true),
         ] {
             assert_eq!(shown(filter.clone()), None, "{filter}");
+        }
+        for (pattern, ranges, all) in [
+            ("ab%", "[6162, 6163)", true),
+            ("ab%%", "[6162, 6163)", true),
+            ("%", "[, )", true),
+            ("ab", "[6162, 616200)", true),
+            ("", "[, 00)", true),
+            (r"a\_%", "[615F, 6160)", true),
+            (r"a\%\\%", "[61255C, 61255D)", true),
+            (r"a\", "[615C, 615C00)", true),
+            ("a_%", "[61, 62)", false),
+            ("a%b", "[61, 62)", false),
+            ("%a", "[, )", false),
+        ] {
+            let filter = like(k(), pattern);
+            assert_eq!(shown(filter.clone()).as_deref(), Some(ranges), "{pattern}");
+            assert_eq!(liked(&filter).unwrap().1, all, "{pattern}");
         }
         assert_eq!(next_behind(&[1, 0xFF, 0xFF]), [2]);
         assert!(next_behind(&[0xFF, 0xFF]).is_empty());

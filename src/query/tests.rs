@@ -27,6 +27,8 @@ struct Memory {
     readable: std::path::PathBuf,
     /// The scans that were asked for.
     requests: Mutex<Vec<ScanRequest>>,
+    /// The raw keys.
+    ranges: Mutex<Vec<KeyRange>>,
 }
 
 impl Tables for Memory {
@@ -46,7 +48,8 @@ impl Tables for Memory {
         async move { Ok(scan?.into_stream().boxed()) }.boxed()
     }
 
-    fn raw_scan(&self, _: ColumnFamily, _: Vec<KeyRange>) -> BoxStream<'static, Result<RecordBatch>> {
+    fn raw_scan(&self, _: ColumnFamily, ranges: Vec<KeyRange>) -> BoxStream<'static, Result<RecordBatch>> {
+        self.ranges.lock().unwrap().extend(ranges);
         futures::stream::empty().boxed()
     }
 
@@ -83,7 +86,8 @@ impl Fixture {
         let readable = dir.path().join("files");
         std::fs::create_dir(&readable).unwrap();
         let readable = readable.canonicalize().unwrap();
-        let mut memory = Memory { store, tables: Vec::new(), readable, requests: Mutex::default() };
+        let mut memory =
+            Memory { store, tables: Vec::new(), readable, requests: Mutex::default(), ranges: Mutex::default() };
         let money = ColumnType::Decimal { precision: 10, scale: 2 };
         let columns = [
             ("Id", ColumnType::Int),
@@ -118,6 +122,10 @@ impl Fixture {
         });
         let (database, name) = ("information_schema".to_owned(), "tables".to_owned());
         memory.tables.push(Table::Virtual(Arc::new(VirtualTable { database, name, schema, rows })));
+        let (database, name) = (Name::new("shop").unwrap(), Name::new("raw").unwrap());
+        let columns = ["k", "v"].map(|name| column(name, 1, ColumnType::Varbinary)).into();
+        let schema = Schema { version: 1, keys: 1, columns };
+        memory.tables.push(Table::Raw(Arc::new(RawView { database, name, schema, cf: ColumnFamily::Default })));
         let engine = Engine::new(64 << 20, dir.path().join("spill")).unwrap();
         Self { dir, memory: Arc::new(memory), engine }
     }
@@ -561,6 +569,23 @@ async fn only_what_a_query_needs_is_scanned() {
         if may_end {
             fixture = Fixture::new();
         }
+    }
+}
+
+/// The usual keys of TiKV's users have `_` in them.
+#[tokio::test]
+async fn of_raw_keys_what_begins_as_a_pattern_is_read() {
+    let fixture = Fixture::new();
+    for (filter, expected) in [
+        (r"k LIKE 'a\_%'", "[615F, 6160)"),
+        (r"k LIKE 'a\_%' AND v LIKE '%b'", "[615F, 6160)"),
+        ("k LIKE 'ab_c%'", "[6162, 6163)"),
+        ("k LIKE 'ab%' OR k LIKE 'x_' OR k = 'b'", "[6162, 6163) [62, 6200) [78, 79)"),
+        ("k NOT LIKE 'a%'", "[, )"),
+    ] {
+        fixture.rows(&format!("SELECT v FROM raw WHERE {filter}")).await.unwrap();
+        let ranges = std::mem::take(&mut *fixture.memory.ranges.lock().unwrap());
+        assert_eq!(ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), expected, "{filter}");
     }
 }
 

@@ -98,13 +98,13 @@ pub(super) fn cast(expr: Expr, data_type: DataType) -> Expr {
         | DataType::Varchar(None)
         | DataType::Text
         | DataType::String(_)
-        | DataType::Character(None) => call("__text", vec![expr]),
+        | DataType::Character(None) => call("__cast_text", vec![expr]),
         DataType::Char(Some(most)) | DataType::Varchar(Some(most)) | DataType::Character(Some(most)) => {
             let most = match most {
                 sqlparser::ast::CharacterLength::IntegerLength { length, .. } => number(length as i64),
                 sqlparser::ast::CharacterLength::Max => number(i64::MAX),
             };
-            call("left", vec![expr, most])
+            call("left", vec![call("__cast_text", vec![expr]), most])
         }
         data_type @ (DataType::Unsigned | DataType::UnsignedInteger) => {
             try_cast(call("__unsigned", vec![try_cast(expr, data_type.clone())]), data_type)

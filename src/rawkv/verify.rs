@@ -36,7 +36,7 @@ pub fn verify_file(source: &impl ReadAt, file: &BackupFile, api_version: ApiVers
 }
 
 /// Checks length and SHA-256.
-fn verify_content(source: &impl ReadAt, file: &BackupFile) -> Result<()> {
+pub fn verify_content(source: &impl ReadAt, file: &BackupFile) -> Result<()> {
     let size = source.size().map_err(Error::io("read", &file.name))?;
     if size != file.size {
         return Err(corrupt(file, format!("it has {size} bytes and should have {}", file.size)));

@@ -36,6 +36,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a short call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a BE may read a region to divide it.
+const SPLIT_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Who calls, for the metadata of every call.
 #[derive(Clone)]
 pub struct Caller {
@@ -146,23 +149,24 @@ impl Backend {
     /// Says that the FE lives and asks the same.
     pub async fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<Alive> {
         let call = |mut client: BackendClient<Service>, request| async move { client.heartbeat(request).await };
-        self.short("heartbeat", heartbeat, call).await
+        self.within(CALL_TIMEOUT, "heartbeat", heartbeat, call).await
     }
 
     /// Lists the BE's configuration, after changing a key if asked.
     pub async fn configure(&self, configure: &Configure) -> Result<Configuration> {
         let call = |mut client: BackendClient<Service>, request| async move { client.configure(request).await };
-        self.short("configure", configure, call).await
+        self.within(CALL_TIMEOUT, "configure", configure, call).await
     }
 
     /// Moves files to the trash folder. May run twice.
     pub async fn discard(&self, discard: &Discard) -> Result<()> {
         let call = |mut client: BackendClient<Service>, request| async move { client.discard(request).await };
-        self.short("discard files", discard, call).await
+        self.within(CALL_TIMEOUT, "discard files", discard, call).await
     }
 
-    async fn short<T: DeserializeOwned, F>(
+    async fn within<T: DeserializeOwned, F>(
         &self,
+        patience: Duration,
         operation: &str,
         message: &impl Serialize,
         call: impl FnOnce(BackendClient<Service>, Request<crate::rpc::proto::Body>) -> F,
@@ -171,8 +175,8 @@ impl Backend {
         F: Future<Output = Result<tonic::Response<crate::rpc::proto::Body>, Status>>,
     {
         let mut request = Request::new(body(message)?);
-        request.set_timeout(CALL_TIMEOUT);
-        let answer = tokio::time::timeout(CALL_TIMEOUT, call(self.client(), request)).await;
+        request.set_timeout(patience);
+        let answer = tokio::time::timeout(patience, call(self.client(), request)).await;
         let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
         unpack(&answer.map_err(self.failed(operation))?.into_inner().content)
     }
@@ -199,8 +203,8 @@ impl Backend {
 
     /// Keys that divide a range of raw keys.
     pub async fn raw_split(&self, split: &RawSplit) -> Result<Vec<Vec<u8>>> {
-        let answer = self.client().raw_split(body(split)?).await.map_err(self.failed("split raw keys"))?;
-        let keys: Vec<serde_bytes::ByteBuf> = unpack(&answer.into_inner().content)?;
+        let call = |mut client: BackendClient<Service>, request| async move { client.raw_split(request).await };
+        let keys: Vec<serde_bytes::ByteBuf> = self.within(SPLIT_TIMEOUT, "split raw keys", split, call).await?;
         Ok(keys.into_iter().map(serde_bytes::ByteBuf::into_vec).collect())
     }
 

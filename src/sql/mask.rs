@@ -19,17 +19,15 @@ pub fn is_secret_key(key: &str) -> bool {
 ///
 /// A user without a password stays, because `abfss://container@account…` has the container in that place.
 pub fn mask_uri(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        // A URI with a typo in it may hold what would be one's secrets.
+    let uri = text.split_once("://").filter(|(scheme, _)| !scheme.eq_ignore_ascii_case("file"));
+    let Some((scheme, rest)) = uri else {
+        // In a path these characters mean themselves; but BR's `file://` takes parameters, and so may a URI with a typo
+        // in it.
         return match text.split_once('?') {
             Some((place, query)) if query.contains('=') && is_secret_key(query) => format!("{place}?{MASK}"),
             _ => text.to_owned(),
         };
     };
-    // A path, in which these characters mean themselves.
-    if scheme.eq_ignore_ascii_case("file") {
-        return text.to_owned();
-    }
     let (place, query) = match rest.find(['?', '#']) {
         Some(at) => (&rest[..at], &rest[at..=at]),
         None => (rest, ""),

@@ -634,6 +634,8 @@ fn secrets_are_masked() {
             "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x?y=1#z'",
             "SELECT * FROM t WHERE orderkey = '5' AND a = 'file:///x?y=1#z'",
         ),
+        // Parameters, as BR's `file://` takes them.
+        ("BACKUP RAW TO 'file:///x?secret-access-key=hunter2'", "BACKUP RAW TO 'file:///x?***'"),
     ] {
         assert_eq!(mask_secrets(text), expected);
     }

@@ -240,6 +240,30 @@ async fn what_is_wrong_is_said_and_shown_by_the_exit_status() {
     assert!(code == 1 && err.contains("backupmeta") && !format!("{out}{err}").contains("hunter2"), "{err}");
 }
 
+/// With `--ca` it speaks TLS, and only with a server whose certificate the file vouches for.
+#[tokio::test]
+async fn what_is_sent_is_encrypted_if_an_authority_is_named() {
+    let scratch = Scratch::new();
+    let pem = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(scratch.sub(&format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(scratch.sub(name), made.cert.pem()).unwrap();
+        scratch.sub(name)
+    };
+    let [own, other] = ["own", "other"].map(pem);
+    let launch = Launch::standalone(scratch.path()).set("ssl_cert", &own).set("ssl_key", format!("{own}.key"));
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('1', 'one')").await;
+    let (pd, raw) = (format!("127.0.0.1:{}", server.port("mysql")), scratch.sub("raw"));
+    let backup = |ca: &str| br(&["backup", "raw", "-u", &pd, "-s", &raw, "--ca", ca]);
+    let (code, _, err) = backup(&other);
+    assert!(code == 1 && err.contains("invalid peer certificate"), "{err}");
+    let (code, _, err) = backup(&scratch.sub("none"));
+    assert!(code == 1 && err.contains(&format!("--ca {}: No such file", scratch.sub("none"))), "{err}");
+    let (code, out, err) = backup(&own);
+    assert!(code == 0 && out.contains(" keys=1 ") && !err.contains("no effect"), "{err}");
+}
+
 /// The client's credentials, of AWS in its environment and of Google in a file that only it has, go to the servers, and
 /// nobody sees them.
 #[tokio::test]

@@ -342,7 +342,7 @@ async fn a_front_end_with_an_old_catalog_changes_nothing() {
 }
 
 /// Leaves so many bytes of a small file system free.
-fn leave_free(path: &str, bytes: u64) {
+pub fn leave_free(path: &str, bytes: u64) {
     let ballast = format!("{path}/ballast");
     let _ = std::fs::remove_file(&ballast);
     let output = Command::new("df").args(["--output=avail", "-B1", path]).output().unwrap();
@@ -403,6 +403,21 @@ async fn garbage_is_collected_while_a_merge_hangs() {
     }
     eventually("garbage is in the trash", || trashed(be.launch.data()) == 3).await;
     assert_eq!(client.value("SELECT COUNT(*) FROM d.t").await, "2");
+}
+
+/// Nor does a BE that hangs where it looks at raw keys keep small files from being merged.
+#[tokio::test]
+async fn files_are_merged_while_a_split_hangs() {
+    let scratch = Scratch::new();
+    let held_file = scratch.path().join("held");
+    let launch = Launch::standalone(scratch.path()).set("compaction_interval_ms", 50).set("compaction_min_files", 2);
+    let (server, mut client) = launch.held_at("be.raw-split", &held_file).open().await;
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', '1')").await;
+    held(&held_file).await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT) DISTRIBUTED BY HASH(k) BUCKETS 1").await;
+    client.run("INSERT INTO d.t VALUES (1); INSERT INTO d.t VALUES (2)").await;
+    eventually("the files are merged", || rowset_files(server.launch.data()).len() == 1).await;
+    std::fs::remove_file(held_file).unwrap();
 }
 
 /// A RESTORE that names no database looks into the repository before it is a job.

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use axum::http::Method;
 use holdfast::rawkv::backupmeta::BackupMeta;
 
+use super::bad_input::SmallDisk;
 use super::client::{Answer, Client};
 use super::clients::PYTHON;
 use super::cluster::Cluster;
 use super::harness::{HOLDFAST, Launch, Scratch, Server, WAIT, eventually, files, held, named, skip};
+use super::membership::leave_free;
 use super::proxy::{Fault, Proxy, Request};
 use super::rawkv::contents;
 use super::stores::store::{Kind, Store};
@@ -417,6 +419,80 @@ async fn a_prepared_verify_knows_its_columns() {
     let columns = client.prepare("VERIFY BACKUP RAW FROM 'local:///nowhere'").await;
     assert_eq!(columns, ["File", "Size", "TotalKVs", "TotalBytes", "Crc64Xor", "Result"]);
     assert_eq!(client.prepare("SHOW BACKUP RAW FROM 'local:///nowhere'").await[0], "File");
+}
+
+/// A BE that sees a directory of that name without a file of the backup ends a restore before any key changes, also on
+/// the BEs that have all of theirs.
+#[tokio::test]
+async fn a_backend_that_lacks_a_file_is_named() {
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 2).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let data: Data = (0..=255u8).map(|n| (hex::encode_upper([n]), "01".into())).collect();
+    insert(&mut client, &data).await;
+    let directory = scratch.sub("b");
+    let uri = format!("local://{directory}");
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    // Each BE has keys of its own, and the files of a backup lie in a folder for each.
+    let mut folders: Vec<_> = ssts(&directory).iter().map(|name| name.split('/').next().unwrap().to_owned()).collect();
+    folders.dedup();
+    assert_eq!(folders.len(), 2, "{folders:?}");
+    let changed: Data = data.keys().step_by(2).map(|key| (key.clone(), "02".into())).collect();
+    insert(&mut client, &changed).await;
+    let before = contents(&mut client).await;
+
+    let backends = client.run("SHOW BACKENDS").await;
+    let port = |folder: &str| {
+        let records = backends.records();
+        records.iter().find(|row| row["BackendId"] == folder).unwrap()["BePort"].to_owned()
+    };
+    for folder in folders {
+        let n = cluster.bes.iter().position(|be| be.port("be").to_string() == port(&folder)).unwrap();
+        let seen = cluster.bes[n].launch.clone();
+        let Some(without) = seen.clone().hiding(&Path::new(&directory).join(&folder)) else { return };
+        cluster.kill(n).await;
+        cluster.bes[n] = without.start();
+        cluster.all_alive(&mut client).await;
+        for properties in [WAIT, "PROPERTIES ('wait' = 'true', 'replace' = 'true')"] {
+            let refusal = client.try_run(format!("RESTORE RAW FROM '{uri}' {properties}")).await.unwrap_err();
+            let address = format!("127.0.0.1:{}", port(&folder));
+            assert!(refusal.text.contains(&address), "{refusal}");
+            assert!(refusal.text.contains(&format!("/{folder}/")) && refusal.text.contains(".sst"), "{refusal}");
+            assert_eq!(contents(&mut client).await, before, "{properties}");
+        }
+        cluster.kill(n).await;
+        cluster.bes[n] = seen.start();
+        cluster.all_alive(&mut client).await;
+    }
+    client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
+    assert_eq!(contents(&mut client).await, data);
+}
+
+/// To verify a backup fills no disk of a catalog: files of a directory are read where they lie, and others are brought
+/// where there is room.
+#[tokio::test]
+async fn a_verify_leaves_room_for_the_catalog() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Gcs, &scratch) else { return };
+    let Some(_disk) = SmallDisk::mount(scratch.sub("fe"), 64 << 10) else { return };
+    let cluster = Cluster::start(&scratch, 1).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    insert(&mut client, &Numbers(29).data(100)).await;
+    let verify = |uri: &str| format!("VERIFY BACKUP RAW FROM '{uri}'");
+    let (local, remote) = (format!("local://{}", scratch.sub("b")), store.storage_uri("raw"));
+    for uri in [&local, &remote] {
+        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+        assert_eq!(client.run(verify(uri)).await.column("Result"), ["OK"], "{uri}");
+    }
+    for free in [10 << 20, 0] {
+        leave_free(&scratch.sub("fe"), free);
+        let refusal = client.try_run(verify(&remote)).await.unwrap_err();
+        assert!(refusal.text.contains("no storage space") && refusal.text.contains(&scratch.sub("fe")), "{refusal}");
+        assert_eq!(client.run(verify(&local)).await.column("Result"), ["OK"], "{free}");
+    }
+    drop(cluster);
 }
 
 /// A directory may have others' files beside it and below it: they stay. One with SSTs of others in it is refused.
