@@ -37,7 +37,7 @@ use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, lock
 use crate::rawkv::sst::SstOptions;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
-use crate::repository::Folder;
+use crate::repository::{Folder, blocking};
 use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
 use crate::types::{
     BackendId, ColumnFamily, Entity, JobId, KeyRange, Kind, Label, Name, Region, RegionId, RepositoryId, Sha256,
@@ -402,14 +402,17 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
         range,
         files,
     };
-    let content = meta.encode();
+    let encode = move || {
+        let content = meta.encode();
+        let sha256 = hash(&content);
+        Ok((content, sha256))
+    };
+    let (content, sha256) = blocking(encode).await?;
     if content.len() as u64 > Folder::MAX_READ {
-        return Err(Error::Unsupported(format!(
-            "a backup of {} files: its {META} would be too long",
-            meta.files.len()
-        )));
+        let count = total.files;
+        return Err(Error::Unsupported(format!("a backup of {count} files: its {META} would be too long")));
     }
-    next.raw = Some(RawJob { meta: Some(hash(&content)), ..about(job)?.clone() });
+    next.raw = Some(RawJob { meta: Some(sha256), ..about(job)?.clone() });
     cx.advance(job, next, |draft| rows::put_bytes(draft, job.id, &content)).await
 }
 
@@ -491,8 +494,8 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     let (id, raw) = (job.id, about(job)?);
     let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
-    let is_own = |found: &Option<Vec<u8>>| found.as_deref().map(hash) == raw.meta;
-    let found = folder.read(META).await?;
+    let is_own = |found: &Option<(Vec<u8>, Sha256)>| found.as_ref().map(|(_, sha256)| *sha256) == raw.meta;
+    let found = read_meta(&folder).await?;
     if is_own(&found) {
         // On a disk, what is read may never have been synced: so it is written again.
         if folder.local_path().is_none() {
@@ -504,7 +507,9 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
         }
         // Where a store knows no conditions, another may have taken the directory and given it back since. What else
         // stands there may be this job's own, cut short.
-        if found.is_some_and(|found| BackupMeta::decode(&found, &raw.storage).is_ok()) {
+        if let Some((found, _)) = found
+            && decode(found, &raw.storage).await.is_ok()
+        {
             return Err(Error::Cancelled(locked_by_another(&raw.storage).report()));
         }
     }
@@ -512,12 +517,12 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     if let Err(err) = folder.write_whole(META, content).await {
         // What a disk refuses is not on its way to it.
         let refused = !asked && !err.is_retryable() && folder.local_path().is_some();
-        return match refused && !is_own(&folder.read(META).await?) {
+        return match refused && !is_own(&read_meta(&folder).await?) {
             true => Err(Error::Cancelled(err.report())),
             false => Err(err),
         };
     }
-    match is_own(&folder.read(META).await?) {
+    match is_own(&read_meta(&folder).await?) {
         true => Ok(()),
         false => Err(Error::Repository {
             place: "raw backup".into(),
@@ -567,10 +572,25 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
 
 /// Reads what a backup holds, and the hash of `backupmeta`. `uri` is for messages.
 pub async fn read_backup(folder: &Folder, uri: &str) -> Result<(BackupMeta, Sha256)> {
-    let content = folder.read(META).await?.ok_or_else(|| {
+    let (content, sha256) = read_meta(folder).await?.ok_or_else(|| {
         Error::Refused(format!("there is no {META} in {uri}: it holds no backup, or one that was cut short"))
     })?;
-    Ok((BackupMeta::decode(&content, uri)?, hash(&content)))
+    Ok((decode(content, uri).await?, sha256))
+}
+
+/// What is in `backupmeta`, and its hash.
+async fn read_meta(folder: &Folder) -> Result<Option<(Vec<u8>, Sha256)>> {
+    let Some(content) = folder.read(META).await? else { return Ok(None) };
+    let hashed = move || {
+        let sha256 = hash(&content);
+        Ok(Some((content, sha256)))
+    };
+    blocking(hashed).await
+}
+
+async fn decode(content: Vec<u8>, uri: &str) -> Result<BackupMeta> {
+    let uri = uri.to_owned();
+    blocking(move || BackupMeta::decode(&content, &uri)).await
 }
 
 /// What a RESTORE is to do.
