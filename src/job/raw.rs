@@ -27,6 +27,7 @@ use sha2::Digest;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::catalog::{Amount, Draft, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::error::{Error, Result};
@@ -118,6 +119,10 @@ struct Kept {
     #[serde(with = "serde_bytes")]
     end: Vec<u8>,
     options: RawOptions,
+    /// Tells its lock apart from that of a server with a copy of this catalog, which gives its jobs the same numbers. Jobs
+    /// of earlier releases have none.
+    #[serde(default)]
+    nonce: Option<Uuid>,
 }
 
 impl Kept {
@@ -128,7 +133,26 @@ impl Kept {
     fn storage(&self, cx: &Context, job: &Job) -> Arc<RawStorage> {
         let Self { location, properties, layout, .. } = self.clone();
         let seen = job.attempt.0 > 1 || job.state == JobState::Committing;
-        Arc::new(RawStorage { location, properties, layout, lock: lock_content(cx, job), seen })
+        Arc::new(RawStorage { location, properties, layout, lock: self.lock(cx, job), seen })
+    }
+
+    /// What `backup.lock` holds of the job's backup.
+    fn lock(&self, cx: &Context, job: &Job) -> Vec<u8> {
+        let cluster = cx.catalog.image().identity.cluster;
+        let nonce = self.nonce.map(|nonce| format!(" nonce {nonce}")).unwrap_or_default();
+        format!("{LOCK_CONTENT}holdfast cluster {cluster} job {}{nonce}\n", job.id).into_bytes()
+    }
+
+    async fn holds_lock(&self, cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+        Ok(folder.read(LOCK).await?.is_some_and(|content| content == self.lock(cx, job)))
+    }
+
+    /// [`Self::holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
+    async fn still_holds_lock(&self, cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+        match folder.read(LOCK).await? {
+            None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
+            found => Ok(found.is_some_and(|content| content == self.lock(cx, job))),
+        }
     }
 }
 
@@ -140,7 +164,7 @@ pub(super) async fn submit(cx: &Context, request: RawRequest) -> Result<Job> {
     let range = KeyRange::new(start.clone(), end.clone()).map_err(|invalid| Error::Analysis(invalid.0))?;
     let raw = RawJob { cf, storage: shown(storage.shown.clone()), range: shown(range.to_string()), meta: None };
     let Storage { location, properties, layout, .. } = storage;
-    let kept = Kept { location, properties, layout, start, end, options };
+    let kept = Kept { location, properties, layout, start, end, options, nonce: Some(cx.clock.uuid()) };
     let label = Label::new(cf.to_string()).map_err(Error::internal)?;
     cx.catalog
         .commit(|draft| {
@@ -261,24 +285,6 @@ async fn advance(cx: &Context, job: &Job, next: Job, current: &Mutex<Job>) -> Re
     Ok(next)
 }
 
-/// What `backup.lock` holds of a job's backup.
-fn lock_content(cx: &Context, job: &Job) -> Vec<u8> {
-    let cluster = cx.catalog.image().identity.cluster;
-    format!("{LOCK_CONTENT}holdfast cluster {cluster} job {}\n", job.id).into_bytes()
-}
-
-async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
-    Ok(folder.read(LOCK).await?.is_some_and(|content| content == lock_content(cx, job)))
-}
-
-/// [`holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
-async fn still_holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
-    match folder.read(LOCK).await? {
-        None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
-        found => Ok(found.is_some_and(|content| content == lock_content(cx, job))),
-    }
-}
-
 fn not_mounted(name: &str, uri: &str) -> Error {
     Error::Repository {
         place: "raw backup".into(),
@@ -299,10 +305,10 @@ async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
         let others = names.iter().map(String::as_str).filter(|name| !own_lock || *name != LOCK);
         check_unused(uri, others)
     };
-    if !holds_lock(cx, job, &folder).await? {
+    if !kept.holds_lock(cx, job, &folder).await? {
         check(false).await?;
-        folder.write_new(LOCK, lock_content(cx, job)).await?;
-        if !holds_lock(cx, job, &folder).await? {
+        folder.write_new(LOCK, kept.lock(cx, job)).await?;
+        if !kept.holds_lock(cx, job, &folder).await? {
             return Err(locked_by_another(uri));
         }
     }
@@ -430,7 +436,7 @@ fn hash(content: &[u8]) -> Sha256 {
 async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<BackupFile>)]) -> Result<()> {
     let folder = kept.folder()?;
     let uri = &about(job)?.storage;
-    check_own(cx, job, &folder).await?;
+    check_own(cx, job, kept, &folder).await?;
     let mut files = Vec::new();
     for (backend, of_part) in saved {
         files.extend(of_part.iter().map(|file| (*backend, file)));
@@ -464,13 +470,10 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
 }
 
 /// Refuses if the directory is another's by now.
-async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
+async fn check_own(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<()> {
     let raw = about(job)?;
-    let other = match folder.read(META).await? {
-        Some(content) => raw.meta != Some(hash(&content)),
-        None => false,
-    };
-    match other || !still_holds_lock(cx, job, folder).await? {
+    let other = read_meta(folder).await?.is_some_and(|(_, found)| raw.meta != Some(found));
+    match other || !kept.still_holds_lock(cx, job, folder).await? {
         true => Err(locked_by_another(&raw.storage)),
         false => Ok(()),
     }
@@ -502,7 +505,7 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
             return Ok(());
         }
     } else {
-        if !still_holds_lock(cx, job, &folder).await? {
+        if !kept.still_holds_lock(cx, job, &folder).await? {
             return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
         }
         // Where a store knows no conditions, another may have taken the directory and given it back since. What else
@@ -549,7 +552,10 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         let began = job.meta_prepared.is_some();
         // A statement may be waiting.
         let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
-        let held = if began { still_holds_lock(cx, job, &folder).await? } else { holds_lock(cx, job, &folder).await? };
+        let held = match began {
+            true => kept.still_holds_lock(cx, job, &folder).await?,
+            false => kept.holds_lock(cx, job, &folder).await?,
+        };
         // With what it has decided to write, it is a backup.
         if !held || decided && folder.size(META).await?.is_some() {
             return Ok(());

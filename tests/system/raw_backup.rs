@@ -869,6 +869,32 @@ async fn one_of_two_servers_gets_a_directory() {
     }
 }
 
+/// So it is for a copy of a server, which gives its jobs the same numbers.
+#[tokio::test]
+async fn a_server_and_its_copy_are_two() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    assert!(server.stop().await.success());
+    let copy = scratch.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    output("cp", &["-a", &scratch.sub("data"), copy.to_str().unwrap()], None);
+    let file = scratch.path().join("held");
+    let (_server, mut client) = launch.held_at("backup-raw.snapshoting.before", &file).open().await;
+    let (_other, mut other) = Launch::standalone(&copy).open().await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
+    let refused = async {
+        held(&file).await;
+        other.refused(&backup, 5064, "backup.lock exists in").await;
+        std::fs::remove_file(&file).unwrap();
+    };
+    tokio::join!(client.run(&backup), refused);
+    assert_eq!(other.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await.column("Result"), ["OK"]);
+}
+
 /// Values that say when they expire are stored without it, if that has not come.
 #[tokio::test]
 async fn expiry_is_honoured() {
