@@ -321,19 +321,12 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files in a backup's directory that have the names which this job gives. Another cluster's may have the same: who
-/// removes them must hold the lock, and know that no other backup was finished there.
-async fn own_files(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
+/// The files of a family in a backup's directory. It was found without any when its lock was made, so they are this
+/// job's, as long as it holds the lock and no other backup was finished there: also those of regions and BEs that are gone.
+async fn own_files(job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
     let cf = about(job)?.cf;
-    let image = cx.catalog.image();
-    let prefix = |region: &Arc<Region>| SstName::prefix(kept.layout, region.owner.0, region.id.0);
-    let prefixes: BTreeSet<String> = image.regions_in(cf, &KeyRange::default()).map(prefix).collect();
-    let own = |name: &String| {
-        // The store, the region, and what follows: the prefix ends behind the second number.
-        let end = name.match_indices(['/', '_']).nth(1).map(|(at, _)| at + 1);
-        name.ends_with(".sst") && end.is_some_and(|end| prefixes.contains(&name[..end]))
-    };
-    Ok(folder.list(is_number).await?.into_iter().filter(own).collect())
+    let names = folder.list(is_number).await?;
+    Ok(names.into_iter().filter(|name| SstName::is_path(kept.layout, cf, name)).collect())
 }
 
 async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
@@ -461,7 +454,7 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
         }
     }
     let known: BTreeSet<&str> = files.iter().map(|(_, file)| file.name.as_str()).collect();
-    for name in own_files(cx, job, kept, &folder).await? {
+    for name in own_files(job, kept, &folder).await? {
         if !known.contains(name.as_str()) {
             folder.remove(&name).await?;
         }
@@ -564,7 +557,7 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) {
         if began && folder.size(META).await?.is_none() {
             // A file that is still on its way would come back.
             quiet(cx, job).await;
-            for name in own_files(cx, job, &kept, &folder).await? {
+            for name in own_files(job, &kept, &folder).await? {
                 folder.remove(&name).await?;
             }
         }

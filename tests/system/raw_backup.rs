@@ -531,6 +531,46 @@ async fn no_file_comes_after_a_cancelled_backup() {
     assert_eq!(ssts(&directory).len(), 1);
 }
 
+/// Files of a BE that is given up in the midst of a backup do not stay: neither beside those of the backup that goes on
+/// without it, nor where it was cancelled.
+#[tokio::test]
+async fn files_of_a_backend_that_is_given_up_go() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = cluster(&scratch).await;
+    insert(&mut client, &(0..=255u8).map(|first| (format!("{first:02X}"), "01".to_owned())).collect()).await;
+    for cancelled in [true, false] {
+        let file = scratch.path().join("held");
+        let last = cluster.bes.pop().unwrap();
+        let launch = last.launch.clone().flag("--be-port", last.port("be")).held_at("be.raw-backup", &file);
+        assert!(last.stop().await.success());
+        cluster.bes.push(launch.start());
+        cluster.all_alive(&mut client).await;
+        let directory = scratch.sub("b");
+        client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
+        held(&file).await;
+        eventually("the files of the others", || ssts(&directory).len() >= cluster.bes.len() - 1).await;
+        let mut lost = cluster.bes.remove(0);
+        lost.kill();
+        client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{}' FORCE", lost.port("be"))).await;
+        if cancelled {
+            let mut other = cluster.fe.connect().await;
+            let release = async {
+                other.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+                std::fs::remove_file(&file).unwrap();
+            };
+            tokio::join!(client.run("CANCEL BACKUP FROM rawkv"), release);
+            eventually("its files go", || files(&directory).is_empty()).await;
+        } else {
+            std::fs::remove_file(&file).unwrap();
+            client.finished("BACKUP", "rawkv").await;
+            let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
+            let mut named = shown.column("File");
+            named.sort();
+            assert_eq!(ssts(&directory), named);
+        }
+    }
+}
+
 /// What is stored by halves is stored in the end, whenever the BE comes back.
 #[tokio::test]
 async fn no_deadline_ends_a_restore_that_stores() {
