@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another};
 use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
-use crate::rawkv::store::{Change, ENTRY_BYTES, RawStore, Snapshot};
+use crate::rawkv::store::{Change, ENTRY_BYTES, RESERVE_BYTES, RawStore, Snapshot};
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::{decode_value, verify_file};
 use crate::repository::Folder;
@@ -63,7 +63,8 @@ pub(super) struct Session {
     throttle: Throttle,
     /// Whether the directory of a backup is the one that the FE has locked.
     locked: tokio::sync::OnceCell<()>,
-    staging: tempfile::TempDir,
+    /// The directory of a restore's files, made for the first: a backup needs no room on the BE's disk.
+    staging: Mutex<Option<tempfile::TempDir>>,
     ended: AtomicBool,
     /// Of the last try of each task that stores something.
     leashes: Mutex<HashMap<u64, Arc<Leash>>>,
@@ -132,8 +133,6 @@ impl Sessions {
             let leashes: Vec<_> = session.leashes().values().cloned().collect();
             leashes.iter().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
             self.ending.lock().unwrap_or_else(PoisonError::into_inner).extend(leashes);
-            // It has a directory to remove.
-            std::thread::spawn(move || drop(session));
         }
     }
 
@@ -143,8 +142,35 @@ impl Sessions {
 }
 
 impl Session {
-    fn staged(&self, number: u64) -> PathBuf {
-        self.staging.path().join(format!("{number}.sst"))
+    /// Makes the file for one of a restore's, below `parent`, and takes the room for it. Blocks.
+    fn stage(&self, parent: &Path, number: u64, size: u64) -> Result<File> {
+        let mut staging = self.staging();
+        let directory = match &mut *staging {
+            Some(directory) => directory,
+            none => {
+                std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+                none.insert(tempfile::tempdir_in(parent).map_err(Error::io("create a directory in", parent))?)
+            }
+        };
+        let path = staged(directory, number);
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        disk::take("take room for", &path, &file, size, RESERVE_BYTES)?;
+        Ok(file)
+    }
+
+    /// A file that was staged.
+    async fn open(self: &Arc<Self>, number: u64) -> Result<Arc<File>> {
+        let session = self.clone();
+        let open = move || {
+            let path = session.staging().as_ref().map(|directory| staged(directory, number));
+            let path = path.ok_or_else(|| Error::internal("a file that was not fetched"))?;
+            File::open(&path).map(Arc::new).map_err(Error::io("open", &path))
+        };
+        blocking(open).await
+    }
+
+    fn staging(&self) -> std::sync::MutexGuard<'_, Option<tempfile::TempDir>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leashes(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Leash>>> {
@@ -195,8 +221,21 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(directory) = self.staging().take() {
+            // Whoever drops it last may be a thread of the runtime, and large files take their time to go.
+            let _ = std::thread::Builder::new().spawn(move || drop(directory));
+        }
+    }
+}
+
+fn staged(directory: &tempfile::TempDir, number: u64) -> PathBuf {
+    directory.path().join(format!("{number}.sst"))
+}
+
 /// A full disk, of which a restore must not end in its midst: somebody may make room, and then it goes on.
-fn worth_waiting(err: Error) -> Error {
+pub(super) fn worth_waiting(err: Error) -> Error {
     match err {
         Error::Io { operation, path, source } if disk::is_full(&source) => {
             Error::Io { operation, path, source: std::io::Error::other(source) }
@@ -251,26 +290,19 @@ pub(super) async fn session(
     be.raw_sessions.end_earlier(owner).await;
     // Writes whose caller has gone end too.
     drop(be.raw_writes.write().await);
-    let (store, parent) = (be.raw()?, be.raw_staging());
+    let store = be.raw()?;
     of.iter().try_for_each(|RawRange { cf, range }| store.check_held(*cf, range))?;
     if let Some(target) = target {
         be.refuse_own(folder(&target)?.local_path(), &target.location).await?;
     }
-    let throttle = Throttle::new(speed, be.clock.clone());
-    let opened = blocking(move || {
-        std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
-        let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
-        let snapshot = cut.then(|| store.snapshot());
-        Ok(Session {
-            snapshot,
-            throttle,
-            locked: tokio::sync::OnceCell::new(),
-            staging,
-            ended: AtomicBool::new(false),
-            leashes: Mutex::default(),
-        })
+    let session = Arc::new(Session {
+        snapshot: cut.then(|| store.snapshot()),
+        throttle: Throttle::new(speed, be.clock.clone()),
+        locked: tokio::sync::OnceCell::new(),
+        staging: Mutex::default(),
+        ended: AtomicBool::new(false),
+        leashes: Mutex::default(),
     });
-    let session = Arc::new(opened.await?);
     be.raw_sessions.lock().insert(owner, session);
     let _open = Open(&be.raw_sessions, owner);
     crash_point("be.raw-session");
@@ -438,10 +470,9 @@ pub(super) async fn fetch(
     pace(&be.download_speed, fetched.file.size).await;
     let _worker = be.downloads.take().await;
     crash_point("be.raw-fetch");
-    let path = session.staged(fetched.number);
     let target = {
-        let path = path.clone();
-        blocking(move || File::create(&path).map_err(Error::io("create", &path))).await?
+        let (session, parent, number, size) = (session.clone(), be.raw_staging(), fetched.number, fetched.file.size);
+        blocking(move || session.stage(&parent, number, size)).await?
     };
     let BackupFile { name, size, sha256, .. } = BackupFile::clone(&fetched.file);
     let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
@@ -449,7 +480,7 @@ pub(super) async fn fetch(
         let gone = storage.seen && folder.local_path().is_some() && folder.size(META).await?.is_none();
         return Err(if gone { not_mounted(META, &storage) } else { err });
     }
-    let source = open(path).await?;
+    let source = session.open(fetched.number).await?;
     let taken = be.raw_memory.take_for_reading(&source, &name, |_| 0).await?;
     blocking(move || {
         let _taken = taken;
@@ -457,10 +488,6 @@ pub(super) async fn fetch(
     })
     .await?;
     report(events, Event::Done(0)).await
-}
-
-async fn open(path: PathBuf) -> Result<Arc<File>> {
-    blocking(move || File::open(&path).map(Arc::new).map_err(Error::io("open", &path))).await
 }
 
 /// Where the entries of a file go.
@@ -480,7 +507,7 @@ pub(super) async fn ingest(
 ) -> Result<()> {
     let store = be.raw()?;
     let _worker = be.downloads.take().await;
-    let source = open(session.staged(fetched.number)).await?;
+    let source = session.open(fetched.number).await?;
     // A batch ends with the entry that passes its bytes.
     let more = |largest| STORED_COPIES * (INGEST_BYTES as u64 + largest);
     let taken = be.raw_memory.take_for_reading(&source, &fetched.file.name, more).await?;

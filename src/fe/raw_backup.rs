@@ -10,12 +10,14 @@ use super::frontend::Frontend;
 use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
 use crate::catalog::JobKind;
 use crate::clock::Throttle;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::job::{RawOptions, RawRequest, read_backup};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::KeyFormat;
 use crate::rawkv::storage::Storage;
+use crate::rawkv::store::RESERVE_BYTES;
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::verify_file;
 use crate::repository::Folder;
@@ -262,9 +264,11 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
 }
 
 async fn verify_one(fe: &Frontend, folder: &Folder, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
-    let directory: PathBuf = fe.directory()?.to_owned();
+    let (directory, size): (PathBuf, u64) = (fe.directory()?.to_owned(), file.size);
     let copy = move || {
         let copy = tempfile::tempfile_in(&directory).map_err(Error::io("create a file in", &directory))?;
+        // A BE of this process may have raw keys on the same disk.
+        disk::take("take room for a file in", &directory, &copy, size, RESERVE_BYTES)?;
         let reading = copy.try_clone().map_err(Error::io("open a file in", &directory))?;
         Ok::<(File, File), Error>((copy, reading))
     };

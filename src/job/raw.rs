@@ -632,6 +632,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let planned = places(&owned);
     let (mut fetch, mut ingest, mut bytes) = (Vec::new(), Vec::new(), 0);
     let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
+    let storing = job.state == JobState::Committing;
     let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
         let Some(wanted) = file.range.intersection(&plan.range) else { continue };
@@ -642,7 +643,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         for (owner, ranges) in of_owner {
             bytes += file.size;
             let (file, storage) = (Arc::new(file.clone()), storage.clone());
-            fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
+            fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version, storing }));
             ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
         }
     }
