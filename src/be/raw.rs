@@ -53,7 +53,7 @@ const PLACE: &str = "raw backup";
 pub(super) struct Sessions {
     open: Mutex<HashMap<TaskOwner, Arc<Session>>>,
     /// Of sessions that have ended, but for work that may not know yet.
-    ending: Mutex<Vec<Arc<Leash>>>,
+    ending: Mutex<Vec<(TaskOwner, Arc<Leash>)>>,
 }
 
 /// What the tasks of an attempt share.
@@ -76,6 +76,8 @@ struct Leash {
     ended: AtomicBool,
     /// Held by the work while it goes on.
     working: Arc<tokio::sync::Mutex<()>>,
+    /// Whether it stores keys, and not a file.
+    keys: bool,
 }
 
 impl Leash {
@@ -111,7 +113,8 @@ impl Sessions {
         self.lock().get(&owner).cloned().ok_or_else(gone)
     }
 
-    /// Ends the sessions of earlier attempts of a job, and waits until nothing is stored for any that has ended.
+    /// Ends the sessions of earlier attempts of a job, and waits until nothing is stored for it, and no keys for any that
+    /// has ended. Files of others are nobody else's business, and may take long where a store hangs.
     async fn end_earlier(&self, owner: TaskOwner) {
         let same_job = |other: &TaskOwner| match (owner, other) {
             (TaskOwner::Job(job, _), TaskOwner::Job(other, _)) => job == *other,
@@ -121,10 +124,10 @@ impl Sessions {
         earlier.into_iter().for_each(|owner| self.end(owner));
         let ending = || self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let leashes = ending().clone();
-        for leash in leashes {
+        for (_, leash) in leashes.iter().filter(|(other, leash)| leash.keys || same_job(other)) {
             drop(leash.working.lock().await);
-            ending().retain(|other| !Arc::ptr_eq(other, &leash));
         }
+        ending().retain(|(_, leash)| leash.working.try_lock().is_err());
     }
 
     fn end(&self, owner: TaskOwner) {
@@ -132,6 +135,7 @@ impl Sessions {
             session.ended.store(true, Ordering::SeqCst);
             let leashes: Vec<_> = session.leashes().values().cloned().collect();
             leashes.iter().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
+            let leashes = leashes.into_iter().map(|leash| (owner, leash));
             self.ending.lock().unwrap_or_else(PoisonError::into_inner).extend(leashes);
         }
     }
@@ -179,13 +183,13 @@ impl Session {
 
     /// Waits until an earlier try of the task has ended, and begins to store. The guard goes with the work, and the task
     /// drops the rest.
-    async fn begin(&self, task: u64) -> Result<(Wanted, tokio::sync::OwnedMutexGuard<()>)> {
+    async fn begin(&self, task: u64, keys: bool) -> Result<(Wanted, tokio::sync::OwnedMutexGuard<()>)> {
         let earlier = self.leashes().get(&task).cloned();
         if let Some(earlier) = earlier {
             earlier.ended.store(true, Ordering::SeqCst);
             drop(earlier.working.lock().await);
         }
-        let leash = Arc::new(Leash::default());
+        let leash = Arc::new(Leash { keys, ..Leash::default() });
         let guard = leash.working.clone().lock_owned().await;
         self.leashes().insert(task, leash.clone());
         // Whoever ends the session from here on ends this leash too.
@@ -201,7 +205,7 @@ impl Session {
         task: u64,
         work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let (wanted, guard) = self.begin(task).await?;
+        let (wanted, guard) = self.begin(task, true).await?;
         let leash = wanted.0.clone();
         blocking(move || {
             let _working = guard;
@@ -212,7 +216,7 @@ impl Session {
 
     /// Stores a file to the end, whatever becomes of the task: a request that was sent cannot be taken back.
     async fn put(&self, task: u64, write: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
-        let (_wanted, guard) = self.begin(task).await?;
+        let (_wanted, guard) = self.begin(task, false).await?;
         let written = tokio::spawn(async move {
             let _working = guard;
             write.await

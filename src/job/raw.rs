@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::catalog::{Amount, Draft, FailureCode, Job, JobKind, JobState, RawJob};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
@@ -57,11 +58,8 @@ const LOOKS_AT_ONCE: usize = 32;
 /// Tasks of a BE at a time where the statement does not say.
 const CONCURRENCY: usize = 4;
 
-/// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a BE is asked whether something is still stored for a job that has ended.
-const QUIET_TRIES: u32 = 5;
+/// Milliseconds that writes under way may take to end, and BEs to begin a session, before a step is tried again.
+const PATIENCE_MS: usize = 10_000;
 
 /// What writers of raw keys and jobs agree on.
 #[derive(Debug, Default)]
@@ -260,11 +258,12 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
 }
 
 /// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try: others may write
-/// once it has ended. A BE that is dead stores nothing, or ends with its connection.
+/// once it has ended. A BE that is dead stores nothing, or ends with its connection. A request over a network that hangs
+/// may take very long, so no statement may wait for this.
 pub(super) async fn quiet(cx: &Context, job: &Job) {
     // Also of BEs that have lost their regions meanwhile.
     let one = async |owner: BackendId| {
-        for failures in 0..QUIET_TRIES {
+        for failures in 0.. {
             match Session::open(cx, job, owner, SessionOf::default()).await {
                 Err(err) if err.is_retryable() && cx.fleet.is_alive(owner) => {
                     tracing::warn!(job = %job.id, "work of it may still go on: {}", err.report());
@@ -340,6 +339,10 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
     let kept = kept(cx, job).await?;
     let cf = about(job)?.cf;
     let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
+    // What earlier attempts have left may take long to end: writers shall not wait for that.
+    let owners = owned(cx.catalog.image().regions_in(cf, &range), &range).into_keys();
+    let ended = owners.map(|owner| Session::open(cx, job, owner, SessionOf::default()));
+    drop(futures::future::try_join_all(ended).await?);
     let (sessions, regions) = {
         let _no_writes = no_writes(cx).await?;
         let image = cx.catalog.image();
@@ -415,10 +418,14 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
     cx.advance(job, next, |draft| rows::put_bytes(draft, job.id, &content)).await
 }
 
+fn patience() -> Duration {
+    Duration::from_millis(clock::size("raw.patience-ms", PATIENCE_MS) as u64)
+}
+
 /// Keeps writes of raw keys away, as soon as those under way have ended. They wait behind it, so it is given up soon.
 async fn no_writes(cx: &Context) -> Result<tokio::sync::RwLockWriteGuard<'_, ()>> {
-    let barrier = tokio::time::timeout(PATIENCE, cx.raw_writes.barrier.write()).await;
-    barrier.map_err(|_| gone("that is slow to write"))
+    let barrier = tokio::time::timeout(patience(), cx.raw_writes.barrier.write()).await;
+    barrier.map_err(|_| gone("that is slow to write", "writes under way have not ended in time"))
 }
 
 fn hash(content: &[u8]) -> Sha256 {
@@ -530,43 +537,39 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     }
 }
 
-/// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
-pub(super) async fn clean_up(cx: &Context, job: &Job) {
+/// Gives the directory of a backup back that has not come to `backupmeta`. May run twice.
+pub(super) async fn clean_up(cx: &Context, job: &Job) -> Result<()> {
     if job.state == JobState::Finished {
-        return;
+        return Ok(());
     }
     let decided = job.raw.as_ref().is_some_and(|raw| raw.meta.is_some());
     if decided && job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Timeout) {
         tracing::warn!(job = %job.id, "files of the backup stay, because {META} may yet come to be there");
-        return;
+        return Ok(());
     }
-    let work = async {
-        let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
-        let began = job.meta_prepared.is_some();
-        // A statement may be waiting.
-        let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
-        let held = match began {
-            true => kept.still_holds_lock(cx, job, &folder).await?,
-            false => kept.holds_lock(cx, job, &folder).await?,
-        };
-        // With what it has decided to write, it is a backup.
-        if !held || decided && folder.size(META).await?.is_some() {
-            return Ok(());
-        }
-        // Where it has written nothing, or another has finished, files that look like its own are not.
-        if began && folder.size(META).await?.is_none() {
-            // A file that is still on its way would come back.
-            quiet(cx, job).await;
-            for name in own_files(job, &kept, &folder).await? {
-                folder.remove(&name).await?;
-            }
-        }
-        folder.remove(LOCK).await
+    let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
+    let began = job.meta_prepared.is_some();
+    // A statement may be waiting.
+    let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
+    if began {
+        // A file that is still on its way would come back.
+        quiet(cx, job).await;
+    }
+    let held = match began {
+        true => kept.still_holds_lock(cx, job, &folder).await?,
+        false => kept.holds_lock(cx, job, &folder).await?,
     };
-    let work: Result<()> = work.await;
-    if let Err(err) = work {
-        tracing::warn!(job = %job.id, "files of a cancelled backup may stay: {}", err.report());
+    // With what it has decided to write, it is a backup.
+    if !held || decided && folder.size(META).await?.is_some() {
+        return Ok(());
     }
+    // Where it has written nothing, or another has finished, files that look like its own are not.
+    if began && folder.size(META).await?.is_none() {
+        for name in own_files(job, &kept, &folder).await? {
+            folder.remove(&name).await?;
+        }
+    }
+    folder.remove(LOCK).await
 }
 
 /// Reads what a backup holds, and the hash of `backupmeta`. `uri` is for messages.
@@ -733,8 +736,9 @@ impl Session {
             }
         };
         // Writes may be waiting for it.
-        let opened = tokio::time::timeout(PATIENCE, opening).await;
-        let events = opened.unwrap_or_else(|_| Err(gone(backend.address())))?;
+        let opened = tokio::time::timeout(patience(), opening).await;
+        let late = "it has not begun in time; earlier work of the job may still go on there";
+        let events = opened.unwrap_or_else(|_| Err(gone(backend.address(), late)))?;
         Ok(Self { backend, events })
     }
 }
@@ -785,7 +789,7 @@ impl Sessions {
                     match events.next().await {
                         Some(Ok(_)) => {}
                         Some(Err(err)) => break err,
-                        None => break gone(backend.address()),
+                        None => break gone(backend.address(), "it has ended it"),
                     }
                 };
                 *cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
@@ -801,17 +805,17 @@ impl Sessions {
             outcome = work => outcome.map_err(Lost::Work),
             () = self.lost.cancelled() => {
                 let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(Lost::Session(cause.unwrap_or_else(|| gone("unknown"))))
+                Err(Lost::Session(cause.unwrap_or_else(|| gone("unknown", "it has ended it"))))
             }
         }
     }
 }
 
-fn gone(backend: &str) -> Error {
+fn gone(backend: &str, why: &str) -> Error {
     Error::Backend {
         backend: backend.to_owned(),
         operation: "keep raw work".into(),
-        source: "it has ended it".into(),
+        source: why.into(),
         retryable: true,
     }
 }

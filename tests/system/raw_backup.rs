@@ -282,8 +282,8 @@ async fn a_backend_may_die() {
     let data = Numbers(9).data(300);
     let (fe, be, _) = pair(&scratch, &data).await;
     let mut client = fe.connect().await;
-    // The statement itself opens a session first.
-    let session = "be.raw-session=1*off->return";
+    // The statement opens a session, and so does who waits for earlier work to end; the third has the cut.
+    let session = "be.raw-session=2*off->return";
     for (n, (kind, point)) in [
         ("BACKUP", session),
         ("BACKUP", "be.raw-backup=return"),
@@ -529,6 +529,87 @@ async fn no_file_comes_after_a_cancelled_backup() {
     assert!(files(&directory).is_empty(), "{:?}", files(&directory));
     client.run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
     assert_eq!(ssts(&directory).len(), 1);
+}
+
+/// However long that file takes: nothing is removed before it has come. But no statement waits so long.
+#[tokio::test]
+async fn a_cancelled_backup_outlasts_what_it_has_sent() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("held");
+    let launch = Launch::standalone(scratch.path()).held_at("be.raw-backup", &file);
+    let failpoints = format!("raw.patience-ms=return(50);be.raw-backup=1*return({})->off", file.display());
+    let (server, mut client) = launch.env("FAILPOINTS", failpoints).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let directory = scratch.sub("cancelled");
+    let backup = format!("BACKUP RAW TO 'local://{directory}' {WAIT}");
+    let mut other = server.connect().await;
+    let cancel = async {
+        held(&file).await;
+        other.run("CANCEL BACKUP FROM rawkv").await;
+    };
+    let (cancelled, ()) = tokio::join!(client.try_run(&backup), cancel);
+    assert!(cancelled.unwrap_err().text.contains("user cancelled"));
+    let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
+    eventually("it looks often", || log().matches("work of it may still go on").count() >= 6).await;
+    assert_eq!(files(&directory), [Path::new(&directory).join("backup.lock")]);
+    std::fs::remove_file(&file).unwrap();
+    eventually("its files go", || files(&directory).is_empty()).await;
+    client.run(&backup).await;
+    assert_eq!(ssts(&directory).len(), 1);
+}
+
+/// A backup that an FE goes on with, whose BE is still sending a file to a store that hangs, keeps no writes away.
+#[tokio::test]
+async fn writes_do_not_wait_for_what_an_earlier_attempt_has_sent() {
+    let scratch = Scratch::new();
+    let data: Data = [("61".into(), "01".into())].into();
+    let (mut fe, be, _) = pair(&scratch, &data).await;
+    let launch = fe.launch.clone();
+    let file = scratch.path().join("held");
+    let _be = be.held_at("be.raw-backup", &file).start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.run(format!("BACKUP RAW TO 'local://{}'", scratch.sub("slow"))).await;
+    held(&file).await;
+    fe.kill();
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.wait_for_job("BACKUP", "rawkv", &["SNAPSHOTING"]).await;
+    for n in 0..100 {
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{n}', 'x')")).await;
+    }
+    // A write that waits does so until that is said.
+    let shown = client.run("SHOW BACKUP FROM rawkv").await;
+    assert!(!shown.column("TaskErrMsg")[0].contains("keep raw work"), "{shown:?}");
+    assert_eq!(shown.column("State"), ["SNAPSHOTING"]);
+    std::fs::remove_file(&file).unwrap();
+    client.finished("BACKUP", "rawkv").await;
+}
+
+/// A store that goes away while files are written there, and is back after the deadline: its directory can be used again.
+#[tokio::test]
+async fn a_directory_is_given_back_when_its_store_is_back() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let (server, mut client) = Launch::standalone(scratch.path()).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let uri = through(&proxy, &store, "raw");
+    proxy.fail(|request| request.path.ends_with(".sst"), Fault::LostAnswer, usize::MAX);
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '5')")).await;
+    let is_there = || store.names().iter().any(|name| name.ends_with(".sst"));
+    eventually("a file is there", is_there).await;
+    proxy.fail(|_| true, Fault::Status(503), usize::MAX);
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("TIMEOUT"), "{job:?}");
+    let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
+    eventually("it is tried in vain", || log().contains("it has left behind")).await;
+    proxy.heal();
+    eventually("its files go", || !store.names().iter().any(|name| name.contains("raw/"))).await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
 }
 
 /// Files of a BE that is given up in the midst of a backup do not stay: neither beside those of the backup that goes on
