@@ -408,47 +408,9 @@ power_cuts! {
     a_load_is_wholly_there_or_wholly_absent = loads
     compaction_loses_nothing = compactions
     a_large_commit_is_decided_in_one_instant = large_commits
-}
-
-const RAW_BACKUP: [&str; 5] = ["pending", "snapshoting", "uploading", "upload_info", "finished"];
-
-const RAW_RESTORE: [&str; 4] = ["pending", "downloading", "committing", "finished"];
-
-/// The power goes before and after each record of a BACKUP RAW, and in each task.
-#[tokio::test]
-async fn a_raw_backup_begins_again_after_a_power_cut() {
-    let Some(disk) = Disk::new(256) else { return };
-    let launch = disk.launch();
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("CREATE DATABASE rawkv").await;
-    client.run(sample::raw_keys(1)).await;
-    let expected = rawkv::contents(&mut client).await;
-    assert!(server.stop().await.success());
-    let tasks = ["be.raw-session", "be.raw-backup"].map(str::to_owned);
-    for (n, place) in crash::places("backup-raw", &RAW_BACKUP).into_iter().chain(tasks).enumerate() {
-        eprintln!("{place}");
-        let uri = format!("local://{}/b{n}", disk.mount.display());
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
-        assert!(client.try_run(&backup).await.is_err(), "{place}: it was acknowledged");
-        server.died().await;
-        disk.cut();
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        if place == "backup-raw.pending.before" {
-            // There is no job, and nothing in the way of one.
-            assert!(client.run("SHOW BACKUP FROM rawkv").await.rows.is_empty());
-            client.run(&backup).await;
-        }
-        client.finished("BACKUP", "rawkv").await;
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
-        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
-        assert!(server.stop().await.success());
-    }
+    a_raw_backup_begins_again_after_a_power_cut_at_any_record = raw_backups
+    a_raw_restore_goes_on_after_a_power_cut_at_any_record = raw_restores
+    a_cancelled_raw_job_ends_with_its_record = raw_cancellations
 }
 
 #[tokio::test]
@@ -465,43 +427,6 @@ async fn a_load_is_on_all_backends_or_on_none_after_a_power_cut() {
     let mut cluster = Cluster::start(&scratch, 1).await;
     cluster.add(Launch::be(disk.path(), "be1").start()).await;
     cluster::loads(&mut cluster, &scratch, || disk.cut()).await;
-}
-
-/// The power goes before and after each record of a RESTORE RAW, and in each task.
-#[tokio::test]
-async fn a_raw_restore_goes_on_after_a_power_cut() {
-    let Some(disk) = Disk::new(256) else { return };
-    let launch = disk.launch();
-    let uri = format!("local://{}/b", disk.mount.display());
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("CREATE DATABASE rawkv").await;
-    client.run(sample::raw_keys(1)).await;
-    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
-    let expected = rawkv::contents(&mut client).await;
-    assert!(server.stop().await.success());
-    let tasks = ["be.raw-session", "be.raw-fetch", "be.raw-clear", "be.raw-ingest"].map(str::to_owned);
-    for place in crash::places("restore-raw", &RAW_RESTORE).into_iter().chain(tasks) {
-        eprintln!("{place}");
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(sample::raw_keys(2)).await;
-        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
-        assert!(client.try_run(&restore).await.is_err(), "{place}: it was acknowledged");
-        server.died().await;
-        disk.cut();
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        if place == "restore-raw.pending.before" {
-            assert!(client.run("SHOW RESTORE FROM rawkv").await.rows.is_empty());
-            client.run(&restore).await;
-        }
-        client.finished("RESTORE", "rawkv").await;
-        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
-        assert!(server.stop().await.success());
-    }
 }
 
 /// A table of many tablets makes large pages in the catalog's files: each acknowledged load and backup stays.

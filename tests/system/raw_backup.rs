@@ -76,7 +76,7 @@ fn within(data: &Data, start: &str, end: &str) -> Data {
     data.iter().filter(|(key, _)| inside(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn ssts(directory: &str) -> Vec<String> {
+pub fn ssts(directory: &str) -> Vec<String> {
     let names = files(directory).into_iter().map(|path| path.strip_prefix(directory).unwrap().display().to_string());
     names.filter(|name| name.ends_with(".sst")).collect()
 }
@@ -188,90 +188,6 @@ async fn a_backup_is_one_cut() {
         let restored = contents(&mut other).await;
         let expected: Data = (0..restored.len() as u32).map(|n| (key(n), String::new())).collect();
         assert_eq!(restored, expected, "round {round}");
-    }
-}
-
-/// The FE dies before and after each record, the BE in each task.
-#[tokio::test]
-async fn a_backup_begins_again_after_a_crash() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    let data = Numbers(3).data(500);
-    {
-        let server = launch.start();
-        let mut client = server.connect().await;
-        client.run("CREATE DATABASE rawkv").await;
-        insert(&mut client, &data).await;
-        assert!(server.stop().await.success());
-    }
-    let records = ["snapshoting", "uploading", "upload_info", "finished"];
-    let records = records.iter().flat_map(|state| ["before", "after"].map(|side| format!("backup-raw.{state}.{side}")));
-    let places = records.chain(["be.raw-session".into(), "be.raw-backup".into()]);
-    for (n, place) in places.enumerate() {
-        eprintln!("{place}");
-        let directory = scratch.sub(&format!("b{n}"));
-        // The statement itself opens a session first.
-        let passed = if place == "be.raw-session" { "1*off->" } else { "" };
-        let mut server = launch.clone().env("FAILPOINTS", format!("{place}={passed}return")).start();
-        let mut client = server.connect().await;
-        let _ = client.try_run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
-        server.died().await;
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        let job = client.finished("BACKUP", "rawkv").await;
-        assert!(job["BackupObjs"].ends_with(&format!("TO local://{directory}]")), "{job:?}");
-        let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
-        let mut named: Vec<_> = shown.column("File").into_iter().map(str::to_owned).collect();
-        named.sort();
-        assert_eq!(ssts(&directory), named, "{place}: files of the cut that was lost are gone");
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
-        assert_eq!(contents(&mut client).await, data, "{place}");
-        assert!(server.stop().await.success());
-    }
-}
-
-#[tokio::test]
-async fn a_restore_goes_on_after_a_crash() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    let (old, new) = (Numbers(4).data(300), Numbers(5).data(300));
-    let uri = format!("local://{}", scratch.sub("b"));
-    {
-        let server = launch.start();
-        let mut client = server.connect().await;
-        client.run("CREATE DATABASE rawkv").await;
-        insert(&mut client, &new).await;
-        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
-        assert!(server.stop().await.success());
-    }
-    let records = ["downloading", "committing", "finished"];
-    let records =
-        records.iter().flat_map(|state| ["before", "after"].map(|side| format!("restore-raw.{state}.{side}")));
-    let places = records.chain(["be.raw-session", "be.raw-fetch", "be.raw-ingest"].map(str::to_owned));
-    for place in places {
-        eprintln!("{place}");
-        {
-            let server = launch.start();
-            let mut client = server.connect().await;
-            client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-            insert(&mut client, &old).await;
-            assert!(server.stop().await.success());
-        }
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
-        let submitted = client.try_run(restore).await;
-        assert!(submitted.is_err(), "{place}");
-        server.died().await;
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        // A death before the first record leaves a job that is still to begin.
-        client.finished("RESTORE", "rawkv").await;
-        assert_eq!(contents(&mut client).await, new, "{place}");
-        assert!(server.stop().await.success());
     }
 }
 
