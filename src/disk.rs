@@ -1,9 +1,11 @@
 //! How much room disks have left.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::StatVfs;
+use rustix::fs::{FallocateFlags, StatVfs};
 
 use crate::error::{Error, Result};
 
@@ -26,4 +28,17 @@ pub fn check_free(operation: &'static str, dir: &Path, wanted: u64) -> Result<()
     }
     let message = format!("no storage space: {free} bytes are free on its disk, and {wanted} must be");
     Err(Error::io(operation, dir)(std::io::Error::new(ErrorKind::StorageFull, message)))
+}
+
+/// Takes the room for the bytes of a new file, if so many stay free on its disk for others. Blocks.
+pub fn take(operation: &'static str, path: &Path, file: &File, bytes: u64, reserve: u64) -> Result<()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // No two count on the same room.
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    check_free(operation, path, bytes.saturating_add(reserve))?;
+    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).map_err(std::io::Error::from) {
+        Err(err) if is_full(&err) => Err(Error::io(operation, path)(err)),
+        // Not every file system can.
+        _ => Ok(()),
+    }
 }

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another};
 use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
-use crate::rawkv::store::{Change, ENTRY_BYTES, RawStore, Snapshot};
+use crate::rawkv::store::{Change, ENTRY_BYTES, RESERVE_BYTES, RawStore, Snapshot};
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::{decode_value, verify_file};
 use crate::repository::Folder;
@@ -53,7 +53,7 @@ const PLACE: &str = "raw backup";
 pub(super) struct Sessions {
     open: Mutex<HashMap<TaskOwner, Arc<Session>>>,
     /// Of sessions that have ended, but for work that may not know yet.
-    ending: Mutex<Vec<Arc<Leash>>>,
+    ending: Mutex<Vec<(TaskOwner, Arc<Leash>)>>,
 }
 
 /// What the tasks of an attempt share.
@@ -63,7 +63,8 @@ pub(super) struct Session {
     throttle: Throttle,
     /// Whether the directory of a backup is the one that the FE has locked.
     locked: tokio::sync::OnceCell<()>,
-    staging: tempfile::TempDir,
+    /// The directory of a restore's files, made for the first: a backup needs no room on the BE's disk.
+    staging: Mutex<Option<tempfile::TempDir>>,
     ended: AtomicBool,
     /// Of the last try of each task that stores something.
     leashes: Mutex<HashMap<u64, Arc<Leash>>>,
@@ -75,6 +76,8 @@ struct Leash {
     ended: AtomicBool,
     /// Held by the work while it goes on.
     working: Arc<tokio::sync::Mutex<()>>,
+    /// Whether it stores keys, and not a file.
+    keys: bool,
 }
 
 impl Leash {
@@ -110,7 +113,8 @@ impl Sessions {
         self.lock().get(&owner).cloned().ok_or_else(gone)
     }
 
-    /// Ends the sessions of earlier attempts of a job, and waits until nothing is stored for any that has ended.
+    /// Ends the sessions of earlier attempts of a job, and waits until nothing is stored for it, and no keys for any that
+    /// has ended. Files of others are nobody else's business, and may take long where a store hangs.
     async fn end_earlier(&self, owner: TaskOwner) {
         let same_job = |other: &TaskOwner| match (owner, other) {
             (TaskOwner::Job(job, _), TaskOwner::Job(other, _)) => job == *other,
@@ -120,10 +124,10 @@ impl Sessions {
         earlier.into_iter().for_each(|owner| self.end(owner));
         let ending = || self.ending.lock().unwrap_or_else(PoisonError::into_inner);
         let leashes = ending().clone();
-        for leash in leashes {
+        for (_, leash) in leashes.iter().filter(|(other, leash)| leash.keys || same_job(other)) {
             drop(leash.working.lock().await);
-            ending().retain(|other| !Arc::ptr_eq(other, &leash));
         }
+        ending().retain(|(_, leash)| leash.working.try_lock().is_err());
     }
 
     fn end(&self, owner: TaskOwner) {
@@ -131,9 +135,8 @@ impl Sessions {
             session.ended.store(true, Ordering::SeqCst);
             let leashes: Vec<_> = session.leashes().values().cloned().collect();
             leashes.iter().for_each(|leash| leash.ended.store(true, Ordering::SeqCst));
+            let leashes = leashes.into_iter().map(|leash| (owner, leash));
             self.ending.lock().unwrap_or_else(PoisonError::into_inner).extend(leashes);
-            // It has a directory to remove.
-            std::thread::spawn(move || drop(session));
         }
     }
 
@@ -143,8 +146,35 @@ impl Sessions {
 }
 
 impl Session {
-    fn staged(&self, number: u64) -> PathBuf {
-        self.staging.path().join(format!("{number}.sst"))
+    /// Makes the file for one of a restore's, below `parent`, and takes the room for it. Blocks.
+    fn stage(&self, parent: &Path, number: u64, size: u64) -> Result<File> {
+        let mut staging = self.staging();
+        let directory = match &mut *staging {
+            Some(directory) => directory,
+            none => {
+                std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+                none.insert(tempfile::tempdir_in(parent).map_err(Error::io("create a directory in", parent))?)
+            }
+        };
+        let path = staged(directory, number);
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        disk::take("take room for", &path, &file, size, RESERVE_BYTES)?;
+        Ok(file)
+    }
+
+    /// A file that was staged.
+    async fn open(self: &Arc<Self>, number: u64) -> Result<Arc<File>> {
+        let session = self.clone();
+        let open = move || {
+            let path = session.staging().as_ref().map(|directory| staged(directory, number));
+            let path = path.ok_or_else(|| Error::internal("a file that was not fetched"))?;
+            File::open(&path).map(Arc::new).map_err(Error::io("open", &path))
+        };
+        blocking(open).await
+    }
+
+    fn staging(&self) -> std::sync::MutexGuard<'_, Option<tempfile::TempDir>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leashes(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Leash>>> {
@@ -153,13 +183,13 @@ impl Session {
 
     /// Waits until an earlier try of the task has ended, and begins to store. The guard goes with the work, and the task
     /// drops the rest.
-    async fn begin(&self, task: u64) -> Result<(Wanted, tokio::sync::OwnedMutexGuard<()>)> {
+    async fn begin(&self, task: u64, keys: bool) -> Result<(Wanted, tokio::sync::OwnedMutexGuard<()>)> {
         let earlier = self.leashes().get(&task).cloned();
         if let Some(earlier) = earlier {
             earlier.ended.store(true, Ordering::SeqCst);
             drop(earlier.working.lock().await);
         }
-        let leash = Arc::new(Leash::default());
+        let leash = Arc::new(Leash { keys, ..Leash::default() });
         let guard = leash.working.clone().lock_owned().await;
         self.leashes().insert(task, leash.clone());
         // Whoever ends the session from here on ends this leash too.
@@ -175,7 +205,7 @@ impl Session {
         task: u64,
         work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let (wanted, guard) = self.begin(task).await?;
+        let (wanted, guard) = self.begin(task, true).await?;
         let leash = wanted.0.clone();
         blocking(move || {
             let _working = guard;
@@ -186,7 +216,7 @@ impl Session {
 
     /// Stores a file to the end, whatever becomes of the task: a request that was sent cannot be taken back.
     async fn put(&self, task: u64, write: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
-        let (_wanted, guard) = self.begin(task).await?;
+        let (_wanted, guard) = self.begin(task, false).await?;
         let written = tokio::spawn(async move {
             let _working = guard;
             write.await
@@ -195,8 +225,21 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(directory) = self.staging().take() {
+            // Whoever drops it last may be a thread of the runtime, and large files take their time to go.
+            let _ = std::thread::Builder::new().spawn(move || drop(directory));
+        }
+    }
+}
+
+fn staged(directory: &tempfile::TempDir, number: u64) -> PathBuf {
+    directory.path().join(format!("{number}.sst"))
+}
+
 /// A full disk, of which a restore must not end in its midst: somebody may make room, and then it goes on.
-fn worth_waiting(err: Error) -> Error {
+pub(super) fn worth_waiting(err: Error) -> Error {
     match err {
         Error::Io { operation, path, source } if disk::is_full(&source) => {
             Error::Io { operation, path, source: std::io::Error::other(source) }
@@ -251,26 +294,19 @@ pub(super) async fn session(
     be.raw_sessions.end_earlier(owner).await;
     // Writes whose caller has gone end too.
     drop(be.raw_writes.write().await);
-    let (store, parent) = (be.raw()?, be.raw_staging());
+    let store = be.raw()?;
     of.iter().try_for_each(|RawRange { cf, range }| store.check_held(*cf, range))?;
     if let Some(target) = target {
         be.refuse_own(folder(&target)?.local_path(), &target.location).await?;
     }
-    let throttle = Throttle::new(speed, be.clock.clone());
-    let opened = blocking(move || {
-        std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
-        let staging = tempfile::tempdir_in(&parent).map_err(Error::io("create a directory in", &parent))?;
-        let snapshot = cut.then(|| store.snapshot());
-        Ok(Session {
-            snapshot,
-            throttle,
-            locked: tokio::sync::OnceCell::new(),
-            staging,
-            ended: AtomicBool::new(false),
-            leashes: Mutex::default(),
-        })
+    let session = Arc::new(Session {
+        snapshot: cut.then(|| store.snapshot()),
+        throttle: Throttle::new(speed, be.clock.clone()),
+        locked: tokio::sync::OnceCell::new(),
+        staging: Mutex::default(),
+        ended: AtomicBool::new(false),
+        leashes: Mutex::default(),
     });
-    let session = Arc::new(opened.await?);
     be.raw_sessions.lock().insert(owner, session);
     let _open = Open(&be.raw_sessions, owner);
     crash_point("be.raw-session");
@@ -438,10 +474,9 @@ pub(super) async fn fetch(
     pace(&be.download_speed, fetched.file.size).await;
     let _worker = be.downloads.take().await;
     crash_point("be.raw-fetch");
-    let path = session.staged(fetched.number);
     let target = {
-        let path = path.clone();
-        blocking(move || File::create(&path).map_err(Error::io("create", &path))).await?
+        let (session, parent, number, size) = (session.clone(), be.raw_staging(), fetched.number, fetched.file.size);
+        blocking(move || session.stage(&parent, number, size)).await?
     };
     let BackupFile { name, size, sha256, .. } = BackupFile::clone(&fetched.file);
     let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
@@ -449,7 +484,7 @@ pub(super) async fn fetch(
         let gone = storage.seen && folder.local_path().is_some() && folder.size(META).await?.is_none();
         return Err(if gone { not_mounted(META, &storage) } else { err });
     }
-    let source = open(path).await?;
+    let source = session.open(fetched.number).await?;
     let taken = be.raw_memory.take_for_reading(&source, &name, |_| 0).await?;
     blocking(move || {
         let _taken = taken;
@@ -457,10 +492,6 @@ pub(super) async fn fetch(
     })
     .await?;
     report(events, Event::Done(0)).await
-}
-
-async fn open(path: PathBuf) -> Result<Arc<File>> {
-    blocking(move || File::open(&path).map(Arc::new).map_err(Error::io("open", &path))).await
 }
 
 /// Where the entries of a file go.
@@ -480,7 +511,7 @@ pub(super) async fn ingest(
 ) -> Result<()> {
     let store = be.raw()?;
     let _worker = be.downloads.take().await;
-    let source = open(session.staged(fetched.number)).await?;
+    let source = session.open(fetched.number).await?;
     // A batch ends with the entry that passes its bytes.
     let more = |largest| STORED_COPIES * (INGEST_BYTES as u64 + largest);
     let taken = be.raw_memory.take_for_reading(&source, &fetched.file.name, more).await?;

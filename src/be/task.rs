@@ -113,9 +113,10 @@ async fn perform(
             let part = raw::Part { of, region, version };
             raw::backup(be, be.raw_sessions.of(owner)?, number_of_task, storage, part, options, events).await
         }
-        Work::RawFetch { storage, number, file, api_version } => {
+        Work::RawFetch { storage, number, file, api_version, storing } => {
             let fetched = raw::Fetched { number, file, api_version };
-            raw::fetch(be, be.raw_sessions.of(owner)?, storage, fetched, events).await
+            let outcome = raw::fetch(be, be.raw_sessions.of(owner)?, storage, fetched, events).await;
+            outcome.map_err(|err| if storing { raw::worth_waiting(err) } else { err })
         }
         Work::RawIngest { number, file, api_version, now, cf, ranges } => {
             let (fetched, target) = (raw::Fetched { number, file, api_version }, raw::Target { cf, ranges, now });

@@ -59,7 +59,7 @@ const DECIDED: &[u8] = b"~d";
 const CACHE_BYTES: u64 = 16 << 20;
 
 /// Free disk space below which nothing is written: a store that runs into a full disk ends the process.
-pub const RESERVE_BYTES: u64 = 16 << 20;
+const RESERVE_BYTES: u64 = 16 << 20;
 
 /// The same for what makes room.
 const LAST_BYTES: u64 = 2 << 20;

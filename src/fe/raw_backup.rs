@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::frontend::Frontend;
 use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
 use crate::catalog::JobKind;
-use crate::catalog::store::RESERVE_BYTES;
 use crate::clock::Throttle;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -18,6 +17,7 @@ use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::KeyFormat;
 use crate::rawkv::storage::Storage;
+use crate::rawkv::store::RESERVE_BYTES;
 use crate::rawkv::value::ApiVersion;
 use crate::rawkv::verify::{verify_content, verify_file};
 use crate::repository::Folder;
@@ -240,13 +240,10 @@ pub(super) async fn verify(fe: &Arc<Frontend>, uri: &StorageUri, properties: &Pr
     let api_version = api_version.unwrap_or(meta.api_version);
     let mut listing = Listing::new(VERIFIED);
     let (folder, local) = (&folder, &folder.local_path());
-    // Those that are on their way have not taken all of it yet.
-    let at_once = VERIFY_AT_ONCE.min(meta.files.len()) as u64;
-    let room = at_once.saturating_mul(meta.files.iter().map(|file| file.size).max().unwrap_or_default());
     let verified = stream::iter(meta.files).map(|file| async move {
         let opened = match local {
             Some(directory) => open_file(directory.join(&file.name), file.clone()).await,
-            None => copy_file(folder, &file, room_on_disk(fe, room).await?).await,
+            None => copy_file(folder, &file, room_on_disk(fe, file.size).await?).await,
         };
         let sums = match opened {
             Ok(content) => verify_one(fe, Arc::new(content), &file, api_version).await,
@@ -283,12 +280,13 @@ async fn open_file(path: PathBuf, file: BackupFile) -> Result<File> {
     tokio::task::spawn_blocking(open).await.map_err(Error::internal)?
 }
 
-/// A file without a name in this FE's directory, whose disk must have room left for so many bytes beside the catalog.
+/// A file without a name in this FE's directory, with room for so many bytes.
 async fn room_on_disk(fe: &Frontend, bytes: u64) -> Result<[File; 2]> {
     let directory: PathBuf = fe.directory()?.to_owned();
     let make = move || {
-        disk::check_free("copy files of a backup to", &directory, RESERVE_BYTES.saturating_add(bytes))?;
         let copy = tempfile::tempfile_in(&directory).map_err(Error::io("create a file in", &directory))?;
+        // A BE of this process may have raw keys on the same disk.
+        disk::take("copy a file of a backup to", &directory, &copy, bytes, RESERVE_BYTES)?;
         let reading = copy.try_clone().map_err(Error::io("open a file in", &directory))?;
         Ok([copy, reading])
     };

@@ -55,7 +55,7 @@ use crate::rpc::fleet::Fleet;
 use crate::rpc::message::RepositoryRef;
 use crate::types::{Attempt, JobId, Name};
 
-/// How long CANCEL waits for the job to put its things away.
+/// How long statements wait for a job that has ended to put its things away.
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// Bytes of a message in the history.
@@ -63,6 +63,10 @@ const LONGEST_MESSAGE: usize = 2000;
 
 /// How long CANCEL waits for a job that stores raw keys to end.
 const GIVE_UP: Duration = Duration::from_secs(90);
+
+/// Milliseconds after its end for which a BACKUP RAW tries to give its directory back: unlike a label's lock, the
+/// directory's has no end of its own.
+const RAW_CLEAN_UP_MS: i64 = 24 * 3_600_000;
 
 /// How often a job that waits for BEs looks again.
 const LOOK: Duration = Duration::from_millis(100);
@@ -189,7 +193,7 @@ impl Jobs {
             Err(err) => {
                 self.cx.health.met(job.repository, self.cx.clock.now(), &err);
                 if let Err(stuck) = self.cx.clean_up(&job).await {
-                    tracing::warn!(job = %job.id, "a lock stays until its deadline: {}", stuck.report());
+                    tracing::warn!(job = %job.id, "a lock may stay: {}", stuck.report());
                 }
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
@@ -210,8 +214,13 @@ impl Jobs {
             };
             let work = async {
                 let job = jobs.cx.run(job.await, &run).await?;
-                let cleaned = jobs.cx.clean_up(&job).await;
+                let mut cleaning = std::pin::pin!(jobs.cx.clean_up(&job));
+                let cleaned = tokio::time::timeout(CLEAN_UP, &mut cleaning).await;
                 end();
+                let cleaned = match cleaned {
+                    Ok(cleaned) => cleaned,
+                    Err(_) => cleaning.await,
+                };
                 jobs.cx.put_away(&job, cleaned).await
             };
             // A shutdown stops between two instructions, as a crash would; the next start resumes.
@@ -433,10 +442,7 @@ impl Context {
     async fn clean_up(&self, job: &Job) -> Result<()> {
         match job.what() {
             What::Backup => backup::clean_up(self, job).await,
-            What::RawBackup(_) => {
-                raw::clean_up(self, job).await;
-                Ok(())
-            }
+            What::RawBackup(_) => raw::clean_up(self, job).await,
             What::Restore | What::RawRestore(_) => Ok(()),
         }
     }
@@ -444,10 +450,14 @@ impl Context {
     /// Cleans up until that has succeeded, unless it is no use, and then deletes the job's rows: while an ended job has
     /// some, there is something to put away. `cleaned` is what came of the first try.
     async fn put_away(&self, job: &Job, mut cleaned: Result<()>) -> Result<()> {
+        let until = match job.what() {
+            What::RawBackup(_) => job.finished.unwrap_or(job.deadline()).plus_ms(RAW_CLEAN_UP_MS),
+            _ => job.deadline().plus_ms(LOCK_GRACE_MS),
+        };
         let mut failures = 0;
         while let Err(err) = cleaned {
-            tracing::warn!(job = %job.id, "its lock stays until its deadline: {}", err.report());
-            if !err.is_retryable() || self.clock.now() > job.deadline().plus_ms(LOCK_GRACE_MS) {
+            tracing::warn!(job = %job.id, "what it has left behind is not put away yet: {}", err.report());
+            if !err.is_retryable() || self.clock.now() > until {
                 break;
             }
             self.clock.sleep(self.clock.back_off(failures)).await;

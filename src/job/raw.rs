@@ -27,8 +27,10 @@ use sha2::Digest;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::catalog::{Amount, Draft, FailureCode, Job, JobKind, JobState, RawJob};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
@@ -37,7 +39,7 @@ use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, lock
 use crate::rawkv::sst::SstOptions;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
-use crate::repository::Folder;
+use crate::repository::{Folder, blocking};
 use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
 use crate::types::{
     BackendId, ColumnFamily, Entity, JobId, KeyRange, Kind, Label, Name, Region, RegionId, RepositoryId, Sha256,
@@ -56,11 +58,8 @@ const LOOKS_AT_ONCE: usize = 32;
 /// Tasks of a BE at a time where the statement does not say.
 const CONCURRENCY: usize = 4;
 
-/// How long writes under way may take to end, and BEs to begin a session, before a step is tried again.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a BE is asked whether something is still stored for a job that has ended.
-const QUIET_TRIES: u32 = 5;
+/// Milliseconds that writes under way may take to end, and BEs to begin a session, before a step is tried again.
+const PATIENCE_MS: usize = 10_000;
 
 /// What writers of raw keys and jobs agree on.
 #[derive(Debug, Default)]
@@ -149,6 +148,10 @@ struct Kept {
     #[serde(with = "serde_bytes")]
     end: Vec<u8>,
     options: RawOptions,
+    /// Tells its lock apart from that of a server with a copy of this catalog, which gives its jobs the same numbers. Jobs
+    /// of earlier releases have none.
+    #[serde(default)]
+    nonce: Option<Uuid>,
 }
 
 impl Kept {
@@ -159,7 +162,26 @@ impl Kept {
     fn storage(&self, cx: &Context, job: &Job) -> Arc<RawStorage> {
         let Self { location, properties, layout, .. } = self.clone();
         let seen = job.attempt.0 > 1 || job.state == JobState::Committing;
-        Arc::new(RawStorage { location, properties, layout, lock: lock_content(cx, job), seen })
+        Arc::new(RawStorage { location, properties, layout, lock: self.lock(cx, job), seen })
+    }
+
+    /// What `backup.lock` holds of the job's backup.
+    fn lock(&self, cx: &Context, job: &Job) -> Vec<u8> {
+        let cluster = cx.catalog.image().identity.cluster;
+        let nonce = self.nonce.map(|nonce| format!(" nonce {nonce}")).unwrap_or_default();
+        format!("{LOCK_CONTENT}holdfast cluster {cluster} job {}{nonce}\n", job.id).into_bytes()
+    }
+
+    async fn holds_lock(&self, cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+        Ok(folder.read(LOCK).await?.is_some_and(|content| content == self.lock(cx, job)))
+    }
+
+    /// [`Self::holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
+    async fn still_holds_lock(&self, cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
+        match folder.read(LOCK).await? {
+            None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
+            found => Ok(found.is_some_and(|content| content == self.lock(cx, job))),
+        }
     }
 }
 
@@ -171,7 +193,7 @@ pub(super) async fn submit(cx: &Context, request: RawRequest) -> Result<Job> {
     let range = KeyRange::new(start.clone(), end.clone()).map_err(|invalid| Error::Analysis(invalid.0))?;
     let raw = RawJob { cf, storage: shown(storage.shown.clone()), range: shown(range.to_string()), meta: None };
     let Storage { location, properties, layout, .. } = storage;
-    let kept = Kept { location, properties, layout, start, end, options };
+    let kept = Kept { location, properties, layout, start, end, options, nonce: Some(cx.clock.uuid()) };
     let label = Label::new(cf.to_string()).map_err(Error::internal)?;
     cx.catalog
         .commit(|draft| {
@@ -267,11 +289,12 @@ pub(super) async fn step(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job
 }
 
 /// Returns when no BE that lives stores anything for a job any more, be it of an earlier attempt or try: others may write
-/// once it has ended. A BE that is dead stores nothing, or ends with its connection.
+/// once it has ended. A BE that is dead stores nothing, or ends with its connection. A request over a network that hangs
+/// may take very long, so no statement may wait for this.
 pub(super) async fn quiet(cx: &Context, job: &Job) {
     // Also of BEs that have lost their regions meanwhile.
     let one = async |owner: BackendId| {
-        for failures in 0..QUIET_TRIES {
+        for failures in 0.. {
             match Session::open(cx, job, owner, SessionOf::default()).await {
                 Err(err) if err.is_retryable() && cx.fleet.is_alive(owner) => {
                     tracing::warn!(job = %job.id, "work of it may still go on: {}", err.report());
@@ -290,24 +313,6 @@ async fn advance(cx: &Context, job: &Job, next: Job, current: &Mutex<Job>) -> Re
     let next = cx.advance(job, next, |_| Ok(())).await?;
     *current.lock().unwrap_or_else(PoisonError::into_inner) = next.clone();
     Ok(next)
-}
-
-/// What `backup.lock` holds of a job's backup.
-fn lock_content(cx: &Context, job: &Job) -> Vec<u8> {
-    let cluster = cx.catalog.image().identity.cluster;
-    format!("{LOCK_CONTENT}holdfast cluster {cluster} job {}\n", job.id).into_bytes()
-}
-
-async fn holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
-    Ok(folder.read(LOCK).await?.is_some_and(|content| content == lock_content(cx, job)))
-}
-
-/// [`holds_lock`] of a job that has held it. A disk without it may not be mounted: that is an error, and may pass.
-async fn still_holds_lock(cx: &Context, job: &Job, folder: &Folder) -> Result<bool> {
-    match folder.read(LOCK).await? {
-        None if folder.local_path().is_some() => Err(not_mounted(LOCK, &about(job)?.storage)),
-        found => Ok(found.is_some_and(|content| content == lock_content(cx, job))),
-    }
 }
 
 fn not_mounted(name: &str, uri: &str) -> Error {
@@ -330,10 +335,10 @@ async fn claim(cx: &Context, job: &Job, kept: &Kept) -> Result<()> {
         let others = names.iter().map(String::as_str).filter(|name| !own_lock || *name != LOCK);
         check_unused(uri, others)
     };
-    if !holds_lock(cx, job, &folder).await? {
+    if !kept.holds_lock(cx, job, &folder).await? {
         check(false).await?;
-        folder.write_new(LOCK, lock_content(cx, job)).await?;
-        if !holds_lock(cx, job, &folder).await? {
+        folder.write_new(LOCK, kept.lock(cx, job)).await?;
+        if !kept.holds_lock(cx, job, &folder).await? {
             return Err(locked_by_another(uri));
         }
     }
@@ -346,19 +351,12 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files in a backup's directory that have the names which this job gives. Another cluster's may have the same: who
-/// removes them must hold the lock, and know that no other backup was finished there.
-async fn own_files(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
+/// The files of a family in a backup's directory. It was found without any when its lock was made, so they are this
+/// job's, as long as it holds the lock and no other backup was finished there: also those of regions and BEs that are gone.
+async fn own_files(job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
     let cf = about(job)?.cf;
-    let image = cx.catalog.image();
-    let prefix = |region: &Arc<Region>| SstName::prefix(kept.layout, region.owner.0, region.id.0);
-    let prefixes: BTreeSet<String> = image.regions_in(cf, &KeyRange::default()).map(prefix).collect();
-    let own = |name: &String| {
-        // The store, the region, and what follows: the prefix ends behind the second number.
-        let end = name.match_indices(['/', '_']).nth(1).map(|(at, _)| at + 1);
-        name.ends_with(".sst") && end.is_some_and(|end| prefixes.contains(&name[..end]))
-    };
-    Ok(folder.list(is_number).await?.into_iter().filter(own).collect())
+    let names = folder.list(is_number).await?;
+    Ok(names.into_iter().filter(|name| SstName::is_path(kept.layout, cf, name)).collect())
 }
 
 async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
@@ -372,6 +370,10 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
     let kept = kept(cx, job).await?;
     let cf = about(job)?.cf;
     let range = KeyRange::new(kept.start.clone(), kept.end.clone()).map_err(Error::internal)?;
+    // What earlier attempts have left may take long to end: writers shall not wait for that.
+    let owners = owned(cx.catalog.image().regions_in(cf, &range), &range).into_keys();
+    let ended = owners.map(|owner| Session::open(cx, job, owner, SessionOf::default()));
+    drop(futures::future::try_join_all(ended).await?);
     let (sessions, regions) = {
         let _no_writes = no_writes(cx).await?;
         let image = cx.catalog.image();
@@ -433,21 +435,28 @@ async fn backup(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Res
         range,
         files,
     };
-    let content = meta.encode();
+    let encode = move || {
+        let content = meta.encode();
+        let sha256 = hash(&content);
+        Ok((content, sha256))
+    };
+    let (content, sha256) = blocking(encode).await?;
     if content.len() as u64 > Folder::MAX_READ {
-        return Err(Error::Unsupported(format!(
-            "a backup of {} files: its {META} would be too long",
-            meta.files.len()
-        )));
+        let count = total.files;
+        return Err(Error::Unsupported(format!("a backup of {count} files: its {META} would be too long")));
     }
-    next.raw = Some(RawJob { meta: Some(hash(&content)), ..about(job)?.clone() });
+    next.raw = Some(RawJob { meta: Some(sha256), ..about(job)?.clone() });
     cx.advance(job, next, |draft| rows::put_bytes(draft, job.id, &content)).await
+}
+
+fn patience() -> Duration {
+    Duration::from_millis(clock::size("raw.patience-ms", PATIENCE_MS) as u64)
 }
 
 /// Keeps writes of raw keys away, as soon as those under way have ended. They wait behind it, so it is given up soon.
 async fn no_writes(cx: &Context) -> Result<tokio::sync::RwLockWriteGuard<'_, ()>> {
-    let barrier = tokio::time::timeout(PATIENCE, cx.raw_writes.barrier.write()).await;
-    barrier.map_err(|_| gone("that is slow to write"))
+    let barrier = tokio::time::timeout(patience(), cx.raw_writes.barrier.write()).await;
+    barrier.map_err(|_| gone("that is slow to write", "writes under way have not ended in time"))
 }
 
 fn hash(content: &[u8]) -> Sha256 {
@@ -458,7 +467,7 @@ fn hash(content: &[u8]) -> Sha256 {
 async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<BackupFile>)]) -> Result<()> {
     let folder = kept.folder()?;
     let uri = &about(job)?.storage;
-    check_own(cx, job, &folder).await?;
+    check_own(cx, job, kept, &folder).await?;
     let mut files = Vec::new();
     for (backend, of_part) in saved {
         files.extend(of_part.iter().map(|file| (*backend, file)));
@@ -483,7 +492,7 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
         }
     }
     let known: BTreeSet<&str> = files.iter().map(|(_, file)| file.name.as_str()).collect();
-    for name in own_files(cx, job, kept, &folder).await? {
+    for name in own_files(job, kept, &folder).await? {
         if !known.contains(name.as_str()) {
             folder.remove(&name).await?;
         }
@@ -492,13 +501,10 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
 }
 
 /// Refuses if the directory is another's by now.
-async fn check_own(cx: &Context, job: &Job, folder: &Folder) -> Result<()> {
+async fn check_own(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<()> {
     let raw = about(job)?;
-    let other = match folder.read(META).await? {
-        Some(content) => raw.meta != Some(hash(&content)),
-        None => false,
-    };
-    match other || !still_holds_lock(cx, job, folder).await? {
+    let other = read_meta(folder).await?.is_some_and(|(_, found)| raw.meta != Some(found));
+    match other || !kept.still_holds_lock(cx, job, folder).await? {
         true => Err(locked_by_another(&raw.storage)),
         false => Ok(()),
     }
@@ -522,20 +528,22 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     let (id, raw) = (job.id, about(job)?);
     let content = rows::blocking(&cx.catalog, move |catalog| rows::bytes(catalog, id)).await?;
     let folder = kept.folder()?;
-    let is_own = |found: &Option<Vec<u8>>| found.as_deref().map(hash) == raw.meta;
-    let found = folder.read(META).await?;
+    let is_own = |found: &Option<(Vec<u8>, Sha256)>| found.as_ref().map(|(_, sha256)| *sha256) == raw.meta;
+    let found = read_meta(&folder).await?;
     if is_own(&found) {
         // On a disk, what is read may never have been synced: so it is written again.
         if folder.local_path().is_none() {
             return Ok(());
         }
     } else {
-        if !still_holds_lock(cx, job, &folder).await? {
+        if !kept.still_holds_lock(cx, job, &folder).await? {
             return Err(Error::Cancelled(format!("{LOCK} in {} is gone, or is another backup's", raw.storage)));
         }
         // Where a store knows no conditions, another may have taken the directory and given it back since. What else
         // stands there may be this job's own, cut short.
-        if found.is_some_and(|found| BackupMeta::decode(&found, &raw.storage).is_ok()) {
+        if let Some((found, _)) = found
+            && decode(found, &raw.storage).await.is_ok()
+        {
             return Err(Error::Cancelled(locked_by_another(&raw.storage).report()));
         }
     }
@@ -543,12 +551,12 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     if let Err(err) = folder.write_whole(META, content).await {
         // What a disk refuses is not on its way to it.
         let refused = !asked && !err.is_retryable() && folder.local_path().is_some();
-        return match refused && !is_own(&folder.read(META).await?) {
+        return match refused && !is_own(&read_meta(&folder).await?) {
             true => Err(Error::Cancelled(err.report())),
             false => Err(err),
         };
     }
-    match is_own(&folder.read(META).await?) {
+    match is_own(&read_meta(&folder).await?) {
         true => Ok(()),
         false => Err(Error::Repository {
             place: "raw backup".into(),
@@ -560,48 +568,62 @@ async fn write_meta(cx: &Context, job: &Job, run: &Run) -> Result<()> {
     }
 }
 
-/// Gives the directory of a backup back that has not come to `backupmeta`, as far as the store allows.
-pub(super) async fn clean_up(cx: &Context, job: &Job) {
+/// Gives the directory of a backup back that has not come to `backupmeta`. May run twice.
+pub(super) async fn clean_up(cx: &Context, job: &Job) -> Result<()> {
     if job.state == JobState::Finished {
-        return;
+        return Ok(());
     }
     let decided = job.raw.as_ref().is_some_and(|raw| raw.meta.is_some());
     if decided && job.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Timeout) {
         tracing::warn!(job = %job.id, "files of the backup stay, because {META} may yet come to be there");
-        return;
+        return Ok(());
     }
-    let work = async {
-        let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
-        let began = job.meta_prepared.is_some();
-        // A statement may be waiting.
-        let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
-        let held = if began { still_holds_lock(cx, job, &folder).await? } else { holds_lock(cx, job, &folder).await? };
-        // With what it has decided to write, it is a backup.
-        if !held || decided && folder.size(META).await?.is_some() {
-            return Ok(());
-        }
-        // Where it has written nothing, or another has finished, files that look like its own are not.
-        if began && folder.size(META).await?.is_none() {
-            // A file that is still on its way would come back.
-            quiet(cx, job).await;
-            for name in own_files(cx, job, &kept, &folder).await? {
-                folder.remove(&name).await?;
-            }
-        }
-        folder.remove(LOCK).await
+    let Some(kept) = find_kept(cx, job).await? else { return Ok(()) };
+    let began = job.meta_prepared.is_some();
+    // A statement may be waiting.
+    let folder = if began { kept.folder()? } else { kept.folder()?.hasty() };
+    if began {
+        // A file that is still on its way would come back.
+        quiet(cx, job).await;
+    }
+    let held = match began {
+        true => kept.still_holds_lock(cx, job, &folder).await?,
+        false => kept.holds_lock(cx, job, &folder).await?,
     };
-    let work: Result<()> = work.await;
-    if let Err(err) = work {
-        tracing::warn!(job = %job.id, "files of a cancelled backup may stay: {}", err.report());
+    // With what it has decided to write, it is a backup.
+    if !held || decided && folder.size(META).await?.is_some() {
+        return Ok(());
     }
+    // Where it has written nothing, or another has finished, files that look like its own are not.
+    if began && folder.size(META).await?.is_none() {
+        for name in own_files(job, &kept, &folder).await? {
+            folder.remove(&name).await?;
+        }
+    }
+    folder.remove(LOCK).await
 }
 
 /// Reads what a backup holds, and the hash of `backupmeta`. `uri` is for messages.
 pub async fn read_backup(folder: &Folder, uri: &str) -> Result<(BackupMeta, Sha256)> {
-    let content = folder.read(META).await?.ok_or_else(|| {
+    let (content, sha256) = read_meta(folder).await?.ok_or_else(|| {
         Error::Refused(format!("there is no {META} in {uri}: it holds no backup, or one that was cut short"))
     })?;
-    Ok((BackupMeta::decode(&content, uri)?, hash(&content)))
+    Ok((decode(content, uri).await?, sha256))
+}
+
+/// What is in `backupmeta`, and its hash.
+async fn read_meta(folder: &Folder) -> Result<Option<(Vec<u8>, Sha256)>> {
+    let Some(content) = folder.read(META).await? else { return Ok(None) };
+    let hashed = move || {
+        let sha256 = hash(&content);
+        Ok(Some((content, sha256)))
+    };
+    blocking(hashed).await
+}
+
+async fn decode(content: Vec<u8>, uri: &str) -> Result<BackupMeta> {
+    let uri = uri.to_owned();
+    blocking(move || BackupMeta::decode(&content, &uri)).await
 }
 
 /// What a RESTORE is to do.
@@ -644,6 +666,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
     let planned = places(&owned);
     let (mut fetch, mut ingest, mut bytes) = (Vec::new(), Vec::new(), 0);
     let (storage, api_version) = (kept.storage(cx, job), plan.api_version);
+    let storing = job.state == JobState::Committing;
     let now = (cx.clock.now().0 / 1000).unsigned_abs();
     for (number, file) in (0..).zip(&plan.files) {
         let Some(wanted) = file.range.intersection(&plan.range) else { continue };
@@ -654,7 +677,7 @@ async fn restore(cx: &Context, job: &Job, run: &Run, current: &Mutex<Job>) -> Re
         for (owner, ranges) in of_owner {
             bytes += file.size;
             let (file, storage) = (Arc::new(file.clone()), storage.clone());
-            fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version }));
+            fetch.push((owner, Work::RawFetch { storage, number, file: file.clone(), api_version, storing }));
             ingest.push((owner, Work::RawIngest { number, file, api_version, now, cf, ranges }));
         }
     }
@@ -743,8 +766,9 @@ impl Session {
             }
         };
         // Writes may be waiting for it.
-        let opened = tokio::time::timeout(PATIENCE, opening).await;
-        let events = opened.unwrap_or_else(|_| Err(gone(backend.address())))?;
+        let opened = tokio::time::timeout(patience(), opening).await;
+        let late = "it has not begun in time; earlier work of the job may still go on there";
+        let events = opened.unwrap_or_else(|_| Err(gone(backend.address(), late)))?;
         Ok(Self { backend, events })
     }
 }
@@ -795,7 +819,7 @@ impl Sessions {
                     match events.next().await {
                         Some(Ok(_)) => {}
                         Some(Err(err)) => break err,
-                        None => break gone(backend.address()),
+                        None => break gone(backend.address(), "it has ended it"),
                     }
                 };
                 *cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(err);
@@ -811,17 +835,17 @@ impl Sessions {
             outcome = work => outcome.map_err(Lost::Work),
             () = self.lost.cancelled() => {
                 let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(Lost::Session(cause.unwrap_or_else(|| gone("unknown"))))
+                Err(Lost::Session(cause.unwrap_or_else(|| gone("unknown", "it has ended it"))))
             }
         }
     }
 }
 
-fn gone(backend: &str) -> Error {
+fn gone(backend: &str, why: &str) -> Error {
     Error::Backend {
         backend: backend.to_owned(),
         operation: "keep raw work".into(),
-        source: "it has ended it".into(),
+        source: why.into(),
         retryable: true,
     }
 }

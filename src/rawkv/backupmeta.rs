@@ -66,15 +66,15 @@ impl BackupMeta {
     /// Reads and checks what [`Self::encode`] or BR has written. What BR has and Holdfast does not read is refused by
     /// its name. `uri` is for messages.
     pub fn decode(bytes: &[u8], uri: &str) -> Result<Self> {
-        let meta = decode_proto(bytes, uri)?;
+        let mut meta = decode_proto(bytes, uri)?;
         refuse_other_kinds(&meta)?;
-        let rest = check_self(&meta);
+        let whole = check_self(&mut meta);
         let sizes = meta.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
         let possible = sizes..=sizes.saturating_add(bytes.len() as u64);
         // Old BR gives none.
         let sized = meta.backup_size == 0 || possible.contains(&meta.backup_size);
         let checked = check(meta).and_then(|checked| match sized {
-            true => Ok(Self { br_version: rest?, ..checked }),
+            true => whole.map(|()| checked),
             false => Err("its backup_size is not that of its files".into()),
         });
         checked.map_err(|message| corrupt(uri, message))
@@ -191,12 +191,13 @@ fn sha256(meta: &proto::BackupMeta) -> Sha256 {
     Sha256(sha2::Sha256::digest(meta.encode_to_vec()).into())
 }
 
-/// Checks the hash that it has of itself, if it has one; `br_version` without it.
-fn check_self(meta: &proto::BackupMeta) -> Result<String, String> {
-    let Some((rest, hash)) = meta.br_version.rsplit_once(SELF_SHA256) else { return Ok(meta.br_version.clone()) };
-    let without = proto::BackupMeta { br_version: rest.to_owned(), ..meta.clone() };
-    match sha256(&without).to_string() == hash {
-        true => Ok(without.br_version),
+/// Takes the hash that it has of itself out of `br_version`, if it has one, and checks it.
+fn check_self(meta: &mut proto::BackupMeta) -> Result<(), String> {
+    let Some((rest, hash)) = meta.br_version.rsplit_once(SELF_SHA256) else { return Ok(()) };
+    let (rest, hash) = (rest.to_owned(), hash.to_owned());
+    meta.br_version = rest;
+    match sha256(meta).to_string() == hash {
+        true => Ok(()),
         false => Err("it is not what was written: its SHA-256 is another".into()),
     }
 }

@@ -43,6 +43,14 @@ impl Layout {
             _ => Self::Flat,
         }
     }
+
+    /// What stands between the store and the rest.
+    fn separator(self) -> char {
+        match self {
+            Self::Folders => '/',
+            Self::Flat => '_',
+        }
+    }
 }
 
 /// What the name of a file tells.
@@ -67,17 +75,21 @@ impl SstName<'_> {
     /// one name, of which the earlier could end later.
     pub fn path(&self, layout: Layout) -> String {
         let Self { store, region, epoch_version, start, millis, cf } = self;
-        let prefix = Self::prefix(layout, *store, *region);
-        format!("{prefix}{epoch_version}_{}_{millis}_{cf}.sst", key_hash(start))
+        let separator = layout.separator();
+        format!("{store}{separator}{region}_{epoch_version}_{}_{millis}_{cf}.sst", key_hash(start))
     }
 
-    /// What all paths of a region's files begin with.
-    pub fn prefix(layout: Layout, store: u64, region: u64) -> String {
-        let separator = match layout {
-            Layout::Folders => '/',
-            Layout::Flat => '_',
-        };
-        format!("{store}{separator}{region}_")
+    /// Whether a path is of the form that files of a family get.
+    pub fn is_path(layout: Layout, cf: ColumnFamily, path: &str) -> bool {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let name = path.strip_suffix(&format!("_{cf}.sst")).and_then(|name| name.split_once(layout.separator()));
+        let Some((store, name)) = name else { return false };
+        match name.split('_').collect::<Vec<_>>()[..] {
+            [region, version, hash, millis] => {
+                [store, region, version, millis].into_iter().all(is_number) && hash.parse::<Sha256>().is_ok()
+            }
+            _ => false,
+        }
     }
 }
 
@@ -141,7 +153,15 @@ mod tests {
         (name.start, name.cf) = (b"", ColumnFamily::Write);
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(name.path(Layout::Folders), format!("1/2_2_{empty}_1633919546277_write.sst"));
-        assert!(name.path(Layout::Flat).starts_with(&SstName::prefix(Layout::Flat, 1, 2)));
+        for (layout, other) in [(Layout::Folders, Layout::Flat), (Layout::Flat, Layout::Folders)] {
+            let path = name.path(layout);
+            assert!(SstName::is_path(layout, ColumnFamily::Write, &path));
+            assert!(!SstName::is_path(other, ColumnFamily::Write, &path));
+            assert!(!SstName::is_path(layout, ColumnFamily::Default, &path));
+            for wrong in [&path[1..], &path.replace(empty, "x"), &path.replace("163", "x"), "000012.sst", "write.sst"] {
+                assert!(!SstName::is_path(layout, ColumnFamily::Write, wrong), "{wrong}");
+            }
+        }
         for (scheme, layout) in [
             ("local", Layout::Folders),
             ("file", Layout::Folders),

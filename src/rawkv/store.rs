@@ -64,8 +64,9 @@ const BUFFER_PATIENCE: Duration = Duration::from_secs(10);
 /// Keys that are deleted together.
 const CLEAR_KEYS: usize = 100_000;
 
-/// What a disk must have free for a write: fjall makes tables of what it has taken at any time, and merges them.
-const RESERVE_BYTES: u64 = 64 << 20;
+/// What a disk must have free for a write, and what others must leave there: fjall makes tables of what it has taken at
+/// any time, and merges them.
+pub const RESERVE_BYTES: u64 = 64 << 20;
 
 /// Writes that wait for the committing thread.
 const WAITING: usize = 1024;

@@ -741,7 +741,7 @@ fn create_file(path: &Path, content: &[u8], replace: bool) -> std::io::Result<bo
 }
 
 /// Runs what blocks or takes the processor for long on a thread that may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
 }
 

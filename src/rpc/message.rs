@@ -182,6 +182,8 @@ pub enum Work {
         file: Arc<BackupFile>,
         /// How its values are encoded.
         api_version: ApiVersion,
+        /// The restore has begun to store keys: a full disk must not end it.
+        storing: bool,
     },
     /// Store the entries of a file that the session has. Durable when done.
     RawIngest {

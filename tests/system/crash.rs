@@ -1,6 +1,7 @@
 //! Servers that die at every record they write, and come back: what was acknowledged is there, what was not is there
 //! wholly or not at all, and jobs go on to their end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +9,8 @@ use super::client::{Client, Contents};
 use super::cluster::Cluster;
 use super::harness::{LATEST, Launch, Scratch, Server, WAIT, eventually, files, rowset_files};
 use super::power::Disk;
-use super::sample;
+use super::raw_backup::ssts;
+use super::{rawkv, sample};
 
 /// The records that a BACKUP writes.
 const BACKUP: [&str; 7] =
@@ -17,10 +19,16 @@ const BACKUP: [&str; 7] =
 /// The records that a RESTORE writes.
 const RESTORE: [&str; 7] = ["pending", "snapshoting", "download", "downloading", "commit", "committing", "finished"];
 
+/// The records that a BACKUP RAW writes.
+const RAW_BACKUP: [&str; 5] = ["pending", "snapshoting", "uploading", "upload_info", "finished"];
+
+/// The records that a RESTORE RAW writes.
+const RAW_RESTORE: [&str; 4] = ["pending", "downloading", "committing", "finished"];
+
 const RESTORE_SHOP: &str = "RESTORE SNAPSHOT shop.l FROM r PROPERTIES ('backup_timestamp' = 'latest')";
 
 /// Before and after each record.
-pub fn places(job: &str, records: &[&str]) -> Vec<String> {
+fn places(job: &str, records: &[&str]) -> Vec<String> {
     records.iter().flat_map(|state| ["before", "after"].map(|side| format!("{job}.{state}.{side}"))).collect()
 }
 
@@ -108,6 +116,21 @@ impl Ground {
         let contents = client.contents("shop").await;
         assert!(server.stop().await.success());
         contents
+    }
+
+    /// Some raw keys; what they are.
+    async fn prepare_raw(&self) -> BTreeMap<String, String> {
+        let (server, mut client) = self.launch().open().await;
+        client.run("CREATE DATABASE rawkv").await;
+        client.run(sample::raw_keys(1)).await;
+        let keys = rawkv::contents(&mut client).await;
+        assert!(server.stop().await.success());
+        keys
+    }
+
+    /// A directory for raw backups.
+    fn raw(&self, name: &str) -> String {
+        self.path().join(name).display().to_string()
     }
 
     /// Before a record, the server that resumes the job dies once more.
@@ -332,6 +355,138 @@ pub async fn failures(ground: &Ground) {
 }
 
 #[tokio::test]
+async fn a_raw_backup_begins_again_after_a_crash_at_any_record() {
+    raw_backups(&Ground::directory()).await;
+}
+
+pub async fn raw_backups(ground: &Ground) {
+    let launch = ground.launch();
+    let keys = ground.prepare_raw().await;
+    let tasks = ground.of_backends(&["be.raw-session", "be.raw-backup"]);
+    for (n, place) in places("backup-raw", &RAW_BACKUP).into_iter().chain(tasks).enumerate() {
+        eprintln!("{place}");
+        let directory = ground.raw(&format!("raw{n}"));
+        let backup = format!("BACKUP RAW TO 'local://{directory}' {WAIT}");
+        // The statement opens a session, and so does who waits for earlier work to end; the third has the cut.
+        let passing = if place == "be.raw-session" { "2*off->" } else { "" };
+        let dying = launch.clone().env("FAILPOINTS", format!("{place}={passing}return"));
+        let (server, mut client) = dying.open().await;
+        assert!(client.try_run(&backup).await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        ground.dies_again(&place).await;
+
+        let (server, mut client) = launch.open().await;
+        if place == "backup-raw.pending.before" {
+            // There is no job, and nothing in the way of one.
+            assert!(client.run("SHOW BACKUP FROM rawkv").await.rows.is_empty());
+            client.run(&backup).await;
+        }
+        let job = client.finished("BACKUP", "rawkv").await;
+        assert!(job["BackupObjs"].ends_with(&format!("TO local://{directory}]")), "{job:?}");
+        let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
+        let mut named = shown.column("File");
+        named.sort();
+        assert_eq!(ssts(&directory), named, "{place}: files of the cut that was lost are gone");
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
+        assert_eq!(rawkv::contents(&mut client).await, keys, "{place}");
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_raw_restore_goes_on_after_a_crash_at_any_record() {
+    raw_restores(&Ground::directory()).await;
+}
+
+/// Nothing is stored before all is there; from then on, all is.
+pub async fn raw_restores(ground: &Ground) {
+    let launch = ground.launch();
+    let new = ground.prepare_raw().await;
+    let uri = format!("local://{}", ground.raw("raw"));
+    let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
+    let (server, mut client) = launch.open().await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    assert!(server.stop().await.success());
+    let tasks = ground.of_backends(&["be.raw-session", "be.raw-fetch", "be.raw-clear", "be.raw-ingest"]);
+    for place in places("restore-raw", &RAW_RESTORE).into_iter().chain(tasks) {
+        eprintln!("{place}");
+        let (server, mut client) = launch.clone().dies_at(&place).open().await;
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(sample::raw_keys(2)).await;
+        let old = rawkv::contents(&mut client).await;
+        assert!(client.try_run(&restore).await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        ground.dies_again(&place).await;
+
+        let (server, mut client) = launch.clone().stops_at("restore-raw.committing.before").open().await;
+        let storing = ["restore-raw.committing.after", "be.raw-clear", "be.raw-ingest"].contains(&&*place);
+        if !storing && !place.contains("finished") {
+            assert_eq!(rawkv::contents(&mut client).await, old, "{place}");
+        }
+        server.goes_on();
+        if place == "restore-raw.pending.before" {
+            assert!(client.run("SHOW RESTORE FROM rawkv").await.rows.is_empty());
+            client.run(&restore).await;
+        }
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(rawkv::contents(&mut client).await, new, "{place}");
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_raw_job_ends_with_its_record() {
+    raw_cancellations(&Ground::directory()).await;
+}
+
+/// As [`cancellations`]: after the record the directory of a backup is free, and under a restore the keys are as they were.
+pub async fn raw_cancellations(ground: &Ground) {
+    let launch = ground.launch();
+    let new = ground.prepare_raw().await;
+    for (side, ended) in [("before", "FINISHED"), ("after", "CANCELLED")] {
+        let place = format!("backup.cancelled.{side}");
+        let (server, mut client) =
+            launch.clone().stops_and_dies_at("backup-raw.upload_info.before", &place).open().await;
+        let directory = ground.raw(side);
+        let backup = format!("BACKUP RAW TO 'local://{directory}'");
+        client.run(&backup).await;
+        client.wait_for_job("BACKUP", "rawkv", &["UPLOADING"]).await;
+        assert!(client.try_run("CANCEL BACKUP FROM rawkv").await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        let (server, mut client) = launch.open().await;
+        let job = client.wait_for_job("BACKUP", "rawkv", &["FINISHED", "CANCELLED"]).await;
+        assert_eq!(job["State"], ended, "{place}: {job:?}");
+        if ended == "CANCELLED" {
+            eventually("the directory is given back", || files(&directory).is_empty()).await;
+            client.run(&backup).await;
+            client.finished("BACKUP", "rawkv").await;
+        }
+        assert!(server.stop().await.success());
+
+        let place = format!("restore.cancelled.{side}");
+        let (server, mut client) =
+            launch.clone().stops_and_dies_at("restore-raw.committing.before", &place).open().await;
+        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
+        client.run(sample::raw_keys(2)).await;
+        let old = rawkv::contents(&mut client).await;
+        let restore = format!("RESTORE RAW FROM 'local://{directory}' PROPERTIES ('replace' = 'true')");
+        client.run(&restore).await;
+        client.wait_for_job("RESTORE", "rawkv", &["DOWNLOADING"]).await;
+        assert!(client.try_run("CANCEL RESTORE FROM rawkv").await.is_err(), "{place}: it was acknowledged");
+        ground.buries(server).await;
+        let (server, mut client) = launch.open().await;
+        let job = client.wait_for_job("RESTORE", "rawkv", &["FINISHED", "CANCELLED"]).await;
+        assert_eq!(job["State"], ended, "{place}: {job:?}");
+        assert_eq!(rawkv::contents(&mut client).await, *if ended == "FINISHED" { &new } else { &old }, "{place}");
+        client.run(&restore).await;
+        client.finished("RESTORE", "rawkv").await;
+        assert_eq!(rawkv::contents(&mut client).await, new, "{place}");
+        assert!(server.stop().await.success());
+    }
+}
+
+#[tokio::test]
 async fn a_load_is_wholly_there_or_wholly_absent() {
     loads(&Ground::directory()).await;
 }
@@ -396,6 +551,9 @@ front_ends! {
     a_cancelled_job_ends_with_its_record = cancellations
     a_failed_job_ends_with_its_record = failures
     a_load_is_wholly_there_or_wholly_absent = loads
+    a_raw_backup_begins_again = raw_backups
+    a_raw_restore_goes_on = raw_restores
+    a_cancelled_raw_job_ends_with_its_record = raw_cancellations
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! file system is not in the copy, as it would not be on a disk. The copy takes its place, is mounted (the journal is
 //! replayed), and the server starts on it. Most of the histories are those of `crash.rs`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,6 +58,22 @@ impl Disk {
         assert!(run("umount", &[self.mount.to_str().unwrap()]));
         std::fs::rename(copy, &self.image).unwrap();
         assert!(self.mounted());
+    }
+
+    /// Fills it, but for so many bytes. Room is made by removing the directory.
+    fn fill(&self, left: u64) -> PathBuf {
+        let ballast = self.mount.join("ballast");
+        std::fs::create_dir(&ballast).unwrap();
+        let file = ballast.join("file");
+        assert!(!run("dd", &["if=/dev/zero", &format!("of={}", file.display()), "bs=4k"]), "the disk is not full");
+        assert!(run("sync", &[]));
+        // Each takes a block.
+        let all = (0..).take_while(|n| std::fs::create_dir(ballast.join(n.to_string())).is_ok()).count();
+        assert!(all < 10_000, "the disk is not full");
+        let file = File::options().write(true).open(&file).unwrap();
+        file.set_len(file.metadata().unwrap().len() - left).unwrap();
+        assert!(run("sync", &[]));
+        ballast
     }
 
     fn launch(&self) -> Launch {
@@ -307,6 +324,71 @@ async fn a_raw_restore_waits_for_room_on_its_disk() {
     assert!(server.stop().await.success());
 }
 
+/// So does one that has to fetch its files again, because its BE was started anew.
+#[tokio::test]
+async fn a_raw_restore_waits_for_room_to_fetch_again() {
+    let Some(disk) = Disk::new(256) else { return };
+    let scratch = Scratch::new();
+    let [storing, fetching] = ["storing", "fetching"].map(|name| scratch.path().join(name));
+    let mut cluster = Cluster::start(&scratch, 0).await;
+    let launch = Launch::be(disk.path(), "be");
+    cluster.add(launch.clone().held_at("be.raw-ingest", &storing).start()).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run(sample::raw_keys(1)).await;
+    let expected = rawkv::contents(&mut client).await;
+    let uri = format!("local://{}", scratch.sub("raw"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    client.run(format!("RESTORE RAW FROM '{uri}' PROPERTIES ('replace' = 'true')")).await;
+    let empty = |answer: &super::client::Answer| answer.rows[0][0].as_deref() == Some("0");
+    client.wait_until("SELECT COUNT(*) FROM rawkv.default", empty).await;
+    super::harness::held(&storing).await;
+    cluster.kill(0).await;
+    cluster.bes[0] = launch.held_at("be.raw-fetch", &fetching).start();
+    super::harness::held(&fetching).await;
+    let ballast = disk.fill(0);
+    std::fs::remove_file(fetching).unwrap();
+    let ended = |answer: &super::client::Answer| answer.column("State") != ["COMMITTING"];
+    let told = |answer: &super::client::Answer| {
+        let message = answer.column("TaskErrMsg")[0].to_owned();
+        message.contains("storage space") || message.contains("No space left")
+    };
+    let shown = client.wait_until("SHOW RESTORE FROM rawkv", |answer| told(answer) || ended(answer)).await;
+    assert!(!ended(&shown), "{shown:?}");
+    std::fs::remove_dir_all(ballast).unwrap();
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(rawkv::contents(&mut client).await, expected);
+}
+
+/// A BE whose disk is full backs its keys up elsewhere. A restore does not bring it files for which it has room, but that
+/// would take what its store must find: that would be its end.
+#[tokio::test]
+async fn raw_jobs_leave_the_store_its_room() {
+    let Some(disk) = Disk::new(256) else { return };
+    let scratch = Scratch::new();
+    let mut cluster = Cluster::start(&scratch, 0).await;
+    cluster.add(Launch::be(disk.path(), "be").start()).await;
+    let mut client = cluster.fe.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run(sample::raw_keys(1)).await;
+    let expected = rawkv::contents(&mut client).await;
+    let ballast = disk.fill(0);
+    let uri = format!("local://{}", scratch.sub("raw"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    std::fs::remove_dir_all(ballast).unwrap();
+    let ballast = disk.fill(48 << 20);
+    let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('replace' = 'true')");
+    client.run(&restore).await;
+    let job = client.wait_for_job("RESTORE", "rawkv", &["CANCELLED", "FINISHED"]).await;
+    assert!(job["Status"].contains("no storage space"), "{job:?}");
+    assert_eq!(rawkv::contents(&mut client).await, expected);
+    assert!(!cluster.bes[0].has_ended());
+    std::fs::remove_dir_all(ballast).unwrap();
+    client.run(&restore).await;
+    client.finished("RESTORE", "rawkv").await;
+    assert_eq!(rawkv::contents(&mut client).await, expected);
+}
+
 /// Histories of `crash.rs`, in which the power goes with the server.
 macro_rules! power_cuts {
     ($($name:ident = $history:ident)+) => {
@@ -326,47 +408,9 @@ power_cuts! {
     a_load_is_wholly_there_or_wholly_absent = loads
     compaction_loses_nothing = compactions
     a_large_commit_is_decided_in_one_instant = large_commits
-}
-
-const RAW_BACKUP: [&str; 5] = ["pending", "snapshoting", "uploading", "upload_info", "finished"];
-
-const RAW_RESTORE: [&str; 4] = ["pending", "downloading", "committing", "finished"];
-
-/// The power goes before and after each record of a BACKUP RAW, and in each task.
-#[tokio::test]
-async fn a_raw_backup_begins_again_after_a_power_cut() {
-    let Some(disk) = Disk::new(256) else { return };
-    let launch = disk.launch();
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("CREATE DATABASE rawkv").await;
-    client.run(sample::raw_keys(1)).await;
-    let expected = rawkv::contents(&mut client).await;
-    assert!(server.stop().await.success());
-    let tasks = ["be.raw-session", "be.raw-backup"].map(str::to_owned);
-    for (n, place) in crash::places("backup-raw", &RAW_BACKUP).into_iter().chain(tasks).enumerate() {
-        eprintln!("{place}");
-        let uri = format!("local://{}/b{n}", disk.mount.display());
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
-        assert!(client.try_run(&backup).await.is_err(), "{place}: it was acknowledged");
-        server.died().await;
-        disk.cut();
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        if place == "backup-raw.pending.before" {
-            // There is no job, and nothing in the way of one.
-            assert!(client.run("SHOW BACKUP FROM rawkv").await.rows.is_empty());
-            client.run(&backup).await;
-        }
-        client.finished("BACKUP", "rawkv").await;
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(format!("RESTORE RAW FROM '{uri}' {WAIT}")).await;
-        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
-        assert!(server.stop().await.success());
-    }
+    a_raw_backup_begins_again_after_a_power_cut_at_any_record = raw_backups
+    a_raw_restore_goes_on_after_a_power_cut_at_any_record = raw_restores
+    a_cancelled_raw_job_ends_with_its_record = raw_cancellations
 }
 
 #[tokio::test]
@@ -383,43 +427,6 @@ async fn a_load_is_on_all_backends_or_on_none_after_a_power_cut() {
     let mut cluster = Cluster::start(&scratch, 1).await;
     cluster.add(Launch::be(disk.path(), "be1").start()).await;
     cluster::loads(&mut cluster, &scratch, || disk.cut()).await;
-}
-
-/// The power goes before and after each record of a RESTORE RAW, and in each task.
-#[tokio::test]
-async fn a_raw_restore_goes_on_after_a_power_cut() {
-    let Some(disk) = Disk::new(256) else { return };
-    let launch = disk.launch();
-    let uri = format!("local://{}/b", disk.mount.display());
-    let server = launch.start();
-    let mut client = server.connect().await;
-    client.run("CREATE DATABASE rawkv").await;
-    client.run(sample::raw_keys(1)).await;
-    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
-    let expected = rawkv::contents(&mut client).await;
-    assert!(server.stop().await.success());
-    let tasks = ["be.raw-session", "be.raw-fetch", "be.raw-clear", "be.raw-ingest"].map(str::to_owned);
-    for place in crash::places("restore-raw", &RAW_RESTORE).into_iter().chain(tasks) {
-        eprintln!("{place}");
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(sample::raw_keys(2)).await;
-        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
-        assert!(client.try_run(&restore).await.is_err(), "{place}: it was acknowledged");
-        server.died().await;
-        disk.cut();
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        if place == "restore-raw.pending.before" {
-            assert!(client.run("SHOW RESTORE FROM rawkv").await.rows.is_empty());
-            client.run(&restore).await;
-        }
-        client.finished("RESTORE", "rawkv").await;
-        assert_eq!(rawkv::contents(&mut client).await, expected, "{place}");
-        assert!(server.stop().await.success());
-    }
 }
 
 /// A table of many tablets makes large pages in the catalog's files: each acknowledged load and backup stays.

@@ -78,7 +78,7 @@ fn within(data: &Data, start: &str, end: &str) -> Data {
     data.iter().filter(|(key, _)| inside(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn ssts(directory: &str) -> Vec<String> {
+pub fn ssts(directory: &str) -> Vec<String> {
     let names = files(directory).into_iter().map(|path| path.strip_prefix(directory).unwrap().display().to_string());
     names.filter(|name| name.ends_with(".sst")).collect()
 }
@@ -193,90 +193,6 @@ async fn a_backup_is_one_cut() {
     }
 }
 
-/// The FE dies before and after each record, the BE in each task.
-#[tokio::test]
-async fn a_backup_begins_again_after_a_crash() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    let data = Numbers(3).data(500);
-    {
-        let server = launch.start();
-        let mut client = server.connect().await;
-        client.run("CREATE DATABASE rawkv").await;
-        insert(&mut client, &data).await;
-        assert!(server.stop().await.success());
-    }
-    let records = ["snapshoting", "uploading", "upload_info", "finished"];
-    let records = records.iter().flat_map(|state| ["before", "after"].map(|side| format!("backup-raw.{state}.{side}")));
-    let places = records.chain(["be.raw-session".into(), "be.raw-backup".into()]);
-    for (n, place) in places.enumerate() {
-        eprintln!("{place}");
-        let directory = scratch.sub(&format!("b{n}"));
-        // The statement itself opens a session first.
-        let passed = if place == "be.raw-session" { "1*off->" } else { "" };
-        let mut server = launch.clone().env("FAILPOINTS", format!("{place}={passed}return")).start();
-        let mut client = server.connect().await;
-        let _ = client.try_run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
-        server.died().await;
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        let job = client.finished("BACKUP", "rawkv").await;
-        assert!(job["BackupObjs"].ends_with(&format!("TO local://{directory}]")), "{job:?}");
-        let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
-        let mut named: Vec<_> = shown.column("File").into_iter().map(str::to_owned).collect();
-        named.sort();
-        assert_eq!(ssts(&directory), named, "{place}: files of the cut that was lost are gone");
-        client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-        client.run(format!("RESTORE RAW FROM 'local://{directory}' {WAIT}")).await;
-        assert_eq!(contents(&mut client).await, data, "{place}");
-        assert!(server.stop().await.success());
-    }
-}
-
-#[tokio::test]
-async fn a_restore_goes_on_after_a_crash() {
-    let scratch = Scratch::new();
-    let launch = Launch::standalone(scratch.path());
-    let (old, new) = (Numbers(4).data(300), Numbers(5).data(300));
-    let uri = format!("local://{}", scratch.sub("b"));
-    {
-        let server = launch.start();
-        let mut client = server.connect().await;
-        client.run("CREATE DATABASE rawkv").await;
-        insert(&mut client, &new).await;
-        client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
-        assert!(server.stop().await.success());
-    }
-    let records = ["downloading", "committing", "finished"];
-    let records =
-        records.iter().flat_map(|state| ["before", "after"].map(|side| format!("restore-raw.{state}.{side}")));
-    let places = records.chain(["be.raw-session", "be.raw-fetch", "be.raw-ingest"].map(str::to_owned));
-    for place in places {
-        eprintln!("{place}");
-        {
-            let server = launch.start();
-            let mut client = server.connect().await;
-            client.run("DELETE FROM rawkv.default WHERE k >= x''").await;
-            insert(&mut client, &old).await;
-            assert!(server.stop().await.success());
-        }
-        let mut server = launch.clone().dies_at(&place).start();
-        let mut client = server.connect().await;
-        let restore = format!("RESTORE RAW FROM '{uri}' PROPERTIES ('wait' = 'true', 'replace' = 'true')");
-        let submitted = client.try_run(restore).await;
-        assert!(submitted.is_err(), "{place}");
-        server.died().await;
-
-        let server = launch.start();
-        let mut client = server.connect().await;
-        // A death before the first record leaves a job that is still to begin.
-        client.finished("RESTORE", "rawkv").await;
-        assert_eq!(contents(&mut client).await, new, "{place}");
-        assert!(server.stop().await.success());
-    }
-}
-
 /// A BE dies in each of its tasks; when it is back, a backup begins again from a new cut, and a restore goes on.
 #[tokio::test]
 async fn a_backend_may_die() {
@@ -284,8 +200,8 @@ async fn a_backend_may_die() {
     let data = Numbers(9).data(300);
     let (fe, be, _) = pair(&scratch, &data).await;
     let mut client = fe.connect().await;
-    // The statement itself opens a session first.
-    let session = "be.raw-session=1*off->return";
+    // The statement opens a session, and so does who waits for earlier work to end; the third has the cut.
+    let session = "be.raw-session=2*off->return";
     for (n, (kind, point)) in [
         ("BACKUP", session),
         ("BACKUP", "be.raw-backup=return"),
@@ -475,7 +391,7 @@ async fn a_backend_that_lacks_a_file_is_named() {
 async fn a_verify_leaves_room_for_the_catalog() {
     let scratch = Scratch::new();
     let Some(store) = Store::new(Kind::Gcs, &scratch) else { return };
-    let Some(_disk) = SmallDisk::mount(scratch.sub("fe"), 64 << 10) else { return };
+    let Some(_disk) = SmallDisk::mount(scratch.sub("fe"), 256 << 10) else { return };
     let cluster = Cluster::start(&scratch, 1).await;
     let mut client = cluster.fe.connect().await;
     client.run("CREATE DATABASE rawkv").await;
@@ -605,6 +521,127 @@ async fn no_file_comes_after_a_cancelled_backup() {
     assert!(files(&directory).is_empty(), "{:?}", files(&directory));
     client.run(format!("BACKUP RAW TO 'local://{directory}' {WAIT}")).await;
     assert_eq!(ssts(&directory).len(), 1);
+}
+
+/// However long that file takes: nothing is removed before it has come. But no statement waits so long.
+#[tokio::test]
+async fn a_cancelled_backup_outlasts_what_it_has_sent() {
+    let scratch = Scratch::new();
+    let file = scratch.path().join("held");
+    let launch = Launch::standalone(scratch.path()).held_at("be.raw-backup", &file);
+    let failpoints = format!("raw.patience-ms=return(50);be.raw-backup=1*return({})->off", file.display());
+    let (server, mut client) = launch.env("FAILPOINTS", failpoints).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let directory = scratch.sub("cancelled");
+    let backup = format!("BACKUP RAW TO 'local://{directory}' {WAIT}");
+    let mut other = server.connect().await;
+    let cancel = async {
+        held(&file).await;
+        other.run("CANCEL BACKUP FROM rawkv").await;
+    };
+    let (cancelled, ()) = tokio::join!(client.try_run(&backup), cancel);
+    assert!(cancelled.unwrap_err().text.contains("user cancelled"));
+    let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
+    eventually("it looks often", || log().matches("work of it may still go on").count() >= 6).await;
+    assert_eq!(files(&directory), [Path::new(&directory).join("backup.lock")]);
+    std::fs::remove_file(&file).unwrap();
+    eventually("its files go", || files(&directory).is_empty()).await;
+    client.run(&backup).await;
+    assert_eq!(ssts(&directory).len(), 1);
+}
+
+/// A backup that an FE goes on with, whose BE is still sending a file to a store that hangs, keeps no writes away.
+#[tokio::test]
+async fn writes_do_not_wait_for_what_an_earlier_attempt_has_sent() {
+    let scratch = Scratch::new();
+    let data: Data = [("61".into(), "01".into())].into();
+    let (mut fe, be, _) = pair(&scratch, &data).await;
+    let launch = fe.launch.clone();
+    let file = scratch.path().join("held");
+    let _be = be.held_at("be.raw-backup", &file).start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.run(format!("BACKUP RAW TO 'local://{}'", scratch.sub("slow"))).await;
+    held(&file).await;
+    fe.kill();
+    fe = launch.start();
+    let mut client = fe.connect().await;
+    alive(&mut client).await;
+    client.wait_for_job("BACKUP", "rawkv", &["SNAPSHOTING"]).await;
+    for n in 0..100 {
+        client.run(format!("INSERT INTO rawkv.default VALUES ('{n}', 'x')")).await;
+    }
+    // A write that waits does so until that is said.
+    let shown = client.run("SHOW BACKUP FROM rawkv").await;
+    assert!(!shown.column("TaskErrMsg")[0].contains("keep raw work"), "{shown:?}");
+    assert_eq!(shown.column("State"), ["SNAPSHOTING"]);
+    std::fs::remove_file(&file).unwrap();
+    client.finished("BACKUP", "rawkv").await;
+}
+
+/// A store that goes away while files are written there, and is back after the deadline: its directory can be used again.
+#[tokio::test]
+async fn a_directory_is_given_back_when_its_store_is_back() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let (server, mut client) = Launch::standalone(scratch.path()).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let uri = through(&proxy, &store, "raw");
+    proxy.fail(|request| request.path.ends_with(".sst"), Fault::LostAnswer, usize::MAX);
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '5')")).await;
+    let is_there = || store.names().iter().any(|name| name.ends_with(".sst"));
+    eventually("a file is there", is_there).await;
+    proxy.fail(|_| true, Fault::Status(503), usize::MAX);
+    let job = client.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+    assert!(job["Status"].contains("TIMEOUT"), "{job:?}");
+    let log = || std::fs::read_to_string(server.launch.data().with_extension("log")).unwrap();
+    eventually("it is tried in vain", || log().contains("it has left behind")).await;
+    proxy.heal();
+    eventually("its files go", || !store.names().iter().any(|name| name.contains("raw/"))).await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+}
+
+/// Files of a BE that is given up in the midst of a backup do not stay: neither beside those of the backup that goes on
+/// without it, nor where it was cancelled.
+#[tokio::test]
+async fn files_of_a_backend_that_is_given_up_go() {
+    let scratch = Scratch::new();
+    let (mut cluster, mut client) = cluster(&scratch).await;
+    insert(&mut client, &(0..=255u8).map(|first| (format!("{first:02X}"), "01".to_owned())).collect()).await;
+    for cancelled in [true, false] {
+        let file = scratch.path().join("held");
+        let last = cluster.bes.pop().unwrap();
+        let launch = last.launch.clone().flag("--be-port", last.port("be")).held_at("be.raw-backup", &file);
+        assert!(last.stop().await.success());
+        cluster.bes.push(launch.start());
+        cluster.all_alive(&mut client).await;
+        let directory = scratch.sub("b");
+        client.run(format!("BACKUP RAW TO 'local://{directory}'")).await;
+        held(&file).await;
+        eventually("the files of the others", || ssts(&directory).len() >= cluster.bes.len() - 1).await;
+        let mut lost = cluster.bes.remove(0);
+        lost.kill();
+        client.run(format!("ALTER SYSTEM DROP BACKEND '127.0.0.1:{}' FORCE", lost.port("be"))).await;
+        if cancelled {
+            let mut other = cluster.fe.connect().await;
+            let release = async {
+                other.wait_for_job("BACKUP", "rawkv", &["CANCELLED"]).await;
+                std::fs::remove_file(&file).unwrap();
+            };
+            tokio::join!(client.run("CANCEL BACKUP FROM rawkv"), release);
+            eventually("its files go", || files(&directory).is_empty()).await;
+        } else {
+            std::fs::remove_file(&file).unwrap();
+            client.finished("BACKUP", "rawkv").await;
+            let shown = client.run(format!("SHOW BACKUP RAW FROM 'local://{directory}'")).await;
+            let mut named = shown.column("File");
+            named.sort();
+            assert_eq!(ssts(&directory), named);
+        }
+    }
 }
 
 /// What is stored by halves is stored in the end, whenever the BE comes back.
@@ -943,6 +980,32 @@ async fn one_of_two_servers_gets_a_directory() {
         assert_eq!(who, ["one", "two"][winner]);
         client.run(format!("INSERT INTO rawkv.default VALUES ('who', '{}')", ["one", "two"][1 - winner])).await;
     }
+}
+
+/// So it is for a copy of a server, which gives its jobs the same numbers.
+#[tokio::test]
+async fn a_server_and_its_copy_are_two() {
+    let scratch = Scratch::new();
+    let launch = Launch::standalone(scratch.path());
+    let (server, mut client) = launch.open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    assert!(server.stop().await.success());
+    let copy = scratch.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    output("cp", &["-a", &scratch.sub("data"), copy.to_str().unwrap()], None);
+    let file = scratch.path().join("held");
+    let (_server, mut client) = launch.held_at("backup-raw.snapshoting.before", &file).open().await;
+    let (_other, mut other) = Launch::standalone(&copy).open().await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    let backup = format!("BACKUP RAW TO '{uri}' {WAIT}");
+    let refused = async {
+        held(&file).await;
+        other.refused(&backup, 5064, "backup.lock exists in").await;
+        std::fs::remove_file(&file).unwrap();
+    };
+    tokio::join!(client.run(&backup), refused);
+    assert_eq!(other.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await.column("Result"), ["OK"]);
 }
 
 /// Values that say when they expire are stored without it, if that has not come.
