@@ -13,7 +13,8 @@ use super::super::frontend::{Frontend, Service};
 use super::super::session::{Executor, StatementContext};
 use super::super::{Outcome, Variables, information_schema};
 use crate::catalog::{
-    self, Amount, Catalog, Distribution, Failure, FailureCode, Job, JobKind, JobState, Key, Partition, Selection, Table,
+    self, Amount, Catalog, Distribution, Draft, Failure, FailureCode, Job, JobKind, JobState, Key, Partition,
+    Selection, Table,
 };
 use crate::clock::Clock;
 use crate::config::FeConfig;
@@ -245,6 +246,11 @@ async fn the_last_job_of_each_kind_is_shown_and_all_are_history() {
                 .unwrap();
         }
     };
+    let pass = |draft: &mut Draft| {
+        while draft.fresh_id() < 20_003 {}
+        Ok(())
+    };
+    server.fe.catalog.commit(pass).await.unwrap();
     let failure = Failure { code: FailureCode::CommonError, message: "user cancelled".into(), state: None };
     commit(20_001, JobKind::Backup, JobState::Cancelled, Some(failure)).await;
     commit(20_002, JobKind::Backup, JobState::Finished, None).await;
