@@ -42,7 +42,7 @@ use crate::types::{
 };
 
 /// Ids of this catalog begin above it, as StarRocks' do.
-const FIRST_ID: u64 = 10_000;
+pub const FIRST_ID: u64 = 10_000;
 
 /// The open catalog.
 pub struct Catalog {

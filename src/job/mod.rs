@@ -125,16 +125,11 @@ impl Jobs {
         };
         let ended: Vec<(JobId, Option<Job>)> = rows::blocking(&self.cx.catalog, ended).await?;
         for (id, job) in ended {
-            let (cx, shutdown) = (self.cx.clone(), self.shutdown.clone());
-            self.tracker.spawn(async move {
-                let work = async {
-                    match job {
-                        Some(job) => cx.put_away(&job, cx.clean_up(&job).await).await,
-                        None => cx.delete_rows(id).await,
-                    }
-                };
-                if let Some(Err(err)) = shutdown.run_until_cancelled(work).await {
-                    tracing::warn!(job = %id, "its rows stay: {}", err.report());
+            let cx = self.cx.clone();
+            self.tidy(id, async move {
+                match job {
+                    Some(job) => cx.put_away(&job, cx.clean_up(&job).await).await,
+                    None => cx.delete_rows(id).await,
                 }
             });
         }
@@ -194,6 +189,14 @@ impl Jobs {
                 self.cx.health.met(job.repository, self.cx.clock.now(), &err);
                 if let Err(stuck) = self.cx.clean_up(&job).await {
                     tracing::warn!(job = %job.id, "a lock may stay: {}", stuck.report());
+                    // That of raw keys has no deadline, and nobody else may take it away.
+                    if matches!(job.what(), What::RawBackup(_))
+                        && let Ok(failed) = self.cx.fail(&job, &err).await
+                    {
+                        let cx = self.cx.clone();
+                        self.tidy(job.id, async move { cx.put_away(&failed, Err(stuck)).await });
+                        return Err(err);
+                    }
                 }
                 if let Err(stuck) = self.cx.withdraw(&job).await {
                     tracing::warn!(job = %job.id, "it goes on, because it cannot be taken back: {}", stuck.report());
@@ -202,6 +205,16 @@ impl Jobs {
                 Err(err)
             }
         }
+    }
+
+    /// Puts away what an ended job has left, while others work.
+    fn tidy(&self, id: JobId, work: impl Future<Output = Result<()>> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.tracker.spawn(async move {
+            if let Some(Err(err)) = shutdown.run_until_cancelled(work).await {
+                tracing::warn!(job = %id, "its rows stay: {}", err.report());
+            }
+        });
     }
 
     fn start(&self, id: JobId, run: Run, job: impl Future<Output = Job> + Send + 'static) {
@@ -224,8 +237,12 @@ impl Jobs {
                 jobs.cx.put_away(&job, cleaned).await
             };
             // A shutdown stops between two instructions, as a crash would; the next start resumes.
-            if let Some(Err(err)) = jobs.shutdown.run_until_cancelled(work).await {
-                tracing::error!(job = %id, "the next start goes on with it: {}", err.report());
+            match jobs.shutdown.run_until_cancelled(AssertUnwindSafe(work).catch_unwind()).await {
+                Some(Ok(Err(err))) => {
+                    tracing::error!(job = %id, "the next start goes on with it: {}", err.report());
+                }
+                Some(Err(_)) => tracing::error!(job = %id, "bug: it panicked; the next start goes on with it"),
+                Some(Ok(Ok(()))) | None => {}
             }
             end();
         });

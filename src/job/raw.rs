@@ -8,7 +8,8 @@
 //! A backup claims its directory by `backup.lock`, which only one can create. In `SNAPSHOTING` a barrier keeps all
 //! writes of raw keys away until every BE has a cut: what was acknowledged before is in it, what was sent after is not.
 //! A cut is in a BE's memory, so that a crash of the FE or of a BE begins again from a new one; SSTs of the earlier one
-//! are removed before `UPLOAD_INFO`, in which `backupmeta` is written, from rows of the job. It is the commit.
+//! are removed before `UPLOAD_INFO`, in which `backupmeta` is written, from rows of the job. It is the commit. One that is
+//! cancelled removes its files and `backup.lock` once no BE sends anything any more, and tries that for a day.
 //!
 //! A restore brings and verifies all files before `COMMITTING`, in which entries are stored. That cannot be undone: a
 //! crash repeats it, no deadline ends it, and CANCEL does so only after its deadline, as when its storage is gone for good.
@@ -29,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::catalog::{Amount, Draft, FailureCode, Job, JobKind, JobState, RawJob};
+use crate::catalog::{Amount, Draft, FIRST_ID, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::job::tasks::Progress;
@@ -351,12 +352,13 @@ fn is_number(name: &str) -> bool {
     name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files of a family in a backup's directory. It was found without any when its lock was made, so they are this
-/// job's, as long as it holds the lock and no other backup was finished there: also those of regions and BEs that are gone.
-async fn own_files(job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
-    let cf = about(job)?.cf;
-    let names = folder.list(is_number).await?;
-    Ok(names.into_iter().filter(|name| SstName::is_path(kept.layout, cf, name)).collect())
+/// The files of a family in a backup's directory, also those of regions and BEs that are gone. It was found without any
+/// when its lock was made, so they are this job's, as long as it holds the lock and no other backup was finished there;
+/// but br does not look at locks, and its stores have numbers that no BE has.
+async fn own_files(cx: &Context, job: &Job, kept: &Kept, folder: &Folder) -> Result<Vec<String>> {
+    let (cf, ids) = (about(job)?.cf, FIRST_ID..=cx.catalog.image().last_id());
+    let is_own = |name: &String| SstName::store_of(kept.layout, cf, name).is_some_and(|store| ids.contains(&store));
+    Ok(folder.list(is_number).await?.into_iter().filter(is_own).collect())
 }
 
 async fn cut_again(cx: &Context, job: &Job) -> Result<Job> {
@@ -492,7 +494,7 @@ async fn settle(cx: &Context, job: &Job, kept: &Kept, saved: &[(BackendId, Vec<B
         }
     }
     let known: BTreeSet<&str> = files.iter().map(|(_, file)| file.name.as_str()).collect();
-    for name in own_files(job, kept, &folder).await? {
+    for name in own_files(cx, job, kept, &folder).await? {
         if !known.contains(name.as_str()) {
             folder.remove(&name).await?;
         }
@@ -596,7 +598,7 @@ pub(super) async fn clean_up(cx: &Context, job: &Job) -> Result<()> {
     }
     // Where it has written nothing, or another has finished, files that look like its own are not.
     if began && folder.size(META).await?.is_none() {
-        for name in own_files(job, &kept, &folder).await? {
+        for name in own_files(cx, job, &kept, &folder).await? {
             folder.remove(&name).await?;
         }
     }

@@ -125,7 +125,7 @@ pub(super) async fn spread<F: Future<Output = Result<()>>>(
         if let (JobKind::Restore, Some(lost)) = (job.kind, wanted.find(|backend| cx.fleet.is_lost(**backend))) {
             return Err(lost_backend(cx, *lost));
         }
-        // Those of a BACKUP cannot.
+        // What only BEs have that were dropped, nobody can send.
         let dropped = |item: &&Item| item.candidates.iter().all(|backend| cx.fleet.is_dropped(*backend));
         if let Some(item) = pending.values().find(dropped) {
             let backends: Vec<String> = item.candidates.iter().map(ToString::to_string).collect();

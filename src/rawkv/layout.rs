@@ -79,17 +79,13 @@ impl SstName<'_> {
         format!("{store}{separator}{region}_{epoch_version}_{}_{millis}_{cf}.sst", key_hash(start))
     }
 
-    /// Whether a path is of the form that files of a family get.
-    pub fn is_path(layout: Layout, cf: ColumnFamily, path: &str) -> bool {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let name = path.strip_suffix(&format!("_{cf}.sst")).and_then(|name| name.split_once(layout.separator()));
-        let Some((store, name)) = name else { return false };
-        match name.split('_').collect::<Vec<_>>()[..] {
-            [region, version, hash, millis] => {
-                [store, region, version, millis].into_iter().all(is_number) && hash.parse::<Sha256>().is_ok()
-            }
-            _ => false,
-        }
+    /// The store in a path, if that is of the form which files of a family get.
+    pub fn store_of(layout: Layout, cf: ColumnFamily, path: &str) -> Option<u64> {
+        let number = |text: &str| text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+        let (store, name) = path.strip_suffix(&format!("_{cf}.sst"))?.split_once(layout.separator())?;
+        let [region, version, hash, millis] = name.split('_').collect::<Vec<_>>()[..] else { return None };
+        let is_own = [region, version, millis].into_iter().all(|text| number(text).is_some());
+        (is_own && hash.parse::<Sha256>().is_ok()).then(|| number(store))?
     }
 }
 
@@ -155,11 +151,11 @@ mod tests {
         assert_eq!(name.path(Layout::Folders), format!("1/2_2_{empty}_1633919546277_write.sst"));
         for (layout, other) in [(Layout::Folders, Layout::Flat), (Layout::Flat, Layout::Folders)] {
             let path = name.path(layout);
-            assert!(SstName::is_path(layout, ColumnFamily::Write, &path));
-            assert!(!SstName::is_path(other, ColumnFamily::Write, &path));
-            assert!(!SstName::is_path(layout, ColumnFamily::Default, &path));
+            assert_eq!(SstName::store_of(layout, ColumnFamily::Write, &path), Some(1));
+            assert_eq!(SstName::store_of(other, ColumnFamily::Write, &path), None);
+            assert_eq!(SstName::store_of(layout, ColumnFamily::Default, &path), None);
             for wrong in [&path[1..], &path.replace(empty, "x"), &path.replace("163", "x"), "000012.sst", "write.sst"] {
-                assert!(!SstName::is_path(layout, ColumnFamily::Write, wrong), "{wrong}");
+                assert_eq!(SstName::store_of(layout, ColumnFamily::Write, wrong), None, "{wrong}");
             }
         }
         for (scheme, layout) in [

@@ -183,6 +183,7 @@ pub enum Work {
         /// How its values are encoded.
         api_version: ApiVersion,
         /// The restore has begun to store keys: a full disk must not end it.
+        #[serde(default)]
         storing: bool,
     },
     /// Store the entries of a file that the session has. Durable when done.

@@ -529,7 +529,7 @@ async fn a_cancelled_backup_outlasts_what_it_has_sent() {
     let scratch = Scratch::new();
     let file = scratch.path().join("held");
     let launch = Launch::standalone(scratch.path()).held_at("be.raw-backup", &file);
-    let failpoints = format!("raw.patience-ms=return(50);be.raw-backup=1*return({})->off", file.display());
+    let failpoints = format!("raw.patience-ms=return(500);be.raw-backup=1*return({})->off", file.display());
     let (server, mut client) = launch.env("FAILPOINTS", failpoints).open().await;
     client.run("CREATE DATABASE rawkv").await;
     client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
@@ -565,11 +565,11 @@ async fn writes_do_not_wait_for_what_an_earlier_attempt_has_sent() {
     client.run(format!("BACKUP RAW TO 'local://{}'", scratch.sub("slow"))).await;
     held(&file).await;
     fe.kill();
-    fe = launch.start();
+    fe = launch.env("FAILPOINTS", "raw.patience-ms=return(60000)").start();
     let mut client = fe.connect().await;
     alive(&mut client).await;
     client.wait_for_job("BACKUP", "rawkv", &["SNAPSHOTING"]).await;
-    for n in 0..100 {
+    for n in 0..20 {
         client.run(format!("INSERT INTO rawkv.default VALUES ('{n}', 'x')")).await;
     }
     // A write that waits does so until that is said.
@@ -591,7 +591,7 @@ async fn a_directory_is_given_back_when_its_store_is_back() {
     client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
     let uri = through(&proxy, &store, "raw");
     proxy.fail(|request| request.path.ends_with(".sst"), Fault::LostAnswer, usize::MAX);
-    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '5')")).await;
+    client.run(format!("BACKUP RAW TO '{uri}' PROPERTIES ('timeout' = '20')")).await;
     let is_there = || store.names().iter().any(|name| name.ends_with(".sst"));
     eventually("a file is there", is_there).await;
     proxy.fail(|_| true, Fault::Status(503), usize::MAX);
@@ -601,6 +601,32 @@ async fn a_directory_is_given_back_when_its_store_is_back() {
     eventually("it is tried in vain", || log().contains("it has left behind")).await;
     proxy.heal();
     eventually("its files go", || !store.names().iter().any(|name| name.contains("raw/"))).await;
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+}
+
+/// A BACKUP RAW whose store goes away right after it has claimed its directory is refused, and its claim does not stay.
+#[tokio::test]
+async fn a_claim_of_a_refused_backup_goes() {
+    let scratch = Scratch::new();
+    let Some(store) = Store::new(Kind::Minio, &scratch) else { return };
+    let proxy = Proxy::to(&format!("http://{}", store.address().unwrap()));
+    let (_server, mut client) = Launch::standalone(scratch.path()).open().await;
+    client.run("CREATE DATABASE rawkv").await;
+    client.run("INSERT INTO rawkv.default VALUES ('a', 'b')").await;
+    let uri = through(&proxy, &store, "raw");
+    let claimed = AtomicBool::new(false);
+    let is_later = move |request: &Request| match request.method == Method::PUT && request.path.ends_with("backup.lock")
+    {
+        true => claimed.swap(true, Ordering::SeqCst),
+        false => claimed.load(Ordering::SeqCst),
+    };
+    proxy.fail(is_later, Fault::Status(503), usize::MAX);
+    let refusal = client.try_run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await.unwrap_err();
+    assert!(refusal.text.contains("503"), "{refusal}");
+    assert!(store.names().iter().any(|name| name.ends_with("backup.lock")));
+    assert_eq!(client.run("SHOW BACKUP FROM rawkv").await.column("State"), ["CANCELLED"]);
+    proxy.heal();
+    eventually("the lock goes", || !store.names().iter().any(|name| name.contains("raw/"))).await;
     client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
 }
 
