@@ -323,6 +323,11 @@ fn taken(entity: &Entity) -> String {
     }
 }
 
+/// Runs what blocks or takes the processor for long on a thread that may.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,7 +28,7 @@ use self::workers::Workers;
 use crate::clock::{Clock, Throttle};
 use crate::config::{BeConfig, BeValues};
 use crate::disk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::rawkv::memory::Memory;
 use crate::rawkv::store::{RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
@@ -290,9 +290,4 @@ impl Shared {
             Backends::new(Caller { cluster: member.cluster, token: member.token, process: None, at: Arc::new(at) })
         }))
     }
-}
-
-/// Runs what blocks or takes the processor for long on a thread that may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
 }

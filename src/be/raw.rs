@@ -23,7 +23,7 @@ use crate::clock::{Throttle, crash_point};
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::rawkv::backupmeta::BackupFile;
-use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another};
+use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another, not_mounted};
 use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
 use crate::rawkv::store::{Change, ENTRY_BYTES, RESERVE_BYTES, RawStore, Snapshot};
 use crate::rawkv::value::ApiVersion;
@@ -323,22 +323,11 @@ async fn check_locked(folder: &Folder, storage: &RawStorage) -> Result<()> {
     match folder.read(LOCK).await? {
         Some(content) if content == storage.lock => Ok(()),
         Some(_) => Err(locked_by_another(&storage.location)),
-        None if storage.seen && folder.local_path().is_some() => Err(not_mounted(LOCK, storage)),
+        None if storage.seen && folder.local_path().is_some() => Err(not_mounted(LOCK, &storage.location)),
         None => Err(Error::Refused(format!(
             "there is no {LOCK} in {} as this backend sees it: every node must see the same directory",
             storage.location
         ))),
-    }
-}
-
-/// The error of a directory that had something and has not: where it lies may not be mounted.
-fn not_mounted(path: &str, storage: &RawStorage) -> Error {
-    Error::Repository {
-        place: PLACE.into(),
-        operation: "find".into(),
-        path: format!("{path} in {}", storage.location),
-        source: "it is not there; is the storage mounted?".into(),
-        retryable: true,
     }
 }
 
@@ -482,7 +471,7 @@ pub(super) async fn fetch(
     let moved = |bytes| drop(events.try_send(Ok(Event::Moved(bytes))));
     if let Err(err) = folder.download(&name, target, size, sha256, &Throttle::default(), moved).await {
         let gone = storage.seen && folder.local_path().is_some() && folder.size(META).await?.is_none();
-        return Err(if gone { not_mounted(META, &storage) } else { err });
+        return Err(if gone { not_mounted(META, &storage.location) } else { err });
     }
     let source = session.open(fetched.number).await?;
     let taken = be.raw_memory.take_for_reading(&source, &name, |_| 0).await?;

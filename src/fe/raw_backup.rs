@@ -11,7 +11,7 @@ use super::{Listing, Outcome, StatementContext, backup, ddl, rawkv, repository};
 use crate::catalog::JobKind;
 use crate::clock::Throttle;
 use crate::disk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::job::{RawOptions, RawRequest, read_backup};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::checksum::Checksum;
@@ -19,7 +19,7 @@ use crate::rawkv::key::KeyFormat;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::store::RESERVE_BYTES;
 use crate::rawkv::value::ApiVersion;
-use crate::rawkv::verify::{verify_content, verify_file};
+use crate::rawkv::verify::{verify_content, verify_entries};
 use crate::repository::Folder;
 use crate::sql::{self, Properties, StorageUri};
 use crate::types::{ColumnFamily, Invalid, JobId, KeyRange, Name};
@@ -277,7 +277,7 @@ async fn open_file(path: PathBuf, file: BackupFile) -> Result<File> {
         verify_content(&content, &file)?;
         Ok(content)
     };
-    tokio::task::spawn_blocking(open).await.map_err(Error::internal)?
+    blocking(open).await
 }
 
 /// A file without a name in this FE's directory, with room for so many bytes.
@@ -290,7 +290,7 @@ async fn room_on_disk(fe: &Frontend, bytes: u64) -> Result<[File; 2]> {
         let reading = copy.try_clone().map_err(Error::io("open a file in", &directory))?;
         Ok([copy, reading])
     };
-    tokio::task::spawn_blocking(make).await.map_err(Error::internal)?
+    blocking(make).await
 }
 
 async fn copy_file(folder: &Folder, file: &BackupFile, [target, reading]: [File; 2]) -> Result<File> {
@@ -301,9 +301,9 @@ async fn copy_file(folder: &Folder, file: &BackupFile, [target, reading]: [File;
 async fn verify_one(fe: &Frontend, content: Arc<File>, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
     let taken = fe.raw_memory.take_for_reading(&content, &file.name, |_| 0).await?;
     let file = file.clone();
-    let verify = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let _taken = taken;
-        verify_file(&*content, &file, api_version)
-    });
-    verify.await.map_err(Error::internal)?
+        verify_entries(&*content, &file, api_version)
+    })
+    .await
 }

@@ -32,15 +32,15 @@ use uuid::Uuid;
 
 use crate::catalog::{Amount, Draft, FIRST_ID, FailureCode, Job, JobKind, JobState, RawJob};
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::job::tasks::Progress;
 use crate::job::{Context, Run, rows};
 use crate::rawkv::backupmeta::{BackupFile, BackupMeta, CLUSTER_VERSION};
-use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, locked_by_another};
+use crate::rawkv::layout::{LOCK, LOCK_CONTENT, META, SstName, check_unused, locked_by_another, not_mounted};
 use crate::rawkv::sst::SstOptions;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::value::ApiVersion;
-use crate::repository::{Folder, blocking};
+use crate::repository::Folder;
 use crate::rpc::message::{Event, RawRange, RawStorage, Task, TaskOwner, Work};
 use crate::types::{
     BackendId, ColumnFamily, Entity, JobId, KeyRange, Kind, Label, Name, Region, RegionId, RepositoryId, Sha256,
@@ -314,16 +314,6 @@ async fn advance(cx: &Context, job: &Job, next: Job, current: &Mutex<Job>) -> Re
     let next = cx.advance(job, next, |_| Ok(())).await?;
     *current.lock().unwrap_or_else(PoisonError::into_inner) = next.clone();
     Ok(next)
-}
-
-fn not_mounted(name: &str, uri: &str) -> Error {
-    Error::Repository {
-        place: "raw backup".into(),
-        operation: "find".into(),
-        path: format!("{name} in {uri}"),
-        source: "it was there and is not; is the storage mounted?".into(),
-        retryable: true,
-    }
 }
 
 /// Takes the directory, which must be unused. May run twice.

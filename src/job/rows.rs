@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::store::MAX_RECORD;
 use crate::catalog::{Catalog, Draft, Key, Selection};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::types::{Attempt, BackendId, FileId, JobId, Name, RowsetFile, Sha256};
 
 pub(super) const LOCK: char = 'l';
@@ -224,9 +224,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce(&Catalog) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let catalog = catalog.clone();
-    tokio::task::spawn_blocking(move || read(&catalog))
-        .await
-        .map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
+    error::blocking(move || read(&catalog)).await
 }
 
 /// The files that unfinished backups of this catalog keep, whatever its image says. Blocks. Read the image first: what

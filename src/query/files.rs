@@ -31,7 +31,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use super::functions::array_of;
 use super::tables::Tables;
 use super::types::{cast, column_type};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 use crate::types::{ColumnType, Datum};
 
 /// Rows of a batch.
@@ -584,10 +584,6 @@ impl PartitionStream for Share {
             .map_err(|err| DataFusionError::External(Box::new(err)));
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.boxed()))
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }
 
 /// Reads one file, batch after batch. Blocks.

@@ -128,6 +128,17 @@ pub fn locked_by_another(uri: &str) -> Error {
     ))
 }
 
+/// The error of a directory that had something and has not: where it lies may not be mounted.
+pub fn not_mounted(name: &str, uri: &str) -> Error {
+    Error::Repository {
+        place: "raw backup".into(),
+        operation: "find".into(),
+        path: format!("{name} in {uri}"),
+        source: "it was there and is not; is the storage mounted?".into(),
+        retryable: true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

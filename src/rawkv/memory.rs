@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::sst::SstReader;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 
 /// What an FE or a BE has in memory for all such work together: files that are made or on their way, blocks that are
 /// read, and entries on their way into the store.
@@ -70,10 +70,6 @@ impl Taken {
         let kept = usize::try_from(bytes.div_ceil(KIB)).unwrap_or(usize::MAX);
         drop(self.0.num_permits().checked_sub(kept).and_then(|rest| self.0.split(rest)));
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use opendal::{ErrorKind, Operator};
 use serde::de::DeserializeOwned;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, blocking};
 pub use crate::repository::folder::Folder;
 use crate::repository::manifest::{FORMAT, FileRow, Info, Lock, Meta, Part, RepoInfo};
 use crate::repository::store::{Place, REQUEST_TIMEOUT};
@@ -738,11 +738,6 @@ fn create_file(path: &Path, content: &[u8], replace: bool) -> std::io::Result<bo
         Err(err) if err.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(err) => Err(err.error),
     }
-}
-
-/// Runs what blocks or takes the processor for long on a thread that may.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|err| Error::internal(format_args!("a blocking task: {err}")))?
 }
 
 #[cfg(test)]
