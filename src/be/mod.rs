@@ -12,8 +12,8 @@ mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
@@ -87,7 +87,6 @@ pub struct Shared {
     http_port: AtomicU16,
     /// The FE's time at its last heartbeat, in milliseconds.
     fe_time: AtomicI64,
-    peers: OnceLock<Backends>,
 }
 
 impl Backend {
@@ -140,7 +139,6 @@ impl Backend {
             clock,
             http_port: AtomicU16::new(0),
             fe_time: AtomicI64::new(i64::MIN),
-            peers: OnceLock::new(),
             config,
         });
         shared.apply_limits();
@@ -278,16 +276,16 @@ impl Shared {
         self.http_port.load(Ordering::Relaxed)
     }
 
-    /// Connections to the other BEs of the cluster.
-    fn peers(self: &Arc<Self>) -> Result<&Backends> {
+    /// The other BEs of the cluster, for one task: connections do not outlast it. One that a call which was given up had
+    /// begun, to a BE that was down, would be remembered as refused, and be the error of the next call, when the BE is
+    /// long back.
+    fn peers(self: &Arc<Self>) -> Result<Backends> {
         let member = self.members.get().ok_or_else(|| Error::internal("a task before joining a cluster"))?;
-        Ok(self.peers.get_or_init(|| {
-            let shared = Arc::downgrade(self);
-            let at = move || {
-                let member = shared.upgrade().and_then(|shared| shared.members.get());
-                member.map_or_else(Default::default, |member| (member.epoch, member.sequence))
-            };
-            Backends::new(Caller { cluster: member.cluster, token: member.token, process: None, at: Arc::new(at) })
-        }))
+        let shared = Arc::downgrade(self);
+        let at = move || {
+            let member = shared.upgrade().and_then(|shared| shared.members.get());
+            member.map_or_else(Default::default, |member| (member.epoch, member.sequence))
+        };
+        Ok(Backends::new(Caller { cluster: member.cluster, token: member.token, process: None, at: Arc::new(at) }))
     }
 }
