@@ -30,7 +30,7 @@ use crate::config::{BeConfig, BeValues};
 use crate::disk;
 use crate::error::{Error, Result, blocking};
 use crate::rawkv::memory::Memory;
-use crate::rawkv::store::{RawStore, not_held};
+use crate::rawkv::store::{RESERVE_BYTES, RawStore, not_held};
 use crate::rpc::MAX_MESSAGE;
 use crate::rpc::client::{Backends, Caller};
 use crate::rpc::message::Heartbeat;
@@ -110,7 +110,11 @@ impl Backend {
                 );
             })?;
             raw::clean(&owned.join(RAW_STAGING))?;
-            Ok((Store::open(&owned)?, Members::open(&owned)?, raw))
+            let store = Store::open(&owned)?;
+            if raw.is_some() {
+                store.keep_free(RESERVE_BYTES);
+            }
+            Ok((store, Members::open(&owned)?, raw))
         })
         .await?;
         let workers = |config: &BeConfig, count: fn(&BeValues) -> u32| {
@@ -252,7 +256,9 @@ impl Shared {
     /// The same, for one that is given its first.
     async fn raw_or_new(&self) -> Result<Arc<RawStore>> {
         let path = self.dir.join(RAW);
-        self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()
+        let raw = self.raw.get_or_try_init(|| blocking(move || RawStore::open(&path).map(Arc::new))).await.cloned()?;
+        self.store.keep_free(RESERVE_BYTES);
+        Ok(raw)
     }
 
     /// Refuses a location that is a directory inside of this BE's own, be it there or not.

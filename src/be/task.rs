@@ -235,8 +235,9 @@ async fn download(
         let worker = be.downloads.take().await;
         crash_point("be.download");
         let Some((_, DownloadFile { object, .. })) = run.first() else { return Ok(()) };
-        let (store, count) = (be.store.clone(), run.len());
-        let staged = blocking(move || (0..count).map(|_| store.stage()).collect::<Result<Vec<_>>>()).await?;
+        let (store, sizes) = (be.store.clone(), run.iter().map(|(_, file)| file.size).collect::<Vec<_>>());
+        let stage = move || sizes.into_iter().map(|size| store.stage(Some(size))).collect::<Result<Vec<_>>>();
+        let staged = blocking(stage).await?;
         let (targets, staged): (Vec<_>, Vec<_>) = staged.into_iter().unzip();
         let content = |(target, (_, file)): (std::fs::File, &(usize, DownloadFile))| Content {
             offset: file.offset,
@@ -295,7 +296,7 @@ async fn clone(
     let one = async |n: usize, file: RowsetFile| {
         crash_point("be.clone");
         let store = be.store.clone();
-        let (target, staged) = blocking(move || store.stage()).await?;
+        let (target, staged) = blocking(move || store.stage(Some(file.size))).await?;
         let mut chunks = source.fetch(&Fetch { id: file.id }).await?;
         let mut state = (target, sha2::Sha256::new());
         while let Some(chunk) = chunks.try_next().await? {

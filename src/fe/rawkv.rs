@@ -4,7 +4,7 @@
 //! confirmed is durable and stays, whatever becomes of the rest: there are no transactions over raw keys, as in TiKV. A
 //! query reads each region as it is when the query comes to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
@@ -322,8 +322,9 @@ fn batch(RawEntries { entries }: RawEntries) -> Result<RecordBatch> {
 /// Splits the regions that have grown larger than `raw_region_split_size`.
 pub(super) async fn split_grown(fe: &Frontend) {
     let (grown, size) = (&fe.jobs.raw_writes().grown, fe.config.get().raw_region_split_size);
-    let due = grown.take(size / GROWTH);
     let image = fe.catalog.image();
+    let regions: HashSet<RegionId> = image.regions.values().map(|region| region.id).collect();
+    let due = grown.take(size / GROWTH, |region| regions.contains(&region));
     for region in image.regions.values().filter(|region| due.contains(&region.id)) {
         match split(fe, region, size).await {
             // A write that knew the region as it was may have come to any part since its keys were looked at.

@@ -27,6 +27,7 @@
 mod backup;
 mod health;
 mod raw;
+mod raw_session;
 mod restore;
 mod rows;
 mod tasks;
@@ -450,7 +451,7 @@ impl Context {
     /// The job as it is stored, once nothing that it has begun can change what it leaves to others.
     async fn at_rest(&self, job: &Job) -> Result<Option<Job>> {
         if matches!(job.what(), What::RawRestore(_)) && job.state == JobState::Committing {
-            raw::quiet(self, job).await;
+            raw_session::quiet(self, job).await;
         }
         self.stored(job).await
     }

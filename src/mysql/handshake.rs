@@ -139,7 +139,7 @@ impl Handshake<'_> {
             Ok(attempt) => attempt,
             Err(fault) => return Err((Some(channel), Refusal::Fault(fault))),
         };
-        match self.authenticate(&mut channel, attempt, salt).await {
+        match self.authenticate(&mut channel, attempt, salt, false).await {
             Ok(login) => Ok((channel, login)),
             Err(refusal) => Err((Some(channel), refusal)),
         }
@@ -153,9 +153,12 @@ impl Handshake<'_> {
         capabilities: u32,
     ) -> Result<Login, Refusal> {
         let mut attempt = Attempt::parse_change_user(payload, capabilities).map_err(Refusal::Fault)?;
-        // The scramble was made for a salt of long ago: ask for another one.
-        attempt.proof = Vec::new();
-        self.authenticate(channel, attempt, salt()).await
+        // The proof was made for a salt of long ago, but says that there is a password: ask for another one.
+        let ask = capabilities & capability::PLUGIN_AUTH != 0 && !is_empty(&attempt.proof);
+        if ask {
+            attempt.proof.clear();
+        }
+        self.authenticate(channel, attempt, salt(), ask).await
     }
 
     async fn greet(&self, channel: &mut Channel, salt: &[u8; 20]) -> Result<Vec<u8>, Refusal> {
@@ -179,13 +182,21 @@ impl Handshake<'_> {
         read(channel).await
     }
 
-    async fn authenticate(&self, channel: &mut Channel, attempt: Attempt, salt: [u8; 20]) -> Result<Login, Refusal> {
+    /// `ask`: for a proof, whoever it is.
+    async fn authenticate(
+        &self,
+        channel: &mut Channel,
+        attempt: Attempt,
+        salt: [u8; 20],
+        ask: bool,
+    ) -> Result<Login, Refusal> {
         let Attempt { user, mut proof, mut plugin, database, capabilities } = attempt;
         let user_entry = self.accounts.lookup(&user);
         // An unknown user is asked for a proof too, so that nobody learns which users there are.
         let has_password = user_entry.as_ref().is_none_or(|user| user.password.is_some());
         let fitting = plugin == NATIVE || plugin == CACHING;
-        if has_password && capabilities & capability::PLUGIN_AUTH != 0 && (!fitting || proof.is_empty()) {
+        let asks = has_password && capabilities & capability::PLUGIN_AUTH != 0 && (!fitting || proof.is_empty());
+        if ask || asks {
             if !fitting {
                 plugin = NATIVE.to_owned();
             }
@@ -197,8 +208,7 @@ impl Handshake<'_> {
             channel.write(&switch).await?;
             proof = read(channel).await?;
         }
-        // Some clients send a lone NUL where there is no password.
-        if proof == [0] {
+        if is_empty(&proof) {
             proof.clear();
         }
 
@@ -217,6 +227,11 @@ impl Handshake<'_> {
         }
         Ok(Login { user: user_entry.name.clone(), capabilities, database })
     }
+}
+
+/// Some clients send a lone NUL where there is no password.
+fn is_empty(proof: &[u8]) -> bool {
+    matches!(proof, [] | [0])
 }
 
 /// What a client claims, and its proof.

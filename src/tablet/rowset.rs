@@ -190,6 +190,7 @@ impl Files {
         if !file.writer.inner().is_empty() {
             file.writer.sync().map_err(Error::io("write", file.staged.path()))?;
             let bytes = std::mem::take(file.writer.inner_mut());
+            self.store.check_room(&file.staged, bytes.len())?;
             file.sealer.add(&bytes).map_err(Error::io("write", file.staged.path()))?;
         }
         if file.writer.bytes_written() + file.writer.in_progress_size() >= self.limits.file_bytes {
@@ -202,6 +203,7 @@ impl Files {
     pub(super) fn end(&mut self) -> Result<()> {
         let Some(file) = self.open.take() else { return Ok(()) };
         let tail = file.writer.into_inner().map_err(Error::internal)?;
+        self.store.check_room(&file.staged, tail.len())?;
         let (size, sha256) = file.sealer.finish(&tail).map_err(Error::io("write", file.staged.path()))?;
         let short = |value: &Datum| !matches!(value, Datum::Text(text) if text.len() > MAX_BOUND);
         let keep = key_columns(&self.of.schema) > 0 && short(&file.min) && short(&file.max);
@@ -240,7 +242,7 @@ impl Files {
             .build();
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), self.of.schema.arrow(), options);
-        let (file, staged) = self.store.stage()?;
+        let (file, staged) = self.store.stage(None)?;
         Ok(OpenFile {
             staged,
             sealer: Sealer::new(file),

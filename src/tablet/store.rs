@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::Digest;
 
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::types::{FileId, RowsetFile, Sha256, Timestamp};
 
@@ -25,6 +26,7 @@ const EXTENSION: &str = ".parquet";
 pub struct Store {
     dir: PathBuf,
     staged: AtomicU64,
+    reserve: AtomicU64,
 }
 
 /// A file that is being made. Dropped before [`Store::install`] takes it, it is removed.
@@ -36,7 +38,7 @@ pub struct Staged {
 impl Store {
     /// Opens or creates a store, and removes what was left unfinished in it. One process may have it open.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self> {
-        let store = Self { dir: dir.into(), staged: AtomicU64::new(0) };
+        let store = Self { dir: dir.into(), staged: AtomicU64::new(0), reserve: AtomicU64::new(0) };
         let staging = store.dir.join("staging");
         match fs::remove_dir_all(&staging) {
             Err(err) if err.kind() != ErrorKind::NotFound => return Err(Error::io("clear", &staging)(err)),
@@ -71,12 +73,31 @@ impl Store {
         }
     }
 
-    /// Begins a file.
-    pub fn stage(&self) -> Result<(File, Staged)> {
+    /// Files that are begun or grow from now on leave so many bytes free on the disk, for others who would not survive
+    /// its being full.
+    pub fn keep_free(&self, bytes: u64) {
+        self.reserve.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Begins a file of so many bytes; where that is not known yet, see [`Self::check_room`].
+    pub fn stage(&self, size: Option<u64>) -> Result<(File, Staged)> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join("staging").join(number.to_string());
         let file = File::create_new(&path).map_err(Error::io("create", &path))?;
-        Ok((file, Staged { path }))
+        let staged = Staged { path };
+        match (self.reserve.load(Ordering::Relaxed), size) {
+            (0, _) | (_, None) => {}
+            (reserve, Some(size)) => disk::take("take room for", &staged.path, &file, size, reserve)?,
+        }
+        Ok((file, staged))
+    }
+
+    /// Refuses so many more bytes of a file where they would take what is to be kept free.
+    pub fn check_room(&self, staged: &Staged, bytes: usize) -> Result<()> {
+        match self.reserve.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            reserve => disk::check_free("write", &staged.path, reserve + bytes as u64),
+        }
     }
 
     /// Makes staged files the files of those ids; all are durable on return. A file that has the id already is

@@ -370,7 +370,7 @@ fn a_store_keeps_what_was_installed_and_drops_what_was_not() {
     let batch = fixture.batch(10);
     let files = fixture.write(1, std::slice::from_ref(&batch), small());
     let dir = fixture._dir.path().join("be/storage");
-    let (_, torn) = fixture.store.stage().unwrap();
+    let (_, torn) = fixture.store.stage(None).unwrap();
     let torn_path = torn.path().to_owned();
     // As a crash would leave it.
     std::mem::forget(torn);

@@ -360,10 +360,10 @@ async fn a_raw_restore_waits_for_room_to_fetch_again() {
     assert_eq!(rawkv::contents(&mut client).await, expected);
 }
 
-/// A BE whose disk is full backs its keys up elsewhere. A restore does not bring it files for which it has room, but that
-/// would take what its store must find: that would be its end.
+/// A BE whose disk is full backs its keys up elsewhere. Restores and loads, of raw keys and of tables, do not bring it files
+/// for which it has room, but that would take what its store of raw keys must find: that would be its end.
 #[tokio::test]
-async fn raw_jobs_leave_the_store_its_room() {
+async fn what_comes_leaves_the_raw_store_its_room() {
     let Some(disk) = Disk::new(256) else { return };
     let scratch = Scratch::new();
     let mut cluster = Cluster::start(&scratch, 0).await;
@@ -372,6 +372,9 @@ async fn raw_jobs_leave_the_store_its_room() {
     client.run("CREATE DATABASE rawkv").await;
     client.run(sample::raw_keys(1)).await;
     let expected = rawkv::contents(&mut client).await;
+    client.run(format!("CREATE REPOSITORY r WITH BROKER ON LOCATION 'file://{}'", scratch.sub("repository"))).await;
+    client.run("CREATE DATABASE d; CREATE TABLE d.t (k INT); INSERT INTO d.t VALUES (1)").await;
+    client.run(format!("BACKUP SNAPSHOT d.l TO r {WAIT}")).await;
     let ballast = disk.fill(0);
     let uri = format!("local://{}", scratch.sub("raw"));
     client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
@@ -382,8 +385,15 @@ async fn raw_jobs_leave_the_store_its_room() {
     let job = client.wait_for_job("RESTORE", "rawkv", &["CANCELLED", "FINISHED"]).await;
     assert!(job["Status"].contains("no storage space"), "{job:?}");
     assert_eq!(rawkv::contents(&mut client).await, expected);
+    client.refused("INSERT INTO d.t VALUES (2)", 1105, "no storage space").await;
+    client.run("RESTORE SNAPSHOT copy.l FROM r PROPERTIES ('backup_timestamp' = 'latest')").await;
+    let job = client.wait_for_job("RESTORE", "copy", &["CANCELLED", "FINISHED"]).await;
+    assert!(job["Status"].contains("no storage space"), "{job:?}");
     assert!(!cluster.bes[0].has_ended());
     std::fs::remove_dir_all(ballast).unwrap();
+    client.run("INSERT INTO d.t VALUES (2)").await;
+    client.run(format!("RESTORE SNAPSHOT copy.l FROM r {LATEST}")).await;
+    assert_eq!(client.value("SELECT k FROM copy.t").await, "1");
     client.run(&restore).await;
     client.finished("RESTORE", "rawkv").await;
     assert_eq!(rawkv::contents(&mut client).await, expected);

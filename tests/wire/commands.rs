@@ -286,6 +286,11 @@ async fn change_user_authenticates_and_begins_anew() {
     client.send_as(0, &change("u", "", NATIVE)).await;
     assert_eq!(client.finish_login("wrong", NATIVE).await.unwrap_err().number, 1045);
     assert!(client.try_read().await.is_none(), "nobody is logged in any more");
+    // root has no password: one that is given is a wrong one, whatever it was scrambled with.
+    let mut client = Client::root(server.address).await;
+    let stale = [b"\x11root\0\x14", &[7; 20][..], b"\0\x2d\0", NATIVE.as_bytes(), b"\0"].concat();
+    client.send_as(0, &stale).await;
+    assert_eq!(client.finish_login("wrong", NATIVE).await.unwrap_err().number, 1045);
     let mut client = Client::root(server.address).await;
     client.send_as(0, b"\x11u").await;
     assert_eq!(refused(&client.read().await).number, 1835);
