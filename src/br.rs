@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{BackupRaw, RawOptions, RestoreRaw, no_effect};
+use crate::cli::{BackupRaw, PdAddress, RawOptions, RestoreRaw, no_effect};
 
 /// How often the job is looked at.
 const EACH_LOOK: Duration = Duration::from_millis(100);
@@ -91,6 +91,9 @@ impl Request {
     /// Checks what can be checked without a server: such an error is one of the command line.
     fn new(kind: JobKind, options: &RawOptions, mut properties: Vec<(&str, String)>) -> Result<Self> {
         let of_text = |Invalid(message)| Error::Config(message);
+        if options.ca.is_none() && options.pd.iter().any(|pd| pd.tls) {
+            return Err(Error::Config("https:// in --pd asks for TLS; give --ca too".into()).into());
+        }
         let sends = options.send_credentials.unwrap_or(true);
         let uri = with_credentials(storage_uri(options)?, sends, |name| std::env::var(name).ok())?;
         let cf: ColumnFamily = options.cf.parse().map_err(of_text)?;
@@ -274,7 +277,7 @@ async fn second_signal(first: &CancellationToken) -> Result<()> {
 
 /// Where the FE may be, and how to speak TLS with it, if so.
 struct Servers {
-    addresses: Vec<(String, u16)>,
+    addresses: Vec<PdAddress>,
     tls: Option<SslOpts>,
 }
 
@@ -360,7 +363,7 @@ async fn connect(servers: &Servers) -> Result<Conn> {
     const KEEPALIVE: Duration = Duration::from_secs(30);
     let user = std::env::var("HOLDFAST_USER").unwrap_or_else(|_| "root".into());
     let mut failures = Vec::new();
-    for (n, (host, port)) in servers.addresses.iter().enumerate() {
+    for (n, PdAddress { host, port, .. }) in servers.addresses.iter().enumerate() {
         let options = OptsBuilder::default().ip_or_hostname(host.as_str()).tcp_port(*port).prefer_socket(false);
         let options = options.user(Some(&user)).pass(std::env::var("HOLDFAST_PASSWORD").ok());
         let connecting = Conn::new(options.tcp_keepalive(Some(KEEPALIVE)).ssl_opts(servers.tls.clone()));
@@ -605,6 +608,10 @@ mod tests {
              'concurrency'='64', 'wait'='false')"
         );
         assert_eq!(warnings, ["warning: --concurrency 128 is taken as 64"]);
+        for (flag, said) in [("--replace=false", "'replace'='false'"), ("--replace=true", "'replace'='true'")] {
+            let secured = ["restore", "raw", "-s", "/b", "--pd", "https://fe:9030", "--ca", "ca.pem", flag];
+            assert!(statement(&secured).contains(said));
+        }
         let line = "restore raw -s /b --replace --online --api-version v1ttl --checksum --cf write --cf default";
         assert_eq!(
             statement(&line.split_whitespace().collect::<Vec<_>>()),
@@ -746,7 +753,7 @@ mod tests {
         for (flags, expected) in [
             (["--pd", "fe"], "expected HOST:PORT"),
             (["--pd", "a:1,b"], "expected HOST:PORT"),
-            (["--pd", "https://a:1"], "--ca asks for TLS"),
+            (["--pd", "https://a:1"], "asks for TLS; give --ca too"),
             (["--crypter.method", "aes128-ctr"], "[possible values: plaintext]"),
             (["--api-version", "V2"], "backups of API V2 are not read"),
             (["--compression", "zstd"], "unexpected argument"),

@@ -196,7 +196,8 @@ pub struct RestoreRaw {
     #[command(flatten)]
     pub raw: RawOptions,
     /// Delete the keys of the range that are not in the backup.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", hide_default_value = true,
+          default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub replace: bool,
     /// How values are encoded, V1 or V1TTL, where the backup does not say it: old ones say V1 of both.
     #[arg(long, value_name = "VERSION")]
@@ -215,7 +216,7 @@ pub struct RawOptions {
     /// The FE's MySQL port; of several, with commas between them, the first that answers.
     #[arg(long, short = 'u', value_name = "HOST:PORT", default_value = "127.0.0.1:9030", value_delimiter = ',',
           value_parser = address)]
-    pub pd: Vec<(String, u16)>,
+    pub pd: Vec<PdAddress>,
     /// Speak TLS, with an FE whose certificate an authority of this PEM file has signed. Without it nothing that is sent is
     /// encrypted, nor are credentials of storages.
     #[arg(long, value_name = "FILE")]
@@ -257,20 +258,29 @@ pub struct RawOptions {
     pub parameters: StorageFlags,
 }
 
-/// Host and port, a number of its own for each.
-fn address(text: &str) -> Result<(String, u16), String> {
-    if text.starts_with("https://") {
-        return Err("this command speaks the MySQL protocol; --ca asks for TLS".into());
-    }
-    let text = text.strip_prefix("http://").unwrap_or(text);
+/// Where an FE may be.
+#[derive(Debug, Clone)]
+pub struct PdAddress {
+    /// Its host; an IPv6 address without brackets.
+    pub host: String,
+    /// Its MySQL port.
+    pub port: u16,
+    /// Whether `https://` was written before it.
+    pub tls: bool,
+}
+
+fn address(text: &str) -> Result<PdAddress, String> {
+    let (text, tls) = match text.strip_prefix("https://") {
+        Some(rest) => (rest, true),
+        None => (text.strip_prefix("http://").unwrap_or(text), false),
+    };
     let (host, port) = text.rsplit_once(':').ok_or("expected HOST:PORT")?;
     let port = port.parse().map_err(|_| format!("'{port}' is no port"))?;
-    // An IPv6 address stands in brackets.
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() {
         return Err("expected HOST:PORT".into());
     }
-    Ok((host.to_owned(), port))
+    Ok(PdAddress { host: host.to_owned(), port, tls })
 }
 
 /// Flags of `br` that all of its commands take; those of `RAW` are `br backup raw` and `br restore raw`.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use holdfast::be;
 use holdfast::catalog::Catalog;
 use holdfast::clock::Clock;
@@ -44,9 +45,15 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
 fn main() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     // br knows one status for all that can be wrong.
-    let wrong_line = ExitCode::from(if line.get(1).is_some_and(|word| word == "br") { 1 } else { 2 });
+    let is_br = line.get(1).is_some_and(|word| word == "br");
+    let wrong_line = ExitCode::from(if is_br { 1 } else { 2 });
     let command = match command_of(line) {
         Ok(command) => command,
+        // To br, a command without its second word is a question.
+        Err((error, text)) if is_br && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
         Err((error, text)) => {
             // In colours, where nothing is masked.
             if error.render().to_string() == text {

@@ -27,7 +27,7 @@ use crate::rawkv::layout::{LOCK, META, SstName, locked_by_another, not_mounted};
 use crate::rawkv::sst::{SstOptions, SstReader, SstWriter};
 use crate::rawkv::store::{Change, ENTRY_BYTES, RESERVE_BYTES, RawStore, Snapshot};
 use crate::rawkv::value::ApiVersion;
-use crate::rawkv::verify::{decode_value, verify_file};
+use crate::rawkv::verify::{decode_value, verify_content, verify_restorable};
 use crate::repository::Folder;
 use crate::rpc::message::{Event, RawRange, RawStorage, TaskOwner};
 use crate::types::{BackendId, ColumnFamily, Entity, KeyRange, Kind, RegionId};
@@ -477,7 +477,8 @@ pub(super) async fn fetch(
     let taken = be.raw_memory.take_for_reading(&source, &name, |_| 0).await?;
     blocking(move || {
         let _taken = taken;
-        verify_file(&*source, &fetched.file, fetched.api_version).map(drop)
+        verify_content(&*source, &fetched.file)?;
+        verify_restorable(&*source, &fetched.file, fetched.api_version).map(drop)
     })
     .await?;
     report(events, Event::Done(0)).await
@@ -567,6 +568,7 @@ pub(super) async fn clear(
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::rawkv::verify::verify_file;
 
     #[tokio::test]
     async fn files_keep_the_speed_of_the_session() {

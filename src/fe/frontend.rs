@@ -24,6 +24,9 @@ use crate::rpc::fleet::Fleet;
 use crate::sql::{self, Parsed, Statement, TableName};
 use crate::types::{BackendId, FileId, Name, Timestamp, WriteId};
 
+/// The folder of rows that queries put aside, in the FE's directory. Cleared when it starts.
+pub(super) const SPILL: &str = "spill";
+
 /// The FE: everything that statements need, put together once.
 pub struct Frontend {
     pub(super) catalog: Arc<Catalog>,
@@ -71,7 +74,7 @@ impl Frontend {
         clock: Clock,
         data_dirs: &[&Path],
     ) -> Result<Arc<Self>> {
-        let spill = data_dirs.first().ok_or_else(|| Error::internal("an FE without a directory"))?.join("spill");
+        let spill = data_dirs.first().ok_or_else(|| Error::internal("an FE without a directory"))?.join(SPILL);
         // What an earlier process was spilling when it died.
         match std::fs::remove_dir_all(&spill) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("clear", &spill)(err)),

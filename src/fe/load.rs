@@ -76,17 +76,20 @@ pub(super) async fn insert(
         };
         rows.batches = rows.batches.chain(more.batches()).boxed();
     }
+    let seconds = fe.config.get().insert_load_default_timeout_second;
+    let (most, late) = (Duration::from_secs(seconds), || {
+        Error::Cancelled(format!("the INSERT took longer than insert_load_default_timeout_second, {seconds}"))
+    });
     if let Some(cf) = table.raw {
-        return rawkv::insert(fe, context, cf, &table, &targets, rows).await;
+        let reads = sql::aside(text.len(), || rawkv::reads(context, &insert.source, cf)) > 0;
+        let work = rawkv::insert(fe, context, cf, &table, &targets, rows, reads);
+        return tokio::time::timeout(most, work).await.unwrap_or_else(|_| Err(late()));
     }
     let open = fe.begin_write().await?;
     let write = open.id;
-    let seconds = fe.config.get().insert_load_default_timeout_second;
-    let work = tokio::time::timeout(Duration::from_secs(seconds), load(fe, &table, &targets, rows, write));
+    let work = tokio::time::timeout(most, load(fe, &table, &targets, rows, write));
     let loaded = tokio::select! {
-        loaded = work => loaded.unwrap_or_else(|_| {
-            Err(Error::Cancelled(format!("the INSERT took longer than insert_load_default_timeout_second, {seconds}")))
-        }),
+        loaded = work => loaded.unwrap_or_else(|_| Err(late())),
         err = context.killed() => Err(err),
     };
     let affected = commit(fe, (database, name), &table, write, loaded?).await?;
@@ -583,7 +586,7 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     let converted = if *from == target {
         array.clone()
     } else if target == DataType::Binary {
-        let array = if from.is_binary() { array.clone() } else { cast(array, &DataType::Utf8)? };
+        let array = if from.is_binary() { array.clone() } else { texts(array, ColumnType::String)? };
         cast(&array, &target)?
     } else if from.is_binary() && target == DataType::Utf8 {
         // NULL where it is no text.
@@ -597,17 +600,7 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
     } else if from.is_temporal() && !target.is_temporal() && target != DataType::Utf8 {
         new_null_array(&target, array.len())
     } else if target == DataType::Utf8 {
-        // The text that a client would see.
-        let ty = match from {
-            DataType::Decimal128(precision, scale) => ColumnType::Decimal { precision: *precision, scale: *scale },
-            _ => column.ty,
-        };
-        let text = |row| match Datum::at(array, row) {
-            Some(value) => value.text(ty).map_or(Datum::Null, Datum::Text),
-            None => Datum::Null,
-        };
-        let texts: Vec<Datum> = (0..array.len()).map(text).collect();
-        Datum::to_array(&texts, column.ty).map_err(Error::internal)?
+        texts(array, column.ty)?
     } else if from.is_decimal() && target == DataType::Boolean {
         cast(&cast(array, &DataType::Float64)?, &target)?
     } else {
@@ -637,6 +630,23 @@ pub(super) fn convert(array: &ArrayRef, column: &Column) -> Result<ArrayRef> {
         }
         Some(row) => Err(unfit(column, &array_value_to_string(array, row).map_err(Error::internal)?)),
     }
+}
+
+/// The texts of values that a client would see, as a column of this type of texts holds them.
+fn texts(array: &ArrayRef, ty: ColumnType) -> Result<ArrayRef> {
+    if *array.data_type() == DataType::Utf8 {
+        return Ok(array.clone());
+    }
+    let of = match array.data_type() {
+        DataType::Decimal128(precision, scale) => ColumnType::Decimal { precision: *precision, scale: *scale },
+        _ => ty,
+    };
+    let text = |row| match Datum::at(array, row) {
+        Some(value) => value.text(of).map_or(Datum::Null, Datum::Text),
+        None => Datum::Null,
+    };
+    let texts: Vec<Datum> = (0..array.len()).map(text).collect();
+    Datum::to_array(&texts, ty).map_err(Error::internal)
 }
 
 /// The error for a value that a column does not take.

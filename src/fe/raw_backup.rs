@@ -16,10 +16,11 @@ use crate::job::{RawOptions, RawRequest, read_backup};
 use crate::rawkv::backupmeta::BackupFile;
 use crate::rawkv::checksum::Checksum;
 use crate::rawkv::key::KeyFormat;
+use crate::rawkv::sst::Compression;
 use crate::rawkv::storage::Storage;
 use crate::rawkv::store::RESERVE_BYTES;
 use crate::rawkv::value::ApiVersion;
-use crate::rawkv::verify::{verify_content, verify_entries};
+use crate::rawkv::verify::{verify_content, verify_restorable};
 use crate::repository::Folder;
 use crate::sql::{self, Properties, StorageUri};
 use crate::types::{ColumnFamily, Invalid, JobId, KeyRange, Name};
@@ -78,6 +79,8 @@ async fn submitted(fe: &Frontend, context: &StatementContext, job: JobId, asked:
 struct Asked {
     wait: Option<bool>,
     timeout: Option<u64>,
+    /// Whether a level of compression was given.
+    level: bool,
     warnings: Vec<String>,
 }
 
@@ -93,6 +96,9 @@ async fn request(fe: &Arc<Frontend>, kind: JobKind, statement: &sql::RawJob) -> 
     let mut asked = Asked::default();
     for (key, value) in statement.properties.iter() {
         masked(value, property(&mut options, &mut asked, kind, key, value))?;
+    }
+    if asked.level && options.sst.compression != Compression::Zstd {
+        asked.warnings.push("compression_level has no effect: only zstd has levels".into());
     }
     let storage = resolve(fe, &statement.uri).await?;
     let timeout_ms = backup::timeout_ms(fe, asked.timeout);
@@ -126,7 +132,10 @@ fn property(options: &mut RawOptions, asked: &mut Asked, kind: JobKind, key: &st
         ("timeout", _) => asked.timeout = Some(number(key, value, 1..=u64::from(u32::MAX))?),
         ("wait", _) => asked.wait = Some(boolean(key, value)?),
         ("compression", JobKind::Backup) => options.sst.compression = value.to_lowercase().parse()?,
-        ("compression_level", JobKind::Backup) => options.sst.level = number(key, value, -7..=22)?,
+        ("compression_level", JobKind::Backup) => {
+            options.sst.level = number(key, value, -7..=22)?;
+            asked.level = true;
+        }
         ("replace", JobKind::Restore) => options.replace = boolean(key, value)?,
         ("api_version", JobKind::Restore) => options.api_version = Some(value.to_uppercase().parse()?),
         ("online", JobKind::Restore) => {
@@ -303,7 +312,7 @@ async fn verify_one(fe: &Frontend, content: Arc<File>, file: &BackupFile, api_ve
     let file = file.clone();
     blocking(move || {
         let _taken = taken;
-        verify_entries(&*content, &file, api_version)
+        verify_restorable(&*content, &file, api_version)
     })
     .await
 }

@@ -5,25 +5,33 @@
 //! query reads each region as it is when the query comes to it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Seek;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast::Query;
 
-use super::frontend::{Frontend, writable};
+use super::frontend::{Frontend, SPILL, writable};
 use super::load::convert;
 use super::{Outcome, StatementContext, reading};
 use crate::catalog::{Distribution, Draft, Job, Table, What};
-use crate::error::{Error, Misfit, Result};
+use crate::error::{Error, Misfit, Result, blocking};
 use crate::query::RowSet;
-use crate::rawkv::store::{Change, ENTRY_BYTES};
+use crate::rawkv::store::{Change, ENTRY_BYTES, MAX_KEY, MAX_VALUE};
 use crate::rpc::message::{RawEntries, RawGive, RawRange, RawSplit, RawWrite};
-use crate::sql::Delete;
+use crate::sql::{self, Delete};
 use crate::types::{
     BackendId, Column, ColumnFamily, ColumnType, DatabaseId, Entity, KeyRange, Kind, Name, Region, RegionId, Schema,
     TableId, Timestamp,
 };
+
+type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 /// The database of the column families.
 pub(super) const RAWKV: &str = "rawkv";
@@ -71,7 +79,19 @@ pub(super) fn table(id: TableId, database: DatabaseId, cf: ColumnFamily, now: Ti
     })
 }
 
-/// Answers an INSERT. `targets` are the positions of the columns that the rows have.
+/// How often a query names a family.
+pub(super) fn reads(context: &StatementContext, query: &Query, cf: ColumnFamily) -> usize {
+    let cf = cf.to_string();
+    sql::count_tables(query, |name| {
+        let mut parts = name.0.iter().rev().map(|part| part.as_ident().map(|ident| ident.value.as_str()));
+        let table = parts.next().flatten();
+        let database = parts.next().map_or(context.database.as_deref(), |named| named);
+        table.is_some_and(|table| table.eq_ignore_ascii_case(&cf)) && database.is_some_and(is_rawkv)
+    })
+}
+
+/// Answers an INSERT. `targets` are the positions of the columns that the rows have; `aside`: whether they come from the
+/// family itself, so that all must be read before the first is stored.
 pub(super) async fn insert(
     fe: &Arc<Frontend>,
     context: &StatementContext,
@@ -79,26 +99,33 @@ pub(super) async fn insert(
     table: &Table,
     targets: &[usize],
     rows: RowSet,
+    aside: bool,
 ) -> Result<Outcome> {
-    let [key, value] = [0, 1].map(|column| targets.iter().position(|target| *target == column));
-    let (Some(key), Some(value)) = (key, value) else {
+    let positions = [0, 1].map(|column| targets.iter().position(|target| *target == column));
+    let [Some(key), Some(value)] = positions else {
         return Err(Error::internal("an INSERT without all columns that need a value"));
     };
-    let columns = [0, 1].map(|column| table.schema.columns[column].clone());
-    let changes = move |batch: &RecordBatch| {
-        let binary = |at: usize, column: &Column| -> Result<ArrayRef> {
-            let array = convert(batch.column(at), column)?;
-            match array.null_count() {
-                0 => Ok(array),
-                _ => Err(Misfit::Null.error(format!("Column '{}' cannot be null", column.name))),
+    let columns = [(key, MAX_KEY), (value, MAX_VALUE)];
+    let columns = [0, 1].map(|n| (columns[n].0, columns[n].1, table.schema.columns[n].clone()));
+    let entries = move |batch: RecordBatch| {
+        let binary = |(at, most, column): &(usize, usize, Column)| {
+            let array = convert(batch.column(*at), column)?;
+            if array.null_count() > 0 {
+                return Err(Misfit::Null.error(format!("Column '{}' cannot be null", column.name)));
+            }
+            let values: &BinaryArray = array.as_binary();
+            let lengths = values.offsets().lengths();
+            match lengths.max().filter(|longest| longest > most) {
+                None => Ok((column.name.to_string(), array)),
+                Some(longest) => Err(Misfit::TooLong
+                    .error(format!("Data too long for column '{}': {longest} bytes, more than {most}", column.name))),
             }
         };
-        let (keys, values) = (binary(key, &columns[0])?, binary(value, &columns[1])?);
-        let (keys, values): (&BinaryArray, &BinaryArray) = (keys.as_binary(), values.as_binary());
-        let change = |row| Change { key: keys.value(row).to_vec(), value: Some(values.value(row).to_vec()) };
-        Ok((0..batch.num_rows()).map(change).collect())
+        let columns = columns.iter().map(binary).collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_from_iter(columns).map_err(Error::internal)
     };
-    change(fe, context, cf, rows, changes).await
+    let rows = rows.batches.map(move |batch| batch.and_then(&entries)).boxed();
+    change(fe, context, cf, rows, aside).await
 }
 
 /// Answers a DELETE: reads the keys of the rows, and deletes them.
@@ -113,30 +140,35 @@ pub(super) async fn delete(
     let Some(cf) = table.raw else {
         return Err(Error::Unsupported(format!("DELETE from tables that are not in database {RAWKV}")));
     };
+    // A key is read before it is deleted; but what a subquery reads may be gone by then.
+    let aside = sql::aside(text.len(), || reads(context, &delete.rows, cf)) > 1;
     let rows = reading::rows(fe, context, &delete.rows, text).await?;
-    let changes = |batch: &RecordBatch| {
-        let keys: &BinaryArray = batch.column(0).as_binary();
-        Ok(keys.iter().flatten().map(|key| Change { key: key.to_vec(), value: None }).collect())
-    };
-    change(fe, context, cf, rows, changes).await
+    let keys = rows.batches.map(|batch| batch?.project(&[0]).map_err(Error::internal)).boxed();
+    change(fe, context, cf, keys, aside).await
 }
 
-/// Sends changes to the BEs until there are no more rows, or the statement is killed.
+/// Sends changes to the BEs until there are no more rows, or the statement is killed. Rows are keys and values; those
+/// without values delete their keys.
 async fn change(
     fe: &Arc<Frontend>,
     context: &StatementContext,
     cf: ColumnFamily,
-    mut rows: RowSet,
-    changes: impl Fn(&RecordBatch) -> Result<Vec<Change>>,
+    mut rows: Batches,
+    aside: bool,
 ) -> Result<Outcome> {
     let mut affected = 0;
     let work = async {
+        if aside {
+            rows = set_aside(&fe.directory()?.join(SPILL), rows).await?;
+        }
         create_regions(fe, cf).await?;
-        while let Some(batch) = rows.batches.try_next().await? {
-            let changes = changes(&batch)?;
-            let count = changes.len() as u64;
-            write(fe, cf, changes).await?;
-            affected += count;
+        while let Some(batch) = rows.try_next().await? {
+            let keys: &BinaryArray = batch.column(0).as_binary();
+            let values: Option<&BinaryArray> = batch.columns().get(1).map(|values| values.as_binary());
+            let value = |row| values.map(|values| values.value(row).to_vec());
+            let change = |row| Change { key: keys.value(row).to_vec(), value: value(row) };
+            write(fe, cf, (0..batch.num_rows()).map(change).collect()).await?;
+            affected += batch.num_rows() as u64;
         }
         Ok(())
     };
@@ -152,6 +184,46 @@ async fn change(
             Err(err)
         }
     }
+}
+
+/// The same rows, of one schema, all of which were read by the time they are there: they are in a file, which goes with
+/// them.
+async fn set_aside(dir: &Path, mut rows: Batches) -> Result<Batches> {
+    let Some(first) = rows.try_next().await? else { return Ok(rows) };
+    let failed = {
+        let dir = dir.to_owned();
+        move |err| match err {
+            ArrowError::IoError(_, err) => Error::io("set rows of the statement aside in", &dir)(err),
+            other => Error::internal(other),
+        }
+    };
+    let (dir, schema) = (dir.to_owned(), first.schema());
+    let begin = move || {
+        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        tempfile::tempfile_in(&dir).map_err(Error::io("create a file in", &dir))
+    };
+    let mut file = blocking(begin).await?;
+    let written = file.try_clone().map_err(Error::internal)?;
+    let mut writer = StreamWriter::try_new_buffered(written, &schema).map_err(&failed)?;
+    let mut next = Some(first);
+    while let Some(batch) = next {
+        let failed = failed.clone();
+        let write = move || writer.write(&batch).map_err(failed).map(|()| writer);
+        writer = blocking(write).await?;
+        next = rows.try_next().await?;
+    }
+    let ended = failed.clone();
+    let read = move || {
+        writer.finish().map_err(&ended)?;
+        file.rewind().map_err(Error::internal)?;
+        StreamReader::try_new_buffered(file, None).map_err(ended)
+    };
+    let reader = blocking(read).await?;
+    let rows = stream::try_unfold(reader, move |mut reader| {
+        let failed = failed.clone();
+        blocking(move || Ok(reader.next().transpose().map_err(failed)?.map(|batch| (batch, reader))))
+    });
+    Ok(rows.boxed())
 }
 
 /// Divides the keys of a family among the BEs that live, if that has not been done.

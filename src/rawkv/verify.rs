@@ -6,9 +6,13 @@ use super::backupmeta::BackupFile;
 use super::checksum::Checksum;
 use super::key::escape;
 use super::sst::{ReadAt, SstReader};
+use super::store::{MAX_KEY, MAX_VALUE};
 use super::value::{ApiVersion, Value};
 use crate::error::{Error, Result};
 use crate::types::Sha256;
+
+/// Bytes of a key that a message shows.
+const MOST_SHOWN: usize = 32;
 
 /// What is hashed at a time.
 const CHUNK: u64 = 1 << 20;
@@ -17,17 +21,29 @@ const CHUNK: u64 = 1 << 20;
 /// their number, and CRC-64 where the backup has one. Returns what its entries sum up to.
 pub fn verify_file(source: &impl ReadAt, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
     verify_content(source, file)?;
-    verify_entries(source, file, api_version)
+    verify_entries(source, file, api_version, |_, _| Ok(()))
 }
 
-/// [`verify_file`] of one whose length and SHA-256 are known to be right.
-pub fn verify_entries(source: &impl ReadAt, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+/// [`verify_file`] of one whose length and SHA-256 are known to be right, and that each entry can be stored:
+/// [`Error::Unsupported`] if not.
+pub fn verify_restorable(source: &impl ReadAt, file: &BackupFile, api_version: ApiVersion) -> Result<Checksum> {
+    verify_entries(source, file, api_version, |key, value| check_storable(file, key, value))
+}
+
+fn verify_entries(
+    source: &impl ReadAt,
+    file: &BackupFile,
+    api_version: ApiVersion,
+    check: impl Fn(&[u8], &[u8]) -> Result<()>,
+) -> Result<Checksum> {
     let mut sum = Checksum::default();
     SstReader::open(source, &file.name)?.verify(|key, stored| {
         if !file.range.contains(key) {
             return Err(corrupt(file, format!("key '{}' is outside of its range {}", escape(key), file.range)));
         }
-        sum.add(key, decode_value(file, api_version, key, stored)?.bytes);
+        let value = decode_value(file, api_version, key, stored)?.bytes;
+        check(key, value)?;
+        sum.add(key, value);
         Ok(())
     })?;
     let Checksum { crc64xor, total_kvs, total_bytes: _ } = file.checksum;
@@ -64,6 +80,20 @@ pub fn verify_content(source: &impl ReadAt, file: &BackupFile) -> Result<()> {
 pub fn decode_value<'a>(file: &BackupFile, api: ApiVersion, key: &[u8], stored: &'a [u8]) -> Result<Value<'a>> {
     api.decode(stored)
         .ok_or_else(|| corrupt(file, format!("the value of key '{}' is too short for {api}", escape(key))))
+}
+
+fn check_storable(file: &BackupFile, key: &[u8], value: &[u8]) -> Result<()> {
+    if key.len() <= MAX_KEY && value.len() <= MAX_VALUE {
+        return Ok(());
+    }
+    let shown = escape(&key[..key.len().min(MOST_SHOWN)]);
+    Err(Error::Unsupported(format!(
+        "file {}: the key that begins with '{shown}' has {} bytes, and its value {}; at most {MAX_KEY} and {MAX_VALUE} can be \
+         stored",
+        file.name,
+        key.len(),
+        value.len()
+    )))
 }
 
 fn corrupt(file: &BackupFile, message: String) -> Error {

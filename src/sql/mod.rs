@@ -22,7 +22,7 @@ mod walk;
 pub use lex::{STACK_SIZE, text_with_bytes};
 pub use mask::{is_secret_key, mask_secrets, mask_uri};
 pub use parser::{aside, parse, parse_each};
-pub use query::{bind, files_call, placeholders, projection_names, select_of};
+pub use query::{bind, count_tables, files_call, placeholders, projection_names, select_of};
 pub use rows::rows;
 pub use statement::{
     Address, Assignment, Backup, BackupOptions, BackupTimestamp, ColumnDef, CreateRepository, CreateTable, Delete,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, SelectItem, SetExpr, TableFactor, Value, ValueWithSpan,
-    Visit, Visitor, VisitorMut,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, ObjectName, Query, SelectItem, SetExpr, TableFactor, Value,
+    ValueWithSpan, Visit, Visitor, VisitorMut,
 };
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -113,6 +113,22 @@ pub(super) fn check(query: &Query) -> Result<()> {
         }
     };
     Err(Error::Unsupported(refused.into()))
+}
+
+/// How often a query and its subqueries name a table that fits. A common table expression of the name counts too.
+pub fn count_tables(query: &Query, fits: impl Fn(&ObjectName) -> bool) -> usize {
+    struct Count<F>(F, usize);
+    impl<F: Fn(&ObjectName) -> bool> Visitor for Count<F> {
+        type Break = ();
+
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+            self.1 += usize::from((self.0)(name));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut count = Count(fits, 0);
+    let _ = walk(query, &mut count);
+    count.1
 }
 
 /// Where the placeholders are.

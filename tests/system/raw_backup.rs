@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use holdfast::rawkv::backupmeta::BackupMeta;
+use holdfast::rawkv::sst::{SstOptions, SstWriter};
 
 use super::bad_input::SmallDisk;
 use super::client::{Answer, Client};
@@ -1034,6 +1035,34 @@ async fn a_server_and_its_copy_are_two() {
     assert_eq!(other.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await.column("Result"), ["OK"]);
 }
 
+/// TiKV can be told to take longer keys. A backup of such is refused before a key is deleted or stored.
+#[tokio::test]
+async fn what_cannot_be_stored_changes_nothing() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv; INSERT INTO rawkv.default VALUES ('a', '1'), ('b', '2')").await;
+    let expected = contents(&mut client).await;
+    let uri = format!("local://{}", scratch.sub("b"));
+    client.run(format!("BACKUP RAW TO '{uri}' {WAIT}")).await;
+    let path = scratch.sub("b/backupmeta");
+    let mut meta = BackupMeta::decode(&std::fs::read(&path).unwrap(), &uri).unwrap();
+    let file = &mut meta.files[0];
+    let mut sst = SstWriter::new(Vec::new(), &file.name, SstOptions::default()).unwrap();
+    sst.put(b"aa", b"stored first").unwrap();
+    sst.put(&[b'b'; 70_000], b"3").unwrap();
+    let (content, summary) = sst.finish().unwrap();
+    (file.size, file.sha256, file.checksum) = (summary.size, summary.sha256, summary.checksum);
+    std::fs::write(scratch.sub("b").to_owned() + "/" + &file.name, content).unwrap();
+    std::fs::write(&path, meta.encode()).unwrap();
+    let verified = client.run(format!("VERIFY BACKUP RAW FROM '{uri}'")).await;
+    assert!(verified.column("Result")[0].contains("70000 bytes"), "{verified:?}");
+    for properties in ["'wait' = 'true'", "'wait' = 'true', 'replace' = 'true'"] {
+        client.refused(format!("RESTORE RAW FROM '{uri}' PROPERTIES ({properties})"), 1317, "70000 bytes").await;
+        assert_eq!(contents(&mut client).await, expected);
+    }
+}
+
 /// Values that say when they expire are stored without it, if that has not come.
 #[tokio::test]
 async fn expiry_is_honoured() {
@@ -1309,13 +1338,13 @@ async fn a_store_is_told_how_to_keep_what_is_written() {
 }
 
 /// Waits until the keys are in so many regions.
-async fn in_regions(client: &mut Client, least: usize) {
+pub async fn in_regions(client: &mut Client, least: usize) {
     let regions = "SELECT REGION_ID FROM information_schema.raw_regions";
     client.wait_until(regions, |answer| answer.rows.len() >= least).await;
 }
 
 /// One server with small regions.
-fn small_regions(scratch: &Scratch) -> Launch {
+pub fn small_regions(scratch: &Scratch) -> Launch {
     Launch::standalone(scratch.path()).set("raw_region_split_size", 20_000).set("compaction_interval_ms", 50)
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::client::Client;
 use super::crash::Ground;
-use super::harness::{Launch, Scratch};
-use super::raw_backup::cluster;
+use super::harness::{Launch, Scratch, Server};
+use super::raw_backup::{cluster, in_regions, small_regions};
 
 /// All keys and values of the default family, in hex.
 pub async fn contents(client: &mut Client) -> BTreeMap<String, String> {
@@ -69,6 +69,39 @@ pub async fn writes(ground: &Ground) {
         assert_eq!(contents(&mut client).await, expected, "{place}");
         assert!(server.stop().await.success());
     }
+}
+
+/// What a statement reads of a family, it has read before it changes it, however many regions there are.
+#[tokio::test]
+async fn a_statement_does_not_read_what_it_writes() {
+    let scratch = Scratch::new();
+    let server = small_regions(&scratch).start();
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let rows: Vec<_> = (0..20_000).map(|n| format!("('k{n:05}', '{}')", "v".repeat(40))).collect();
+    client.run(format!("INSERT INTO rawkv.default VALUES {}", rows.join(","))).await;
+    in_regions(&mut client, 20).await;
+    client.run("USE rawkv").await;
+    client.run("INSERT INTO `default` SELECT CONCAT('k', k), v FROM rawkv.default").await;
+    let lengths = "SELECT LENGTH(k) AS n, COUNT(*) AS c FROM rawkv.default GROUP BY LENGTH(k) ORDER BY n";
+    let counted = client.run(lengths).await;
+    assert_eq!((counted.column("n"), counted.column("c")), (vec!["6", "7"], vec!["20000", "20000"]));
+    // Each key has another, which is going to be deleted too.
+    let all = "(SELECT HEX(k) FROM rawkv.default)";
+    let others = format!("CONCAT('6B', HEX(k)) IN {all} OR SUBSTRING(HEX(k), 3) IN {all}");
+    client.run(format!("DELETE FROM rawkv.default WHERE {others}")).await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "0");
+}
+
+#[tokio::test]
+async fn keys_have_a_length() {
+    let scratch = Scratch::new();
+    let server = Server::standalone(scratch.path());
+    let mut client = server.connect().await;
+    client.run("CREATE DATABASE rawkv").await;
+    let text = "Data too long for column 'k': 65535 bytes, more than 65534";
+    client.refused("INSERT INTO rawkv.default VALUES (REPEAT('k', 65535), 'v')", 1406, text).await;
+    assert_eq!(client.value("SELECT COUNT(*) FROM rawkv.default").await, "0");
 }
 
 /// Three BEs share the keys; regions that grow are split; nothing is lost by it, and a scan goes through them in order.
