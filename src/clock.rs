@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::types::Timestamp;
@@ -56,6 +57,18 @@ impl Clock {
             Some(moved) => {
                 moved.fetch_add(duration.as_nanos() as u64, Ordering::SeqCst);
                 tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Sleeps so many milliseconds, as `values` say it: if they change meanwhile, until so long since the beginning.
+    pub async fn pause<V>(&self, mut values: watch::Receiver<Arc<V>>, millis: impl Fn(&V) -> u64) {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let whole = Duration::from_millis(millis(&values.borrow_and_update()));
+            tokio::select! {
+                () = self.sleep(whole.saturating_sub(begun.elapsed())) => return,
+                Ok(()) = values.changed() => {}
             }
         }
     }
@@ -176,6 +189,13 @@ mod tests {
             throttle.take(1000).await;
         }
         assert_eq!(clock.elapsed().as_secs_f64().round(), 10.0);
+    }
+
+    #[tokio::test]
+    async fn a_shorter_pause_acts_at_once() {
+        let (values, watched) = watch::channel(Arc::new(3_600_000));
+        let clock = Clock::system();
+        tokio::join!(clock.pause(watched, |millis| *millis), async { values.send_replace(Arc::new(1)) });
     }
 
     #[tokio::test]

@@ -277,8 +277,14 @@ struct Line {
 
 /// The assignments of a file.
 fn read(file: &Path) -> Result<Vec<Line>> {
-    let text = std::fs::read_to_string(file)
+    let bytes = std::fs::read(file)
         .map_err(|err| Error::Config(format!("read configuration file {}: {err}", file.display())))?;
+    let text = std::str::from_utf8(&bytes).map_err(|err| {
+        let line = bytes[..err.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::Config(format!("{}:{line}: it is not text in UTF-8", file.display()))
+    })?;
+    // Some editors write a mark before the first line.
+    let text = text.trim_start_matches('\u{feff}');
     let mut lines = Vec::new();
     let mut seen = HashSet::new();
     for (number, text) in text.lines().enumerate() {
@@ -535,6 +541,16 @@ mod tests {
         assert_eq!(error.report(), "command line: unknown key 'http_port'; the nearest is 'be_http_port'");
         let error = load_standalone(None, &flags(&[("bee_port", "0")])).unwrap_err();
         assert_eq!(error.report(), "command line: unknown key 'bee_port'; the nearest is 'be_port'");
+    }
+
+    #[test]
+    fn a_file_of_another_editor_is_read_or_its_line_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}query_port = 7\r\n").unwrap();
+        assert_eq!(FeConfig::load(Some(file.path()), &[]).unwrap().get().query_port, 7);
+        std::fs::write(file.path(), b"query_port = 7\n# caf\xe9\n").unwrap();
+        let error = FeConfig::load(Some(file.path()), &[]).unwrap_err().report();
+        assert!(error.ends_with(":2: it is not text in UTF-8"), "{error}");
     }
 
     #[tokio::test]

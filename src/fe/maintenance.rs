@@ -37,17 +37,17 @@ const DISCARD_PART: usize = 1000;
 
 /// Merges small files and throws garbage away, until told to stop.
 pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
-    let interval = || Duration::from_millis(fe.config.get().compaction_interval_ms);
+    let pause = || fe.clock.pause(fe.config.watch(), |values| values.compaction_interval_ms);
     let merging = async {
         let mut waits = Waits::default();
         loop {
-            fe.clock.sleep(interval()).await;
-            merge_all(&fe, &mut waits, interval()).await;
+            pause().await;
+            merge_all(&fe, &mut waits, Duration::from_millis(fe.config.get().compaction_interval_ms)).await;
         }
     };
     let splitting = async {
         loop {
-            fe.clock.sleep(interval()).await;
+            pause().await;
             rawkv::split_grown(&fe).await;
         }
     };
@@ -55,7 +55,7 @@ pub async fn run(fe: Arc<Frontend>, shutdown: CancellationToken) {
     let collecting = async {
         let mut state = State::default();
         loop {
-            fe.clock.sleep(interval()).await;
+            pause().await;
             if let Err(err) = fe.end_failed_writes().await {
                 tracing::warn!("the files of failed loads and merges stay: {}", err.report());
             }

@@ -5,7 +5,7 @@
 //! query reads each region as it is when the query comes to it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Seek;
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -214,7 +214,8 @@ async fn set_aside(dir: &Path, mut rows: Batches) -> Result<Batches> {
     }
     let ended = failed.clone();
     let read = move || {
-        writer.finish().map_err(&ended)?;
+        let flushed = writer.into_inner().and_then(|mut written| Ok(written.flush()?));
+        flushed.map_err(&ended)?;
         file.rewind().map_err(Error::internal)?;
         StreamReader::try_new_buffered(file, None).map_err(ended)
     };

@@ -41,7 +41,7 @@ pub async fn watch(fe: Arc<Frontend>, shutdown: CancellationToken) {
             for known in image.repositories.values().filter(|known| looked_at.insert(known.id)) {
                 looks.push(look_at(&fe, &permits, known.clone()));
             }
-            let mut pause = pin!(fe.clock.sleep(Duration::from_millis(fe.config.get().repository_ping_interval_ms)));
+            let mut pause = pin!(fe.clock.pause(fe.config.watch(), |values| values.repository_ping_interval_ms));
             loop {
                 tokio::select! {
                     () = &mut pause => break,

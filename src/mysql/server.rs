@@ -28,6 +28,9 @@ use crate::fe::{SERVER_VERSION, Session, Sessions};
 /// How long statements may go on when the server shuts down, and how long the last words to a client may take.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a statement under way may take to end when the server stops.
+const LAST_STATEMENT: Duration = Duration::from_secs(3);
+
 /// What a MySQL port needs to know.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -152,8 +155,14 @@ impl Connection {
         let process = session.process().clone();
         let desk = Arc::new(Desk::default());
         let commands = self.command_phase(&mut channel, &mut session, &desk, login.capabilities, &watched);
+        let late = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(LAST_STATEMENT).await;
+        };
         let last_words = tokio::select! {
             biased;
+            // What changes something goes on in a task of its own.
+            () = late => Some(Fault::shutdown()),
             () = process.ended() => {
                 Some(Fault::new(1317, "70100", format!("Connection was killed{}", process.state().left)))
             }

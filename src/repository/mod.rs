@@ -232,12 +232,24 @@ impl Repository {
         let token = clock.uuid().simple().to_string();
         let path = layout::probe(&token);
         self.put(&path, token.clone().into_bytes()).await?;
-        let read = self.find(&path, MAX_DOCUMENT).await?;
+        let probed = self.probed(&path, token).await;
+        match self.remove(&path).await {
+            Err(err) if probed.is_ok() && err.is_retryable() => return Err(err),
+            // A store that keeps what is written is as good; a probe stays in it.
+            Err(err) => tracing::warn!("a probe stays: {}", err.report()),
+            Ok(()) => {}
+        }
+        probed
+    }
+
+    /// What a probe that was written tells.
+    async fn probed(&self, path: &str, token: String) -> Result<bool> {
+        let read = self.find(path, MAX_DOCUMENT).await?;
         if read.as_deref() != Some(token.as_bytes()) {
-            return Err(self.error("read back", &path, "it holds other bytes than were written", false));
+            return Err(self.error("read back", path, "it holds other bytes than were written", false));
         }
         let conditional = if self.operator.info().capability().write_with_if_not_exists {
-            match self.put_new(&path, token.into_bytes()).await {
+            match self.put_new(path, token.into_bytes()).await {
                 Ok(written) => !written,
                 // It knows no conditions: a put without one has just succeeded.
                 Err(err) if !err.is_retryable() => false,
@@ -246,16 +258,11 @@ impl Repository {
         } else {
             false
         };
-        let listed = self.list("").await?;
-        if !listed.contains(&path) {
-            return Err(self.error("list", &path, "it was written but is not listed", false));
+        if self.list("").await?.iter().any(|listed| listed == path) {
+            Ok(conditional)
+        } else {
+            Err(self.error("list", path, "it was written but is not listed", false))
         }
-        match self.remove(&path).await {
-            // A store that keeps what is written is as good; a probe stays in it.
-            Err(err) if !err.is_retryable() => tracing::warn!("a probe stays: {}", err.report()),
-            removed => removed?,
-        }
-        Ok(conditional)
     }
 
     /// Claims a label for a writer: writes its lock, durably, then looks whether it is alone. `has_ended` tells of jobs

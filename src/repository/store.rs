@@ -230,6 +230,11 @@ impl<'a> Location<'a> {
         Ok(location)
     }
 
+    /// The folder without what a path may have in it for nothing, as in `/a//b/./c`: a store would not list files by it.
+    fn plain_folder(&self) -> String {
+        self.folder.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
+    }
+
     fn family(&self) -> Result<Option<Family>> {
         Ok(Some(match self.scheme {
             "file" => return Ok(None),
@@ -461,7 +466,7 @@ fn open_new(location: &str, properties: &StoreProperties) -> Result<Place> {
         operator: layered(REQUEST_TIMEOUT, RETRIES),
         uploads: layered(UPLOAD_TIMEOUT, RETRIES),
         hasty: layered(REQUEST_TIMEOUT, HASTY_RETRIES),
-        folder: parsed.folder.to_owned(),
+        folder: parsed.plain_folder(),
         prefix: format!("{}://{}/", parsed.scheme, parsed.authority),
         without_tls: settings.without_tls()?,
         disk: None,
@@ -485,7 +490,7 @@ fn open_disk(location: &Location<'_>) -> Result<Place> {
         uploads: operator.clone(),
         hasty: operator.clone(),
         operator,
-        folder: location.folder.trim_matches('/').to_owned(),
+        folder: location.plain_folder(),
         prefix: "/".into(),
         without_tls: None,
         disk: Some("/".into()),

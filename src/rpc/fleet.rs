@@ -134,7 +134,7 @@ impl Fleet {
                         asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&backend.id);
                     });
                 }
-                self.clock.sleep(Duration::from_millis(self.config.get().heartbeat_interval_ms)).await;
+                self.clock.pause(self.config.watch(), |values| values.heartbeat_interval_ms).await;
             }
         };
         tokio::select! {

@@ -35,11 +35,34 @@ enum RawBounds {
 }
 
 impl P<'_> {
+    /// What dumps say of a database, where it is true here: texts are in UTF-8, and nothing is encrypted.
+    fn database_options(&mut self) -> Result<()> {
+        loop {
+            let default = self.words("DEFAULT");
+            let kind = ["CHARACTER SET", "CHARSET", "COLLATE", "ENCRYPTION"].into_iter().find(|kind| self.words(kind));
+            let Some(kind) = kind else {
+                return if default { self.unexpected("CHARACTER SET, COLLATE or ENCRYPTION") } else { Ok(()) };
+            };
+            self.token(&Token::Eq);
+            let value = self.charset()?.unwrap_or_default().to_lowercase();
+            match kind {
+                "ENCRYPTION" if value != "n" => return Err(Error::Unsupported("ENCRYPTION of a database".into())),
+                "ENCRYPTION" => {}
+                _ if value.is_empty() || value.starts_with("utf8") => {}
+                _ => {
+                    let text = format!("{kind} {value}; texts are in UTF-8, and are compared by their bytes");
+                    return Err(Error::Unsupported(text));
+                }
+            }
+        }
+    }
+
     /// CREATE, ALTER, DROP and TRUNCATE of databases, tables and repositories.
     pub fn ddl(&mut self) -> Result<Option<Statement>> {
         Ok(Some(if self.words("CREATE DATABASE") || self.words("CREATE SCHEMA") {
             let if_not_exists = self.words("IF NOT EXISTS");
             let name = self.database_name()?;
+            self.database_options()?;
             if self.at(0, "PROPERTIES") {
                 return Err(Error::Unsupported("CREATE DATABASE … PROPERTIES".into()));
             }

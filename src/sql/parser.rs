@@ -413,6 +413,14 @@ impl P<'_> {
         }
     }
 
+    /// A string that may be secret: what stands in its place is not shown.
+    pub fn secret_string(&mut self) -> Result<String> {
+        match self.optional_string() {
+            Some(text) => Ok(text),
+            None => self.syntax("expected a string in quotes".into()),
+        }
+    }
+
     /// A string, if one is next.
     pub fn optional_string(&mut self) -> Option<String> {
         let (Token::SingleQuotedString(text) | Token::DoubleQuotedString(text)) = self.peek(0) else {
@@ -546,7 +554,7 @@ impl P<'_> {
     pub fn property(&mut self) -> Result<(String, String)> {
         let key = self.string()?;
         self.need_token(&Token::Eq)?;
-        Ok((key, self.string()?))
+        Ok((key, self.secret_string()?))
     }
 
     /// A query, to its end.

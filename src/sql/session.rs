@@ -89,7 +89,7 @@ impl P<'_> {
             return Err(Error::Unsupported("IDENTIFIED with a hashed password; write BY 'password'".into()));
         }
         self.need("BY")?;
-        Ok(Identified { plugin, password: Secret(self.string()?) })
+        Ok(Identified { plugin, password: Secret(self.secret_string()?) })
     }
 
     /// `user`, `'user'`, `'user'@'host'`, in any mixture of quotes. Without quotes the tokenizer takes the `@` for a
@@ -282,11 +282,11 @@ impl P<'_> {
         self.need_token(&Token::Eq)?;
         let password = if self.words("PASSWORD") {
             self.need_token(&Token::LParen)?;
-            let password = self.string()?;
+            let password = self.secret_string()?;
             self.need_token(&Token::RParen)?;
             password
         } else {
-            self.string()?
+            self.secret_string()?
         };
         Ok(Assignment::Password { user, password: Secret(password) })
     }
@@ -345,7 +345,7 @@ impl P<'_> {
     }
 
     /// A character set or collation; `None` for DEFAULT.
-    fn charset(&mut self) -> Result<Option<String>> {
+    pub fn charset(&mut self) -> Result<Option<String>> {
         if self.words("DEFAULT") {
             return Ok(None);
         }

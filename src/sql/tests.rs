@@ -100,6 +100,8 @@ const ACCEPTED: &[&str] = &[
     "KILL 5",
     "CREATE USER IF NOT EXISTS 'u'@'10.%' IDENTIFIED WITH mysql_native_password BY 'secret'",
     "CREATE USER u@localhost",
+    "CREATE DATABASE d DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+    "CREATE SCHEMA IF NOT EXISTS d CHARSET = 'utf8' /*!80016 DEFAULT ENCRYPTION='N' */",
     "ALTER USER u@'%' IDENTIFIED BY 'secret'",
     "DROP USER IF EXISTS 'u'",
     "BEGIN",
@@ -139,6 +141,23 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "SET PASSWORD 'hunter2'",
         "Getting syntax error at line 1, column 14. Detail message: expected '=', found a string",
+    ),
+    // What has lost its quotes may be secret.
+    (
+        "SET PASSWORD = hunter2",
+        "Getting syntax error at line 1, column 16. Detail message: expected a string in quotes",
+    ),
+    (
+        "CREATE USER u IDENTIFIED BY hunter2",
+        "Getting syntax error at line 1, column 29. Detail message: expected a string in quotes",
+    ),
+    (
+        "CREATE REPOSITORY r WITH BROKER ON LOCATION 's3://b' PROPERTIES ('aws.s3.secret_key' = hunter2)",
+        "Getting syntax error at line 1, column 88. Detail message: expected a string in quotes",
+    ),
+    (
+        "CREATE DATABASE d DEFAULT CHARACTER SET latin1",
+        "unsupported: CHARACTER SET latin1; texts are in UTF-8, and are compared by their bytes",
     ),
     (
         "DROP TABLE 't'",

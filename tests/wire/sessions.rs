@@ -291,6 +291,19 @@ async fn a_shutdown_waits_for_statements_and_sends_the_idle_away() {
 }
 
 #[tokio::test]
+async fn a_shutdown_does_not_wait_for_long() {
+    let server = engine::start().await;
+    let mut killer = Client::root(server.address).await;
+    let mut client = Client::root(server.address).await;
+    let id = client.row("SELECT connection_id()").await[0].clone().unwrap();
+    client.send_as(0, b"\x03SELECT wait()").await;
+    busy(&mut killer, &id).await;
+    server.shutdown.cancel();
+    assert!(matches!(&client.answers().await[..], [Answer::Err(error)] if error.number == 1053));
+    tokio::time::timeout(Duration::from_secs(5), server.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_silent_client_is_sent_away() {
     let server = engine::start().await;
     let mut client = Client::root(server.address).await;
