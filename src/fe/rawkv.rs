@@ -105,8 +105,8 @@ pub(super) async fn insert(
     let [Some(key), Some(value)] = positions else {
         return Err(Error::internal("an INSERT without all columns that need a value"));
     };
-    let columns = [(key, MAX_KEY), (value, MAX_VALUE)];
-    let columns = [0, 1].map(|n| (columns[n].0, columns[n].1, table.schema.columns[n].clone()));
+    let columns = &table.schema.columns;
+    let columns = [(key, MAX_KEY, columns[0].clone()), (value, MAX_VALUE, columns[1].clone())];
     let entries = move |batch: RecordBatch| {
         let binary = |(at, most, column): &(usize, usize, Column)| {
             let array = convert(batch.column(*at), column)?;

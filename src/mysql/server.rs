@@ -29,7 +29,7 @@ use crate::fe::{SERVER_VERSION, Session, Sessions};
 const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a statement under way may take to end when the server stops.
-const LAST_STATEMENT: Duration = Duration::from_secs(3);
+const LAST_STATEMENT: Duration = Duration::from_secs(5);
 
 /// What a MySQL port needs to know.
 #[derive(Debug, Clone)]

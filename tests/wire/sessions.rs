@@ -300,7 +300,7 @@ async fn a_shutdown_does_not_wait_for_long() {
     busy(&mut killer, &id).await;
     server.shutdown.cancel();
     assert!(matches!(&client.answers().await[..], [Answer::Err(error)] if error.number == 1053));
-    tokio::time::timeout(Duration::from_secs(5), server.running).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server.running).await.unwrap().unwrap();
 }
 
 #[tokio::test]
