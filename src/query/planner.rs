@@ -214,7 +214,7 @@ impl TypePlanner for Types {
 }
 
 /// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
-/// arguments of COALESCE, GREATEST and LEAST, and both sides of IN and LIKE. DataFusion would make DOUBLE and DECIMAL a
+/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and what is negated. DataFusion would make DOUBLE and DECIMAL a
 /// DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
 pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let unified = plan.transform_up_with_subqueries(|node| match node {
@@ -314,6 +314,11 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             *search.expr = converted(*search.expr, &ty, &DataType::Float64)?;
             search.subquery.subquery = Arc::new(project_as(plan.clone(), &[Some(DataType::Float64)])?);
             Ok(Transformed::yes(Expr::InSubquery(search)))
+        }
+        // DataFusion's negation stays in the operand's type, and wraps.
+        Expr::Negative(expr) if type_of(&expr)?.is_integer() => {
+            let operands = vec![lit(0_i64), cast(*expr, DataType::Int64)];
+            Ok(Transformed::yes(Operation::Subtract.udf().call(operands)))
         }
         // DataFusion would read them as text, which they need not be.
         Expr::Like(Like { negated, expr, pattern, escape_char: None | Some('\\'), case_insensitive: false })
