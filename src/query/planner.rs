@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
@@ -214,7 +214,7 @@ impl TypePlanner for Types {
 }
 
 /// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
-/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and what is negated. DataFusion would make DOUBLE and DECIMAL a
+/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and operands of `-`, ABS and ROUND. DataFusion would make DOUBLE and DECIMAL a
 /// DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
 pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let unified = plan.transform_up_with_subqueries(|node| match node {
@@ -314,6 +314,12 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             *search.expr = converted(*search.expr, &ty, &DataType::Float64)?;
             search.subquery.subquery = Arc::new(project_as(plan.clone(), &[Some(DataType::Float64)])?);
             Ok(Transformed::yes(Expr::InSubquery(search)))
+        }
+        Expr::ScalarFunction(mut function)
+            if matches!(function.name(), "abs" | "round") && type_of(&function.args[0])?.is_integer() =>
+        {
+            function.args[0] = cast(std::mem::take(&mut function.args[0]), DataType::Int64);
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
         // DataFusion's negation stays in the operand's type, and wraps.
         Expr::Negative(expr) if type_of(&expr)?.is_integer() => {
@@ -441,7 +447,7 @@ impl ExprPlanner for Operators {
             {
                 return plan_err!("dates are not numbers: use INTERVAL, DATEDIFF or TIMESTAMPDIFF");
             }
-            Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes),
+            Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes, schema),
             Op::Divide => match classes {
                 (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
                     Operation::Divide.udf().call(vec![left, right])
@@ -487,7 +493,7 @@ impl ExprPlanner for Operators {
     }
 }
 
-fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Class)) -> Expr {
+fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Class), schema: &DFSchema) -> Expr {
     let whole = |class| matches!(class, Class::Int | Class::Bool);
     let (operation, operator) = match op {
         BinaryOperator::Plus => (Operation::Add, Operator::Plus),
@@ -509,7 +515,16 @@ fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Cla
         Class::Bool => cast(expr, DataType::Int64),
         _ => expr,
     };
-    binary(number(left, classes.0), operator, number(right, classes.1))
+    // What is computed on the way may have more digits.
+    let left = match left {
+        Expr::ScalarFunction(mut call) if call.name() == Operation::Digits.name() => call.args.remove(0),
+        left => left,
+    };
+    let computed = binary(number(left, classes.0), operator, number(right, classes.1));
+    match computed.get_type(schema) {
+        Ok(DataType::Decimal128(DECIMAL128_MAX_PRECISION, _)) => Operation::Digits.udf().call(vec![computed]),
+        _ => computed,
+    }
 }
 
 /// NULL instead of zero.
