@@ -7,8 +7,9 @@ use chrono::NaiveDateTime;
 use sqlparser::ast::{
     BinaryOperator, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr, Function,
     FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval,
-    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visitor, VisitorMut,
+    JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows, OrderBy, OrderByKind,
+    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visitor,
+    VisitorMut,
 };
 
 use super::files::FilesCall;
@@ -306,6 +307,7 @@ impl VisitorMut for Pass<'_> {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             lower_columns(&mut cte.alias);
         }
+        query.limit_clause = query.limit_clause.take().map(all_from);
         if let SetExpr::Values(values) = &*query.body
             && walk(values, &mut Queries).is_break()
         {
@@ -328,6 +330,27 @@ impl VisitorMut for Pass<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let outcome = self.expr(expr);
         self.go_on(outcome)
+    }
+}
+
+/// Takes a limit away that is meant as none, as MySQL's manual has it for all rows from one on: no table has so many.
+fn all_from(clause: LimitClause) -> LimitClause {
+    let is_none = |limit: &Expr| match limit {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.parse::<u64>().is_ok_and(|limit| limit >= i64::MAX as u64),
+            _ => false,
+        },
+        _ => false,
+    };
+    match clause {
+        LimitClause::LimitOffset { limit: Some(limit), offset, limit_by } if is_none(&limit) => {
+            LimitClause::LimitOffset { limit: None, offset, limit_by }
+        }
+        LimitClause::OffsetCommaLimit { offset, limit } if is_none(&limit) => {
+            let offset = Some(Offset { value: offset, rows: OffsetRows::None });
+            LimitClause::LimitOffset { limit: None, offset, limit_by: Vec::new() }
+        }
+        other => other,
     }
 }
 
