@@ -333,6 +333,12 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let like = functions::call("__like", vec![*expr, *pattern])?;
             Ok(Transformed::yes(if negated { !like } else { like }))
         }
+        Expr::Like(mut like) => {
+            let classes = (class(&type_of(&like.expr)?), class(&type_of(&like.pattern)?));
+            *like.expr = as_text(*like.expr, classes.0)?;
+            *like.pattern = as_text(*like.pattern, classes.1)?;
+            Ok(Transformed::yes(Expr::Like(like)))
+        }
         expr => Ok(Transformed::no(expr)),
     }
 }
