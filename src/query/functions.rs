@@ -10,7 +10,8 @@ use arrow::array::{ArrayRef, AsArray, Datum as Operand, Decimal128Array, Float64
 use arrow::compute::kernels::numeric;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, DecimalType, Float64Type, i256,
+    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, DecimalType,
+    Float64Type, i256,
 };
 use arrow::error::ArrowError;
 use chrono::{Datelike, NaiveDateTime, Timelike};
@@ -453,11 +454,9 @@ impl ScalarUDFImpl for OperationFunction {
         match self.operation {
             Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; given.len()]),
             Operation::Divide | Operation::Average => Ok(given.iter().map(operand).collect()),
-            Operation::Digits
-            | Operation::Truth
-            | Operation::Number
-            | Operation::Total
-            | Operation::Measure => Ok(given.to_vec()),
+            Operation::Digits | Operation::Truth | Operation::Number | Operation::Total | Operation::Measure => {
+                Ok(given.to_vec())
+            }
         }
     }
 

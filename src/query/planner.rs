@@ -321,6 +321,15 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             function.args[0] = cast(std::mem::take(&mut function.args[0]), DataType::Int64);
             Ok(Transformed::yes(Expr::ScalarFunction(function)))
         }
+        // Arrow knows fewer of the forms that a time is written in, and takes numbers for microseconds.
+        Expr::TryCast(to) => {
+            let function = match (class(to.field.data_type()), class(&type_of(&to.expr)?)) {
+                (Class::Time, Class::Text | Class::Int) => "timestamp",
+                (Class::Day, Class::Int) => "date",
+                _ => return Ok(Transformed::no(Expr::TryCast(to))),
+            };
+            Ok(Transformed::yes(functions::call(function, vec![*to.expr])?))
+        }
         // DataFusion's negation stays in the operand's type, and wraps.
         Expr::Negative(expr) if type_of(&expr)?.is_integer() => {
             let operands = vec![lit(0_i64), cast(*expr, DataType::Int64)];
