@@ -20,6 +20,7 @@ use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
 
 use super::functions;
 use super::functions::{Operation, scalar};
+use super::sets;
 use super::types::column_type;
 use crate::error::{Error, Misfit};
 use crate::types::{ColumnType, Datum};
@@ -65,6 +66,7 @@ pub(super) const AGGREGATE: &[&str] = &[
     "covar_pop",
     "covar_samp",
     "first_value",
+    "grouping",
     "last_value",
     "max",
     "min",
@@ -222,18 +224,25 @@ pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Values(values) => unify_values(values.values),
         // Its filters are not ours to change, and there are none yet.
         LogicalPlan::TableScan(_) => Ok(Transformed::no(node)),
-        node => {
-            let schema = merge_schema(&node.inputs());
-            let preserver = NamePreserver::new(&node);
-            let unified = node.map_expressions(|expr| {
-                let name = preserver.save(&expr);
-                let unified = expr.transform_up(|expr| unify(expr, &schema))?;
-                Ok(unified.update_data(|expr| name.restore(expr)))
-            })?;
-            unified.map_data(LogicalPlan::recompute_schema)
+        LogicalPlan::Aggregate(aggregate) if matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)]) => {
+            let mut aggregate = sets::of_columns(aggregate)?;
+            aggregate.input = Arc::new(unify_node(Arc::unwrap_or_clone(aggregate.input))?.data);
+            unify_node(LogicalPlan::Aggregate(aggregate))
         }
+        node => unify_node(node),
     });
     Ok(unified?.data)
+}
+
+fn unify_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let schema = merge_schema(&node.inputs());
+    let preserver = NamePreserver::new(&node);
+    let unified = node.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let unified = expr.transform_up(|expr| unify(expr, &schema))?;
+        Ok(unified.update_data(|expr| name.restore(expr)))
+    })?;
+    unified.map_data(LogicalPlan::recompute_schema)
 }
 
 /// The type of values of several, as MySQL has it; `None` if there is nothing to change.

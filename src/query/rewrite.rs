@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use chrono::NaiveDateTime;
 use sqlparser::ast::{
     BinaryOperator, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval,
-    JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows, OrderBy, OrderByKind,
-    Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visitor,
-    VisitorMut,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, GroupByWithModifier, Ident,
+    Interval, JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value,
+    Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
@@ -246,6 +246,34 @@ fn count_rows(expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
+/// Makes `WITH ROLLUP` a ROLLUP of all that the select groups by, and positions in grouping sets the items they are of.
+fn grouping_sets(select: &mut Select) -> Result<()> {
+    let GroupByExpr::Expressions(by, modifiers) = &mut select.group_by else { return Ok(()) };
+    let single = |by: &mut Vec<Expr>| by.drain(..).map(|expr| vec![expr]).collect();
+    match &modifiers[..] {
+        [] => {}
+        [GroupByWithModifier::Rollup] => *by = vec![Expr::Rollup(single(by))],
+        [GroupByWithModifier::Cube] => *by = vec![Expr::Cube(single(by))],
+        [other, ..] => return Err(Error::Unsupported(format!("GROUP BY … {other}"))),
+    }
+    modifiers.clear();
+    for expr in by {
+        let (Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets)) = expr else { continue };
+        for expr in sets.iter_mut().flatten() {
+            if let Expr::Value(value) = &*expr
+                && let Value::Number(digits, _) = &value.value
+            {
+                let position = digits.parse::<usize>().ok().and_then(|position| position.checked_sub(1));
+                *expr = match position.and_then(|position| select.projection.get(position)) {
+                    Some(SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }) => item.clone(),
+                    _ => return Err(Error::Analysis(format!("no item of the select list is at position {digits}"))),
+                };
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What DISTINCT has left can only be ordered by the names of the list's items.
 fn order_by_names(select: &Select, order: &mut OrderBy) {
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -288,6 +316,9 @@ impl VisitorMut for Pass<'_> {
             select.from.clear();
         }
         filter_by_names(select);
+        if let Err(err) = grouping_sets(select) {
+            return self.go_on(Err(err));
+        }
         name_items(select);
         for item in &mut select.projection {
             if let SelectItem::ExprWithAlias { expr, .. } = item
