@@ -274,6 +274,43 @@ fn grouping_sets(select: &mut Select) -> Result<()> {
     Ok(())
 }
 
+/// Makes each column of the list by which the select does not group the one of any row of its group.
+fn any_of_group(select: &mut Select) {
+    let GroupByExpr::Expressions(by, _) = &select.group_by else { return };
+    if by.is_empty() || by.iter().any(|by| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))) {
+        return;
+    }
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        let (column, alias) = match item {
+            SelectItem::UnnamedExpr(column) => (column, None),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(&alias.value)),
+            _ => continue,
+        };
+        let Some(plain) = last_name(column).map(str::to_lowercase) else { continue };
+        let grouped = by.iter().any(|by| match by {
+            Expr::Value(value) => value.value == Value::Number((at + 1).to_string(), false),
+            Expr::Identifier(name) if alias.is_some_and(|alias| alias.eq_ignore_ascii_case(&name.value)) => true,
+            by => {
+                let pairs = parts(by).iter().rev().zip(parts(column).iter().rev());
+                !parts(by).is_empty() && pairs.into_iter().all(|(a, b)| a.value.eq_ignore_ascii_case(&b.value))
+            }
+        });
+        if !grouped {
+            let alias = name(&alias.unwrap_or(&plain).to_lowercase());
+            *item = SelectItem::ExprWithAlias { expr: call("any_value", vec![column.clone()]), alias };
+        }
+    }
+}
+
+/// The names that a column's is made of.
+fn parts(column: &Expr) -> &[Ident] {
+    match column {
+        Expr::Identifier(name) => std::slice::from_ref(name),
+        Expr::CompoundIdentifier(names) => names,
+        _ => &[],
+    }
+}
+
 /// What DISTINCT has left can only be ordered by the names of the list's items.
 fn order_by_names(select: &Select, order: &mut OrderBy) {
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -318,6 +355,10 @@ impl VisitorMut for Pass<'_> {
         filter_by_names(select);
         if let Err(err) = grouping_sets(select) {
             return self.go_on(Err(err));
+        }
+        let mode = (self.context.variable)(VariableScope::Session, "sql_mode");
+        if mode.is_some_and(|mode| !mode.to_string().contains("ONLY_FULL_GROUP_BY")) {
+            any_of_group(select);
         }
         name_items(select);
         for item in &mut select.projection {
