@@ -164,8 +164,10 @@ pub enum Misfit {
     NoDefault,
     /// A text that is too long.
     TooLong,
-    /// A number that is too large.
+    /// A number that is too large for a column, or for a literal.
     OutOfRange,
+    /// The value of an expression that is too large for its type.
+    Overflow,
     /// Something that is no value of the column's type.
     WrongValue,
     /// Something that is no date or time.

@@ -150,7 +150,7 @@ const VARIABLES: &[Variable] = &[
         "sql_mode",
         "ONLY_FULL_GROUP_BY",
         Kind::SqlMode,
-        "statements are read, and values checked, the same way in every mode",
+        "only ONLY_FULL_GROUP_BY has one; statements are read, and values checked, the same way in every other mode",
     ),
     variable("sql_notes", "ON", Kind::Flag),
     variable("sql_quote_show_create", "ON", Kind::Constant),
@@ -294,7 +294,9 @@ impl Variables {
         };
         // The other names of UTF-8 say nothing else, and `binary` is no conversion.
         let utf8 = variable.kind == Kind::Charset && matches!(&*text, "utf8" | "utf8mb3" | "binary");
-        let warns = !variable.inert.is_empty() && text != variable.default && !utf8;
+        // No mode at all takes that of GROUP BY away, which has an effect.
+        let none = variable.kind == Kind::SqlMode && text.is_empty();
+        let warns = !variable.inert.is_empty() && text != variable.default && !utf8 && !none;
         let warning = warns.then(|| format!("{} = '{text}' has no effect: {}", variable.name, variable.inert));
         self.set.insert(variable.name, Some(text));
         Ok(warning)

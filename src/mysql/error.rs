@@ -153,6 +153,7 @@ fn number(error: &Error) -> (u16, &'static str) {
             Misfit::NoDefault => (1364, "HY000"),
             Misfit::TooLong => (1406, "22001"),
             Misfit::OutOfRange => (1264, "22003"),
+            Misfit::Overflow => (1690, "22003"),
             Misfit::WrongValue => (1366, "HY000"),
             Misfit::WrongTime => (1292, "22007"),
             Misfit::WrongTimeLiteral => (1525, "HY000"),

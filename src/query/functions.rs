@@ -10,7 +10,8 @@ use arrow::array::{ArrayRef, AsArray, Datum as Operand, Decimal128Array, Float64
 use arrow::compute::kernels::numeric;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DataType, Decimal128Type, DecimalType, Float64Type, i256,
+    DECIMAL128_MAX_PRECISION, DECIMAL128_MAX_SCALE, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, DecimalType,
+    Float64Type, i256,
 };
 use arrow::error::ArrowError;
 use chrono::{Datelike, NaiveDateTime, Timelike};
@@ -23,6 +24,7 @@ use md5::Digest as _;
 use sha2::Digest as _;
 
 use super::like;
+use super::result::overflow;
 use super::times::{
     add_days, add_time, date_format, day_of, from_unixtime, last_day, naive, str_to_date, time_between, truncate_time,
     unix_timestamp, week,
@@ -61,6 +63,9 @@ const MAX_TEXT: usize = 1 << 20;
 /// By how much the texts that a function makes for a batch of rows may be longer than twice what it is given, in bytes.
 /// They are in memory that no query's limit counts.
 const MAX_TEXTS: usize = 128 << 20;
+
+/// What a function says whose value is no BIGINT.
+const OVERFLOW: &str = "out of range";
 
 /// A function of one row.
 #[derive(Debug)]
@@ -186,10 +191,12 @@ functions! {
     ["__whole_divide"] (Double Double) 2..2, INT, false, |a| whole(quotient(a, |x, y| (x / y).trunc()));
 }
 
-/// What BIGINTs are added up as, and DECIMALs without a fraction, so that a sum tells which it is of. A sum of sums has
-/// the same type, as DataFusion wants it.
+/// What BIGINTs are added up as. DECIMALs without a fraction are not, so that a sum tells which it is of. A sum of sums
+/// has the same type, as DataFusion wants it.
 const BIGINTS: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
-const DECIMALS: DataType = DataType::Decimal256(76, 0);
+
+/// DECIMALs of more digits are added up with twice as many: DataFusion's sum wraps, if only of ten thousand million rows.
+const MAX_SUMMED: u8 = 28;
 
 /// Operators on whole columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,6 +211,8 @@ pub(super) enum Operation {
     Divide,
     /// What AVG makes of a sum and a count.
     Average,
+    /// A DECIMAL that DataFusion has computed, an error where it has more digits than there can be.
+    Digits,
     /// A condition: numbers and text are true if they are not zero.
     Truth,
     /// What can be added up: numbers as DECIMAL of all digits, text as DOUBLE.
@@ -221,7 +230,7 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, Arc<ScalarUDF>)> {
         function.names.iter().map(move |name| (*name, udf.clone()))
     });
     use Operation::*;
-    let operations = [Add, Subtract, Multiply, Divide, Average, Truth, Number, Total, Measure];
+    let operations = [Add, Subtract, Multiply, Divide, Average, Digits, Truth, Number, Total, Measure];
     let operations = operations.map(|operation| (operation.name(), operation.udf()));
     rows.chain(operations)
 }
@@ -247,6 +256,7 @@ impl Operation {
             Self::Multiply => "__multiply",
             Self::Divide => "__divide_decimal",
             Self::Average => "__average",
+            Self::Digits => "__digits",
             Self::Truth => "__truth",
             Self::Number => "__number",
             Self::Total => "__total",
@@ -344,7 +354,10 @@ impl ScalarUDFImpl for RowFunction {
                 let message = || format!("its results for {rows} rows are longer than {most} bytes together");
                 if bytes > most { Err(message()) } else { Ok(value) }
             });
-            values.push(value.map_err(|err| DataFusionError::Execution(format!("{}: {err}", self.name())))?);
+            values.push(value.map_err(|err| match err.as_str() {
+                OVERFLOW => out_of_range("BIGINT"),
+                err => DataFusionError::Execution(format!("{}: {err}", self.name())),
+            })?);
         }
         let array = array_of(values, args.return_field.data_type())?;
         Ok(match scalar {
@@ -441,13 +454,16 @@ impl ScalarUDFImpl for OperationFunction {
         match self.operation {
             Operation::Add | Operation::Subtract | Operation::Multiply => Ok(vec![DataType::Int64; given.len()]),
             Operation::Divide | Operation::Average => Ok(given.iter().map(operand).collect()),
-            Operation::Truth | Operation::Number | Operation::Total | Operation::Measure => Ok(given.to_vec()),
+            Operation::Digits | Operation::Truth | Operation::Number | Operation::Total | Operation::Measure => {
+                Ok(given.to_vec())
+            }
         }
     }
 
     fn return_type(&self, given: &[DataType]) -> Result<DataType> {
         Ok(match (self.operation, &given[0]) {
             (Operation::Truth, _) => DataType::Boolean,
+            (Operation::Digits, ty) => ty.clone(),
             (Operation::Divide | Operation::Average, _) => match (operand(&given[0]), operand(&given[1])) {
                 (DataType::Decimal128(digits, scale), DataType::Decimal128(_, divisor)) => {
                     quotient_type(digits, scale, divisor)
@@ -455,13 +471,17 @@ impl ScalarUDFImpl for OperationFunction {
                 _ => DataType::Float64,
             },
             (Operation::Number, ty) if ty.is_integer() || *ty == DataType::Boolean => BIGINTS,
-            (Operation::Number, DataType::Decimal128(_, 0)) => DECIMALS,
+            (Operation::Number, DataType::Decimal128(digits, scale)) if *scale == 0 || *digits > MAX_SUMMED => {
+                DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale)
+            }
             (Operation::Number, DataType::Decimal128(_, scale)) => {
                 DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale)
             }
             (Operation::Number, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => DataType::Float64,
             (Operation::Number, other) => other.clone(),
-            (Operation::Total, ty) if *ty == DECIMALS => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+            (Operation::Total, DataType::Decimal256(_, scale)) => {
+                DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale)
+            }
             (Operation::Total, ty) if *ty != BIGINTS => ty.clone(),
             (Operation::Measure, decimal @ DataType::Decimal128(..)) => decimal.clone(),
             (Operation::Measure, _) => DataType::Float64,
@@ -487,7 +507,7 @@ impl ScalarUDFImpl for OperationFunction {
         let fold = |kernel: Kernel| {
             let (first, rest) = arrays.split_first().ok_or_else(|| DataFusionError::Internal("no operands".into()))?;
             let folded = rest.iter().try_fold(first.clone(), |sum, next| kernel(&sum, next));
-            folded.or_else(|_| exec_err!("BIGINT value is out of range"))
+            folded.map_err(|_| out_of_range("BIGINT"))
         };
         let lenient = CastOptions { safe: true, ..Default::default() };
         let array = match self.operation {
@@ -495,6 +515,11 @@ impl ScalarUDFImpl for OperationFunction {
             Operation::Subtract => fold(numeric::sub)?,
             Operation::Multiply => fold(numeric::mul)?,
             Operation::Divide | Operation::Average => divide(&arrays[0], &arrays[1], args.return_field.data_type())?,
+            Operation::Digits => {
+                let numbers = arrays[0].as_primitive_opt::<Decimal128Type>();
+                let valid = numbers.is_none_or(|all| all.validate_decimal_precision(DECIMAL128_MAX_PRECISION).is_ok());
+                if valid { arrays[0].clone() } else { return Err(out_of_range("DECIMAL")) }
+            }
             Operation::Truth => {
                 let numbers = match arrays[0].data_type() {
                     DataType::Boolean => return Ok(args.args[0].clone()),
@@ -515,8 +540,8 @@ impl ScalarUDFImpl for OperationFunction {
             Operation::Total => {
                 let strict = CastOptions { safe: false, ..Default::default() };
                 let total = cast_with_options(&arrays[0], args.return_field.data_type(), &strict);
-                let ty = if *arrays[0].data_type() == DECIMALS { "DECIMAL" } else { "BIGINT" };
-                total.or_else(|_| exec_err!("{ty} value is out of range in 'sum'"))?
+                let ty = if matches!(arrays[0].data_type(), DataType::Decimal256(..)) { "DECIMAL" } else { "BIGINT" };
+                total.map_err(|_| out_of_range(ty))?
             }
         };
         Ok(match scalar {
@@ -524,6 +549,10 @@ impl ScalarUDFImpl for OperationFunction {
             false => ColumnarValue::Array(array),
         })
     }
+}
+
+fn out_of_range(ty: &str) -> DataFusionError {
+    DataFusionError::External(Box::new(overflow(ty)))
 }
 
 /// What a division takes for an operand of a type.
@@ -567,7 +596,7 @@ fn divide(dividends: &ArrayRef, divisors: &ArrayRef, ty: &DataType) -> Result<Ar
     let quotients = pairs.map(|pair| match pair {
         (Some(x), Some(y)) if y != 0 => match quotient(x, y) {
             Some(quotient) => Ok(Some(quotient)),
-            None => exec_err!("DECIMAL value is out of range"),
+            None => Err(out_of_range("DECIMAL")),
         },
         _ => Ok(None),
     });
@@ -743,7 +772,7 @@ fn quotient(args: &[Datum], divide: fn(f64, f64) -> f64) -> Datum {
 fn int_divide(args: &[Datum]) -> Result<Datum, String> {
     match number(args, 1) {
         0 => Ok(Datum::Null),
-        divisor => number(args, 0).checked_div(divisor).map(Datum::Int).ok_or("BIGINT value is out of range".into()),
+        divisor => number(args, 0).checked_div(divisor).map(Datum::Int).ok_or(OVERFLOW.into()),
     }
 }
 
@@ -753,7 +782,7 @@ fn whole(value: Datum) -> Result<Datum, String> {
         Datum::Double(value) if (-(2.0_f64.powi(63))..2.0_f64.powi(63)).contains(&value) => {
             Ok(Datum::Int(value as i64))
         }
-        Datum::Double(_) => Err("BIGINT value is out of range".into()),
+        Datum::Double(_) => Err(OVERFLOW.into()),
         other => Ok(other),
     }
 }

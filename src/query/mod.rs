@@ -16,6 +16,7 @@ mod raw;
 mod result;
 mod rewrite;
 mod rows;
+mod sets;
 mod stored;
 mod tables;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use planner::{Functions, Names, common_types};
 use raw::RawTable;
 use result::translate;
 use rewrite::{MARK, Rewritten, rewrite};
+use sets::ForgetTheRows;
 use stored::StoredTable;
 use virtual_table::MadeTable;
 
@@ -162,6 +164,7 @@ impl Engine {
         let config = SessionConfig::new().with_batch_size(8192).with_information_schema(false);
         let mut rules = PhysicalOptimizer::new().rules;
         rules.insert(0, Arc::new(KeepTheSmaller));
+        rules.insert(0, Arc::new(ForgetTheRows));
         let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
         let state = state.with_physical_optimizer_rules(rules).build();
         let functions = Functions::new(&state);

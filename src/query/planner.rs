@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, ScalarValue, TableReference, not_impl_err, plan_err};
@@ -20,6 +20,7 @@ use sqlparser::ast::{BinaryOperator, DataType as SqlType, ExactNumberInfo};
 
 use super::functions;
 use super::functions::{Operation, scalar};
+use super::sets;
 use super::types::column_type;
 use crate::error::{Error, Misfit};
 use crate::types::{ColumnType, Datum};
@@ -65,6 +66,7 @@ pub(super) const AGGREGATE: &[&str] = &[
     "covar_pop",
     "covar_samp",
     "first_value",
+    "grouping",
     "last_value",
     "max",
     "min",
@@ -214,7 +216,7 @@ impl TypePlanner for Types {
 }
 
 /// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
-/// arguments of COALESCE, GREATEST and LEAST, and both sides of IN and LIKE. DataFusion would make DOUBLE and DECIMAL a
+/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and operands of `-`, ABS and ROUND. DataFusion would make DOUBLE and DECIMAL a
 /// DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
 pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let unified = plan.transform_up_with_subqueries(|node| match node {
@@ -222,18 +224,25 @@ pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Values(values) => unify_values(values.values),
         // Its filters are not ours to change, and there are none yet.
         LogicalPlan::TableScan(_) => Ok(Transformed::no(node)),
-        node => {
-            let schema = merge_schema(&node.inputs());
-            let preserver = NamePreserver::new(&node);
-            let unified = node.map_expressions(|expr| {
-                let name = preserver.save(&expr);
-                let unified = expr.transform_up(|expr| unify(expr, &schema))?;
-                Ok(unified.update_data(|expr| name.restore(expr)))
-            })?;
-            unified.map_data(LogicalPlan::recompute_schema)
+        LogicalPlan::Aggregate(aggregate) if matches!(aggregate.group_expr[..], [Expr::GroupingSet(_)]) => {
+            let mut aggregate = sets::of_columns(aggregate)?;
+            aggregate.input = Arc::new(unify_node(Arc::unwrap_or_clone(aggregate.input))?.data);
+            unify_node(LogicalPlan::Aggregate(aggregate))
         }
+        node => unify_node(node),
     });
     Ok(unified?.data)
+}
+
+fn unify_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let schema = merge_schema(&node.inputs());
+    let preserver = NamePreserver::new(&node);
+    let unified = node.map_expressions(|expr| {
+        let name = preserver.save(&expr);
+        let unified = expr.transform_up(|expr| unify(expr, &schema))?;
+        Ok(unified.update_data(|expr| name.restore(expr)))
+    })?;
+    unified.map_data(LogicalPlan::recompute_schema)
 }
 
 /// The type of values of several, as MySQL has it; `None` if there is nothing to change.
@@ -315,12 +324,38 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             search.subquery.subquery = Arc::new(project_as(plan.clone(), &[Some(DataType::Float64)])?);
             Ok(Transformed::yes(Expr::InSubquery(search)))
         }
+        Expr::ScalarFunction(mut function)
+            if matches!(function.name(), "abs" | "round") && type_of(&function.args[0])?.is_integer() =>
+        {
+            function.args[0] = cast(std::mem::take(&mut function.args[0]), DataType::Int64);
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        // Arrow knows fewer of the forms that a time is written in, and takes numbers for microseconds.
+        Expr::TryCast(to) => {
+            let function = match (class(to.field.data_type()), class(&type_of(&to.expr)?)) {
+                (Class::Time, Class::Text | Class::Int) => "timestamp",
+                (Class::Day, Class::Int) => "date",
+                _ => return Ok(Transformed::no(Expr::TryCast(to))),
+            };
+            Ok(Transformed::yes(functions::call(function, vec![*to.expr])?))
+        }
+        // DataFusion's negation stays in the operand's type, and wraps.
+        Expr::Negative(expr) if type_of(&expr)?.is_integer() => {
+            let operands = vec![lit(0_i64), cast(*expr, DataType::Int64)];
+            Ok(Transformed::yes(Operation::Subtract.udf().call(operands)))
+        }
         // DataFusion would read them as text, which they need not be.
         Expr::Like(Like { negated, expr, pattern, escape_char: None | Some('\\'), case_insensitive: false })
             if type_of(&expr)?.is_binary() || type_of(&pattern)?.is_binary() =>
         {
             let like = functions::call("__like", vec![*expr, *pattern])?;
             Ok(Transformed::yes(if negated { !like } else { like }))
+        }
+        Expr::Like(mut like) => {
+            let classes = (class(&type_of(&like.expr)?), class(&type_of(&like.pattern)?));
+            *like.expr = as_text(*like.expr, classes.0)?;
+            *like.pattern = as_text(*like.pattern, classes.1)?;
+            Ok(Transformed::yes(Expr::Like(like)))
         }
         expr => Ok(Transformed::no(expr)),
     }
@@ -436,7 +471,7 @@ impl ExprPlanner for Operators {
             {
                 return plan_err!("dates are not numbers: use INTERVAL, DATEDIFF or TIMESTAMPDIFF");
             }
-            Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes),
+            Op::Plus | Op::Minus | Op::Multiply => arithmetic(&op, left, right, classes, schema),
             Op::Divide => match classes {
                 (Class::Decimal, Class::Decimal | Class::Int) | (Class::Int, Class::Decimal) => {
                     Operation::Divide.udf().call(vec![left, right])
@@ -482,7 +517,7 @@ impl ExprPlanner for Operators {
     }
 }
 
-fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Class)) -> Expr {
+fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Class), schema: &DFSchema) -> Expr {
     let whole = |class| matches!(class, Class::Int | Class::Bool);
     let (operation, operator) = match op {
         BinaryOperator::Plus => (Operation::Add, Operator::Plus),
@@ -504,7 +539,16 @@ fn arithmetic(op: &BinaryOperator, left: Expr, right: Expr, classes: (Class, Cla
         Class::Bool => cast(expr, DataType::Int64),
         _ => expr,
     };
-    binary(number(left, classes.0), operator, number(right, classes.1))
+    // What is computed on the way may have more digits.
+    let left = match left {
+        Expr::ScalarFunction(mut call) if call.name() == Operation::Digits.name() => call.args.remove(0),
+        left => left,
+    };
+    let computed = binary(number(left, classes.0), operator, number(right, classes.1));
+    match computed.get_type(schema) {
+        Ok(DataType::Decimal128(DECIMAL128_MAX_PRECISION, _)) => Operation::Digits.udf().call(vec![computed]),
+        _ => computed,
+    }
 }
 
 /// NULL instead of zero.

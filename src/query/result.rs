@@ -137,7 +137,7 @@ pub(super) fn convert(
             numbers.is_some_and(|numbers| numbers.iter().flatten().any(|number| !number.is_finite()))
         });
         if let Some((_, field)) = endless {
-            return Err(Misfit::OutOfRange.error(format!("DOUBLE value is out of range in '{}'", field.name())));
+            return Err(Misfit::Overflow.error(format!("DOUBLE value is out of range in '{}'", field.name())));
         }
         let arrays = arrays.into_iter().map(|(array, _)| array).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -167,7 +167,7 @@ pub(super) fn translate(err: DataFusionError, memory: usize) -> Error {
         DataFusionError::ArrowError(inner, _) => match *inner {
             ArrowError::ExternalError(cause) => translate(DataFusionError::External(cause), memory),
             ArrowError::MemoryError(message) => Error::Refused(message),
-            other => Error::Refused(worded(&other.to_string())),
+            other => computed(&other.to_string()),
         },
         DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
             Ok(inner) => translate(inner, memory),
@@ -208,13 +208,10 @@ fn told(err: &DataFusionError, memory: usize) -> Error {
                 None => Error::Unsupported(worded(message)),
             }
         }
-        DataFusionError::Execution(message) if message.starts_with("BIGINT value is out of range") => {
-            Misfit::OutOfRange.error(worded(message))
-        }
         DataFusionError::Execution(message) if message.starts_with("Scalar subquery returned more than one row") => {
             Misfit::Rows.error("Subquery returns more than 1 row")
         }
-        DataFusionError::Execution(message) => Error::Refused(worded(message)),
+        DataFusionError::Execution(message) => computed(message),
         DataFusionError::ResourcesExhausted(message) => exhausted(message, memory),
         other => Error::internal(worded(&other.strip_backtrace())),
     }
@@ -282,6 +279,7 @@ fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
                 source: source.to_string().into(),
                 retryable: *retryable,
             },
+            Some(Error::Misfit { kind, message }) => kind.error(message.clone()),
             Some(own) => Error::Refused(own.report()),
             None => match cause.downcast_ref::<DataFusionError>() {
                 Some(inner) => translate_shared(inner, memory),
@@ -291,8 +289,31 @@ fn translate_shared(err: &DataFusionError, memory: usize) -> Error {
         DataFusionError::Plan(_) | DataFusionError::Execution(_) | DataFusionError::ResourcesExhausted(_) => {
             told(err, memory)
         }
+        DataFusionError::ArrowError(inner, _) => computed(&inner.to_string()),
         other => Error::Refused(worded(&other.strip_backtrace())),
     }
+}
+
+/// What is said of a value that could not be computed.
+fn computed(message: &str) -> Error {
+    const OVERFLOWS: [(&str, &str); 6] = [
+        // Operators on BIGINTs are our own.
+        ("Overflow happened on: ", "DECIMAL"),
+        (" to store in a Decimal", "DECIMAL"),
+        ("Cannot cast to Decimal", "DECIMAL"),
+        (" overflow on abs(", "BIGINT"),
+        ("Overflow while rounding ", "BIGINT"),
+        (" to type Int64", "BIGINT"),
+    ];
+    match OVERFLOWS.iter().find(|(part, _)| message.contains(part)) {
+        Some((_, ty)) => overflow(ty),
+        None => Error::Refused(worded(message)),
+    }
+}
+
+/// The error for a value of an expression that its type does not hold.
+pub(super) fn overflow(ty: &str) -> Error {
+    Misfit::Overflow.error(format!("{ty} value is out of range"))
 }
 
 /// The column, from 1, and the types, of DataFusion's error for values that it finds no type for.

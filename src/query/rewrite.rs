@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use chrono::NaiveDateTime;
 use sqlparser::ast::{
     BinaryOperator, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, ExactNumberInfo, Expr, Function,
-    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval,
-    JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
-    TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, Visitor, VisitorMut,
+    FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, GroupByWithModifier, Ident,
+    Interval, JoinConstraint, JoinOperator, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows, OrderBy,
+    OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value,
+    Visitor, VisitorMut,
 };
 
 use super::files::FilesCall;
@@ -245,6 +246,71 @@ fn count_rows(expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
+/// Makes `WITH ROLLUP` a ROLLUP of all that the select groups by, and positions in grouping sets the items they are of.
+fn grouping_sets(select: &mut Select) -> Result<()> {
+    let GroupByExpr::Expressions(by, modifiers) = &mut select.group_by else { return Ok(()) };
+    let single = |by: &mut Vec<Expr>| by.drain(..).map(|expr| vec![expr]).collect();
+    match &modifiers[..] {
+        [] => {}
+        [GroupByWithModifier::Rollup] => *by = vec![Expr::Rollup(single(by))],
+        [GroupByWithModifier::Cube] => *by = vec![Expr::Cube(single(by))],
+        [other, ..] => return Err(Error::Unsupported(format!("GROUP BY … {other}"))),
+    }
+    modifiers.clear();
+    for expr in by {
+        let (Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets)) = expr else { continue };
+        for expr in sets.iter_mut().flatten() {
+            if let Expr::Value(value) = &*expr
+                && let Value::Number(digits, _) = &value.value
+            {
+                let position = digits.parse::<usize>().ok().and_then(|position| position.checked_sub(1));
+                *expr = match position.and_then(|position| select.projection.get(position)) {
+                    Some(SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }) => item.clone(),
+                    _ => return Err(Error::Analysis(format!("no item of the select list is at position {digits}"))),
+                };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes each column of the list by which the select does not group the one of any row of its group.
+fn any_of_group(select: &mut Select) {
+    let GroupByExpr::Expressions(by, _) = &select.group_by else { return };
+    if by.is_empty() || by.iter().any(|by| matches!(by, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))) {
+        return;
+    }
+    for (at, item) in select.projection.iter_mut().enumerate() {
+        let (column, alias) = match item {
+            SelectItem::UnnamedExpr(column) => (column, None),
+            SelectItem::ExprWithAlias { expr, alias } => (expr, Some(&alias.value)),
+            _ => continue,
+        };
+        let Some(plain) = last_name(column).map(str::to_lowercase) else { continue };
+        let grouped = by.iter().any(|by| match by {
+            Expr::Value(value) => value.value == Value::Number((at + 1).to_string(), false),
+            Expr::Identifier(name) if alias.is_some_and(|alias| alias.eq_ignore_ascii_case(&name.value)) => true,
+            by => {
+                let pairs = parts(by).iter().rev().zip(parts(column).iter().rev());
+                !parts(by).is_empty() && pairs.into_iter().all(|(a, b)| a.value.eq_ignore_ascii_case(&b.value))
+            }
+        });
+        if !grouped {
+            let alias = name(&alias.unwrap_or(&plain).to_lowercase());
+            *item = SelectItem::ExprWithAlias { expr: call("any_value", vec![column.clone()]), alias };
+        }
+    }
+}
+
+/// The names that a column's is made of.
+fn parts(column: &Expr) -> &[Ident] {
+    match column {
+        Expr::Identifier(name) => std::slice::from_ref(name),
+        Expr::CompoundIdentifier(names) => names,
+        _ => &[],
+    }
+}
+
 /// What DISTINCT has left can only be ordered by the names of the list's items.
 fn order_by_names(select: &Select, order: &mut OrderBy) {
     let OrderByKind::Expressions(by) = &mut order.kind else { return };
@@ -287,6 +353,13 @@ impl VisitorMut for Pass<'_> {
             select.from.clear();
         }
         filter_by_names(select);
+        if let Err(err) = grouping_sets(select) {
+            return self.go_on(Err(err));
+        }
+        let mode = (self.context.variable)(VariableScope::Session, "sql_mode");
+        if mode.is_some_and(|mode| !mode.to_string().contains("ONLY_FULL_GROUP_BY")) {
+            any_of_group(select);
+        }
         name_items(select);
         for item in &mut select.projection {
             if let SelectItem::ExprWithAlias { expr, .. } = item
@@ -306,6 +379,7 @@ impl VisitorMut for Pass<'_> {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             lower_columns(&mut cte.alias);
         }
+        query.limit_clause = query.limit_clause.take().map(all_from);
         if let SetExpr::Values(values) = &*query.body
             && walk(values, &mut Queries).is_break()
         {
@@ -328,6 +402,27 @@ impl VisitorMut for Pass<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let outcome = self.expr(expr);
         self.go_on(outcome)
+    }
+}
+
+/// Takes a limit away that is meant as none, as MySQL's manual has it for all rows from one on: no table has so many.
+fn all_from(clause: LimitClause) -> LimitClause {
+    let is_none = |limit: &Expr| match limit {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => digits.parse::<u64>().is_ok_and(|limit| limit >= i64::MAX as u64),
+            _ => false,
+        },
+        _ => false,
+    };
+    match clause {
+        LimitClause::LimitOffset { limit: Some(limit), offset, limit_by } if is_none(&limit) => {
+            LimitClause::LimitOffset { limit: None, offset, limit_by }
+        }
+        LimitClause::OffsetCommaLimit { offset, limit } if is_none(&limit) => {
+            let offset = Some(Offset { value: offset, rows: OffsetRows::None });
+            LimitClause::LimitOffset { limit: None, offset, limit_by: Vec::new() }
+        }
+        other => other,
     }
 }
 

@@ -54,6 +54,8 @@ impl Dialect for StarRocksDialect {
         supports_cross_join_constraint
         supports_data_type_signed_suffix
         supports_double_ampersand_operator
+        supports_group_by_expr
+        supports_group_by_with_modifier
         supports_limit_comma
         supports_match_against
         supports_numeric_prefix

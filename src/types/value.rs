@@ -265,10 +265,24 @@ fn parse_datetime(text: &str) -> Option<i64> {
     let time = NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M:%S%.f")
         .or_else(|_| NaiveDateTime::parse_from_str(&spaced, "%Y-%m-%d %H:%M"))
         .ok()
+        .or_else(|| parse_digits(text))
         .or_else(|| parse_date(text).map(|date| date.and_time(chrono::NaiveTime::MIN)))
         // The 60th second, which chrono keeps as these.
         .filter(|time| chrono::Timelike::nanosecond(time) < 1_000_000_000)?;
     Some(time.and_utc().timestamp_micros())
+}
+
+/// `yyyyMMddHHmmss`, and `yyMMddHHmmss` of the years 1970 to 2069, as MySQL has it.
+fn parse_digits(text: &str) -> Option<NaiveDateTime> {
+    let whole = text.split('.').next()?;
+    let century = match whole.len() {
+        _ if !whole.bytes().all(|byte| byte.is_ascii_digit()) => return None,
+        14 => "",
+        12 if whole < "70" => "20",
+        12 => "19",
+        _ => return None,
+    };
+    NaiveDateTime::parse_from_str(&format!("{century}{text}"), "%Y%m%d%H%M%S%.f").ok()
 }
 
 /// Whether a number in digits is negative, and its digits before and after the point.
@@ -345,6 +359,15 @@ mod tests {
         assert_eq!(Datum::parse("1.005", money).unwrap(), Datum::Decimal(101));
         assert_eq!(Datum::parse("-1.5e2", money).unwrap(), Datum::Decimal(-15_000));
         assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
+        for (digits, text) in [
+            ("20240102030405", "2024-01-02 03:04:05"),
+            ("20240102030405.5", "2024-01-02 03:04:05.5"),
+            ("691231235959", "2069-12-31 23:59:59"),
+            ("700101000000", "1970-01-01 00:00:00"),
+        ] {
+            let [digits, text] = [digits, text].map(|text| Datum::parse(text, ColumnType::DateTime).unwrap());
+            assert_eq!(digits, text);
+        }
     }
 
     #[test]
@@ -434,6 +457,8 @@ mod tests {
             ("+12026-01-05 00:00:00", ColumnType::Date),
             ("+12026-01-05 10:00:00", ColumnType::DateTime),
             ("2026-01-05 10:00:60", ColumnType::DateTime),
+            ("20260105100060", ColumnType::DateTime),
+            ("2026010510006", ColumnType::DateTime),
             ("-5-01-05 10:00:00", ColumnType::DateTime),
             ("100000000", ColumnType::Decimal { precision: 10, scale: 2 }),
             ("abc", ColumnType::Varchar(2)),

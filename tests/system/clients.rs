@@ -90,11 +90,9 @@ async fn dumps_are_loaded_again() {
     let Some((well, _, err)) = mariadb(&server, &["--batch"], script).await else { return };
     assert!(well, "{err}");
     let mut dump = Command::new("mariadb-dump");
-    dump.args(["--no-defaults", "-h127.0.0.1", "-uroot"]).arg(format!("-P{}", server.port("mysql"))).args([
-        "--no-tablespaces",
-        "--single-transaction",
-        "d",
-    ]);
+    dump.args(["--no-defaults", "-h127.0.0.1", "-uroot"])
+        .arg(format!("-P{}", server.port("mysql")))
+        .args(["--single-transaction", "d"]);
     let Some(output) = run(dump, "").await else { return skip("mariadb-dump", "apt install mariadb-client") };
     assert_eq!((output.status.success(), String::from_utf8(output.stderr).unwrap()), (true, String::new()));
     let dump = String::from_utf8(output.stdout).unwrap();
