@@ -483,6 +483,9 @@ impl ScalarUDFImpl for OperationFunction {
                 DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale)
             }
             (Operation::Total, ty) if *ty != BIGINTS => ty.clone(),
+            (Operation::Measure, DataType::Decimal128(digits, scale)) if *digits > MAX_SUMMED => {
+                DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale)
+            }
             (Operation::Measure, decimal @ DataType::Decimal128(..)) => decimal.clone(),
             (Operation::Measure, _) => DataType::Float64,
             _ => DataType::Int64,
@@ -559,6 +562,7 @@ fn out_of_range(ty: &str) -> DataFusionError {
 fn operand(ty: &DataType) -> DataType {
     match ty {
         DataType::Decimal128(..) => ty.clone(),
+        DataType::Decimal256(_, scale) => DataType::Decimal128(DECIMAL128_MAX_PRECISION, *scale),
         ty if ty.is_integer() => DataType::Decimal128(20, 0),
         _ => DataType::Float64,
     }
