@@ -267,14 +267,13 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
             Value::HexStringLiteral(text) if column.ty == ColumnType::Varbinary => {
                 hex::decode(text).ok().map(Datum::Bytes)
             }
-            Value::Number(text, _) | Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => {
-                Datum::parse(text, column.ty).ok()
-            }
+            Value::Number(digits, _) => number(digits, column),
+            Value::SingleQuotedString(text) | Value::DoubleQuotedString(text) => Datum::parse(text, column.ty).ok(),
             _ => None,
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match &**expr {
             Expr::Value(value) => match &value.value {
-                Value::Number(text, _) => Datum::parse(&format!("-{text}"), column.ty).ok(),
+                Value::Number(digits, _) => number(&format!("-{digits}"), column),
                 _ => None,
             },
             _ => None,
@@ -283,6 +282,19 @@ fn literal(expr: &Expr, column: &Column) -> Option<Datum> {
             Some(column.default.clone().unwrap_or(Datum::Null))
         }
         _ => None,
+    }
+}
+
+/// A number as a value of a column. A DOUBLE becomes the text that a client would see, however it is written.
+fn number(digits: &str, column: &Column) -> Option<Datum> {
+    let is_text = matches!(column.ty.arrow(), DataType::Utf8 | DataType::Binary);
+    let double = digits.parse::<f64>().ok().filter(|_| is_text && digits.contains(['e', 'E']));
+    match double {
+        None => Datum::parse(digits, column.ty).ok(),
+        Some(double) if double.is_finite() => {
+            Datum::parse(&Datum::Double(double).text(ColumnType::Double)?, column.ty).ok()
+        }
+        Some(_) => None,
     }
 }
 

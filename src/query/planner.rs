@@ -332,12 +332,14 @@ fn unify(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         // Arrow knows fewer of the forms that a time is written in, and takes numbers for microseconds.
         Expr::TryCast(to) => {
-            let function = match (class(to.field.data_type()), class(&type_of(&to.expr)?)) {
-                (Class::Time, Class::Text | Class::Int) => "timestamp",
-                (Class::Day, Class::Int) => "date",
+            let from = class(&type_of(&to.expr)?);
+            let function = match (class(to.field.data_type()), from) {
+                (Class::Time, Class::Text | Class::Int | Class::Decimal | Class::Double) => "timestamp",
+                (Class::Day, Class::Int | Class::Decimal | Class::Double) => "date",
                 _ => return Ok(Transformed::no(Expr::TryCast(to))),
             };
-            Ok(Transformed::yes(functions::call(function, vec![*to.expr])?))
+            let digits = if from == Class::Int { *to.expr } else { as_text(*to.expr, from)? };
+            Ok(Transformed::yes(functions::call(function, vec![digits])?))
         }
         // DataFusion's negation stays in the operand's type, and wraps.
         Expr::Negative(expr) if type_of(&expr)?.is_integer() => {

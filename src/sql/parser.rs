@@ -243,7 +243,12 @@ fn parse_piece(mut piece: Piece) -> Result<Parsed> {
     drop_share_lock(&mut piece.tokens);
     let dialect = StarRocksDialect::new(piece.tokens.len());
     let parser = Parser::new(&dialect).with_recursion_limit(MAX_DEPTH);
-    let mut p = P { inner: parser.with_tokens_with_locations(piece.tokens), base: piece.base, dialect: &dialect };
+    let mut p = P {
+        inner: parser.with_tokens_with_locations(piece.tokens),
+        base: piece.base,
+        dialect: &dialect,
+        secret: false,
+    };
     let statement = p.statement()?;
     p.end()?;
     let mut hints = Vec::new();
@@ -261,7 +266,7 @@ fn set_var(hint: &str) -> Result<Vec<(String, SetValue)>> {
         let piece = piece?;
         let dialect = StarRocksDialect::new(piece.tokens.len());
         let parser = Parser::new(&dialect).with_tokens_with_locations(piece.tokens);
-        let mut p = P { inner: parser, base: piece.base, dialect: &dialect };
+        let mut p = P { inner: parser, base: piece.base, dialect: &dialect, secret: false };
         while !p.at_end() {
             if p.words("SET_VAR") {
                 found.extend(p.parens(|p| Ok((p.ident("a variable name")?.to_lowercase(), p.assigned_value()?)))?);
@@ -279,6 +284,8 @@ pub(super) struct P<'a> {
     inner: Parser<'a>,
     base: Location,
     dialect: &'a StarRocksDialect,
+    /// Whether a secret may be what is next, or has been.
+    secret: bool,
 }
 
 impl P<'_> {
@@ -371,6 +378,9 @@ impl P<'_> {
 
     /// The syntax error for what is next.
     pub fn unexpected<T>(&self, expected: &str) -> Result<T> {
+        if self.secret {
+            return self.syntax(format!("expected {expected}"));
+        }
         let found = match self.peek(0) {
             Token::EOF => "the end of the statement".to_owned(),
             // A string may be a password at the wrong place.
@@ -413,12 +423,9 @@ impl P<'_> {
         }
     }
 
-    /// A string that may be secret: what stands in its place is not shown.
-    pub fn secret_string(&mut self) -> Result<String> {
-        match self.optional_string() {
-            Some(text) => Ok(text),
-            None => self.syntax("expected a string in quotes".into()),
-        }
+    /// Says that a secret may follow: what stands at the wrong place is not shown any more.
+    pub fn expect_secret(&mut self) {
+        self.secret = true;
     }
 
     /// A string, if one is next.
@@ -552,9 +559,10 @@ impl P<'_> {
 
     /// `"key" = "value"`.
     pub fn property(&mut self) -> Result<(String, String)> {
+        self.expect_secret();
         let key = self.string()?;
         self.need_token(&Token::Eq)?;
-        Ok((key, self.secret_string()?))
+        Ok((key, self.string()?))
     }
 
     /// A query, to its end.

@@ -77,6 +77,7 @@ impl P<'_> {
 
     fn identified(&mut self) -> Result<Identified> {
         self.need("IDENTIFIED")?;
+        self.expect_secret();
         let mut plugin = None;
         if self.words("WITH") {
             let name = match self.optional_string() {
@@ -89,7 +90,7 @@ impl P<'_> {
             return Err(Error::Unsupported("IDENTIFIED with a hashed password; write BY 'password'".into()));
         }
         self.need("BY")?;
-        Ok(Identified { plugin, password: Secret(self.secret_string()?) })
+        Ok(Identified { plugin, password: Secret(self.string()?) })
     }
 
     /// `user`, `'user'`, `'user'@'host'`, in any mixture of quotes. Without quotes the tokenizer takes the `@` for a
@@ -261,7 +262,7 @@ impl P<'_> {
             let value = SetValue::Literal(Datum::Text(self.ident("a catalog")?));
             return Ok(vec![Assignment::Variable { scope: Scope::Session, name: "catalog".into(), value }]);
         }
-        if self.at(0, "PASSWORD") && (self.at(1, "FOR") || self.assigned("PASSWORD")) {
+        if self.at(0, "PASSWORD") {
             return Ok(vec![self.set_password()?]);
         }
         let scoped = usize::from(["GLOBAL", "SESSION", "LOCAL"].iter().any(|word| self.at(0, word)));
@@ -278,15 +279,16 @@ impl P<'_> {
 
     fn set_password(&mut self) -> Result<Assignment> {
         self.need("PASSWORD")?;
+        self.expect_secret();
         let user = if self.words("FOR") { self.optional_user()? } else { None };
         self.need_token(&Token::Eq)?;
         let password = if self.words("PASSWORD") {
             self.need_token(&Token::LParen)?;
-            let password = self.secret_string()?;
+            let password = self.string()?;
             self.need_token(&Token::RParen)?;
             password
         } else {
-            self.secret_string()?
+            self.string()?
         };
         Ok(Assignment::Password { user, password: Secret(password) })
     }

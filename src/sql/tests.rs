@@ -138,22 +138,21 @@ const REFUSED: &[(&str, &str)] = &[
         "Getting syntax error at line 1, column 13. Detail message: expected the end of the statement, found 'BY'",
     ),
     ("BACKUP SNAPSHOT TO r", "Getting syntax error at line 1, column 17. Detail message: expected a label, found 'TO'"),
-    (
-        "SET PASSWORD 'hunter2'",
-        "Getting syntax error at line 1, column 14. Detail message: expected '=', found a string",
-    ),
+    ("SET PASSWORD 'hunter2'", "Getting syntax error at line 1, column 14. Detail message: expected '='"),
     // What has lost its quotes may be secret.
-    (
-        "SET PASSWORD = hunter2",
-        "Getting syntax error at line 1, column 16. Detail message: expected a string in quotes",
-    ),
+    ("SET PASSWORD hunter2", "Getting syntax error at line 1, column 14. Detail message: expected '='"),
+    ("SET PASSWORD = hunter2", "Getting syntax error at line 1, column 16. Detail message: expected a string"),
     (
         "CREATE USER u IDENTIFIED BY hunter2",
-        "Getting syntax error at line 1, column 29. Detail message: expected a string in quotes",
+        "Getting syntax error at line 1, column 29. Detail message: expected a string",
+    ),
+    (
+        "CREATE USER u IDENTIFIED BY 'hun'ter2'x'",
+        "Getting syntax error at line 1, column 34. Detail message: expected the end of the statement",
     ),
     (
         "CREATE REPOSITORY r WITH BROKER ON LOCATION 's3://b' PROPERTIES ('aws.s3.secret_key' = hunter2)",
-        "Getting syntax error at line 1, column 88. Detail message: expected a string in quotes",
+        "Getting syntax error at line 1, column 88. Detail message: expected a string",
     ),
     (
         "CREATE DATABASE d DEFAULT CHARACTER SET latin1",

@@ -280,6 +280,8 @@ fn parse_digits(text: &str) -> Option<NaiveDateTime> {
         14 => "",
         12 if whole < "70" => "20",
         12 => "19",
+        // A number of a DECIMAL type.
+        8 => return Some(parse_date(whole)?.and_time(chrono::NaiveTime::MIN)),
         _ => return None,
     };
     NaiveDateTime::parse_from_str(&format!("{century}{text}"), "%Y%m%d%H%M%S%.f").ok()
@@ -361,6 +363,7 @@ mod tests {
         assert_eq!(Datum::parse("1969-12-31", ColumnType::Date).unwrap(), Datum::Date(-1));
         for (digits, text) in [
             ("20240102030405", "2024-01-02 03:04:05"),
+            ("20240102.0", "2024-01-02"),
             ("20240102030405.5", "2024-01-02 03:04:05.5"),
             ("691231235959", "2069-12-31 23:59:59"),
             ("700101000000", "1970-01-01 00:00:00"),

@@ -26,6 +26,7 @@ use self::limits::{Limits, bug, guarded};
 use self::prepared::{PreparedStatements, bind};
 use super::frontend::writable;
 use super::listing::like;
+use super::rawkv::is_rawkv;
 use super::reading::INFORMATION_SCHEMA;
 use super::show::head;
 use super::{Accounts, Outcome, Process, ProcessEntry, ProcessList, Variables};
@@ -243,6 +244,10 @@ impl Session {
             _ => None,
         };
         let runs = prepared.as_ref().map_or(&parsed.statement, |prepared| &prepared.statement);
+        const CHANGED_KEYS: &str = "; keys that it has changed stay as they are now";
+        let of_raw = |table: &TableName| {
+            table.database.as_ref().or(self.database.as_ref()).is_some_and(|database| is_rawkv(database))
+        };
         let left = match runs {
             Statement::Backup(_) => "; a job that has begun goes on: see SHOW BACKUP, and CANCEL BACKUP ends it",
             Statement::BackupRaw(_) => {
@@ -252,6 +257,8 @@ impl Session {
                 "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE FROM rawkv ends it"
             }
             Statement::Restore(_) => "; a job that has begun goes on: see SHOW RESTORE, and CANCEL RESTORE ends it",
+            Statement::Insert(insert) if of_raw(&insert.table) => CHANGED_KEYS,
+            Statement::Delete(_) => CHANGED_KEYS,
             Statement::Query(_) | Statement::Show(_) | Statement::Set(_) | Statement::Insert(_) => "",
             _ => "; what it has begun goes on: see whether that is done before you run it again",
         };
