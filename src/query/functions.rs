@@ -45,6 +45,8 @@ enum Kind {
     Time,
     /// Numbers as BIGINT, rounded, all else as it is.
     Whole,
+    /// BIGINT, DECIMAL as its digits, and all else as DOUBLE.
+    Number,
     /// As it is.
     Any,
 }
@@ -172,8 +174,8 @@ functions! {
         Datum::Decimal(value) if value < 0 => Datum::Decimal(value + (1 << 64)),
         ref value => value.clone(),
     });
-    ["ceil" "ceiling" "dceil"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).ceil()));
-    ["floor" "dfloor"] (Double) 1..1, INT, false, |a| whole(Datum::Double(real(a, 0).floor()));
+    ["ceil" "ceiling" "dceil"] (Number) 1..1, INT, false, |a| neighbour(&a[0], true);
+    ["floor" "dfloor"] (Number) 1..1, INT, false, |a| neighbour(&a[0], false);
     ["sqrt"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).sqrt()));
     ["exp"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).exp()));
     ["ln"] (Double) 1..1, DOUBLE, false, |a| Ok(finite(real(a, 0).ln()));
@@ -187,8 +189,7 @@ functions! {
 
     ["__divide"] (Double Double) 2..2, DOUBLE, false, |a| Ok(quotient(a, |x, y| x / y));
     ["__modulo"] (Double Double) 2..2, DOUBLE, false, |a| Ok(quotient(a, |x, y| x % y));
-    ["__int_divide"] (Int Int) 2..2, INT, false, int_divide;
-    ["__whole_divide"] (Double Double) 2..2, INT, false, |a| whole(quotient(a, |x, y| (x / y).trunc()));
+    ["__whole_divide"] (Number Number) 2..2, INT, false, |a| whole_divide(&a[0], &a[1]);
 }
 
 /// What BIGINTs are added up as. DECIMALs without a fraction are not, so that a sum tells which it is of. A sum of sums
@@ -394,7 +395,10 @@ fn argument(array: &ArrayRef, row: usize, ty: ColumnType, kind: Kind) -> Datum {
         (Kind::Int | Kind::Whole, value) => {
             double(value, ty).and_then(|value| whole(Datum::Double(value.round())).ok())
         }
-        (Kind::Double, value) => double(value, ty).map(Datum::Double),
+        (Kind::Number, Datum::Bool(value)) => Some(Datum::Int(value.into())),
+        (Kind::Number, value @ Datum::Int(_)) => Some(value),
+        (Kind::Number, value @ Datum::Decimal(_)) => value.text(ty).map(Datum::Exact),
+        (Kind::Double | Kind::Number, value) => double(value, ty).map(Datum::Double),
     };
     converted.unwrap_or(Datum::Null)
 }
@@ -773,11 +777,54 @@ fn quotient(args: &[Datum], divide: fn(f64, f64) -> f64) -> Datum {
     }
 }
 
-fn int_divide(args: &[Datum]) -> Result<Datum, String> {
-    match number(args, 1) {
-        0 => Ok(Datum::Null),
-        divisor => number(args, 0).checked_div(divisor).map(Datum::Int).ok_or(OVERFLOW.into()),
+/// The digits of a number as one, and how many of them are behind the point. `None` of a DOUBLE.
+fn exact(number: &Datum) -> Option<(i128, u32)> {
+    match number {
+        Datum::Int(number) => Some((i128::from(*number), 0)),
+        Datum::Exact(text) => {
+            let behind = text.split_once('.').map_or(0, |(_, behind)| behind.len());
+            Some((text.replacen('.', "", 1).parse().ok()?, behind as u32))
+        }
+        _ => None,
     }
+}
+
+/// The next BIGINT that is not less than a number, or not more.
+fn neighbour(number: &Datum, above: bool) -> Result<Datum, String> {
+    let Some((digits, scale)) = exact(number) else {
+        let number = inexact(number);
+        return whole(Datum::Double(if above { number.ceil() } else { number.floor() }));
+    };
+    let unit = 10_i128.pow(scale);
+    let below = digits.div_euclid(unit);
+    big_int(Some(below + i128::from(above && digits.rem_euclid(unit) != 0)))
+}
+
+/// `DIV`: the quotient without its fraction.
+fn whole_divide(dividend: &Datum, divisor: &Datum) -> Result<Datum, String> {
+    let (Some((x, behind_x)), Some((y, behind_y))) = (exact(dividend), exact(divisor)) else {
+        let doubles = [dividend, divisor].map(|number| Datum::Double(inexact(number)));
+        return whole(quotient(&doubles, |x, y| (x / y).trunc()));
+    };
+    if y == 0 {
+        return Ok(Datum::Null);
+    }
+    // Of 38 digits and as many zeros at most.
+    let scaled = |number: i128, zeros: u32| i256::from_i128(number).wrapping_mul(i256::from_i128(10_i128.pow(zeros)));
+    big_int(scaled(x, behind_y).wrapping_div(scaled(y, behind_x)).to_i128())
+}
+
+fn inexact(number: &Datum) -> f64 {
+    match number {
+        Datum::Int(number) => *number as f64,
+        Datum::Double(number) => *number,
+        Datum::Exact(text) => text.parse().unwrap_or(f64::NAN),
+        _ => f64::NAN,
+    }
+}
+
+fn big_int(number: Option<i128>) -> Result<Datum, String> {
+    number.and_then(|number| i64::try_from(number).ok()).map(Datum::Int).ok_or_else(|| OVERFLOW.into())
 }
 
 fn whole(value: Datum) -> Result<Datum, String> {

@@ -486,12 +486,7 @@ impl ExprPlanner for Operators {
                 | (Class::Int, Class::Decimal) => binary(left, Operator::Modulo, not_zero(right, &right_ty)?),
                 _ => functions::call("__modulo", vec![left, right])?,
             },
-            Op::MyIntegerDivide => match classes {
-                (Class::Int | Class::Bool, Class::Int | Class::Bool) => {
-                    functions::call("__int_divide", vec![left, right])?
-                }
-                _ => functions::call("__whole_divide", vec![left, right])?,
-            },
+            Op::MyIntegerDivide => functions::call("__whole_divide", vec![left, right])?,
             Op::And => binary(truth(left, classes.0), Operator::And, truth(right, classes.1)),
             Op::Or | Op::StringConcat => binary(truth(left, classes.0), Operator::Or, truth(right, classes.1)),
             Op::PGOverlap => binary(truth(left, classes.0), Operator::And, truth(right, classes.1)),
