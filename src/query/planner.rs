@@ -216,8 +216,8 @@ impl TypePlanner for Types {
 }
 
 /// Gives what must be of one type the one that MySQL gives it: the columns of UNION and VALUES, the results of CASE, the
-/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and operands of `-`, ABS and ROUND. DataFusion would make DOUBLE and DECIMAL a
-/// DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
+/// arguments of COALESCE, GREATEST and LEAST, both sides of IN and LIKE, and operands of `-`, ABS and ROUND. DataFusion
+/// would make DOUBLE and DECIMAL a DECIMAL, which cannot hold 1e300, and read a text beside a number as a number.
 pub(super) fn common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
     let unified = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Union(union) => unify_union(union),

@@ -88,8 +88,8 @@ fn check_storable(file: &BackupFile, key: &[u8], value: &[u8]) -> Result<()> {
     }
     let shown = escape(&key[..key.len().min(MOST_SHOWN)]);
     Err(Error::Unsupported(format!(
-        "file {}: the key that begins with '{shown}' has {} bytes, and its value {}; at most {MAX_KEY} and {MAX_VALUE} can be \
-         stored",
+        "file {}: the key that begins with '{shown}' has {} bytes, and its value {}; at most {MAX_KEY} and {MAX_VALUE} \
+         can be stored",
         file.name,
         key.len(),
         value.len()

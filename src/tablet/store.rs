@@ -79,7 +79,8 @@ impl Store {
         self.reserve.store(bytes, Ordering::Relaxed);
     }
 
-    /// Begins a file of so many bytes; where that is not known yet, see [`Self::check_room`].
+    /// Begins a file of so many bytes, and takes the room for them: an error if that is not there beside what is to be kept
+    /// free. Where the size is not known yet, see [`Self::check_room`].
     pub fn stage(&self, size: Option<u64>) -> Result<(File, Staged)> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join("staging").join(number.to_string());

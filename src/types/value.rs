@@ -272,7 +272,7 @@ fn parse_datetime(text: &str) -> Option<i64> {
     Some(time.and_utc().timestamp_micros())
 }
 
-/// `yyyyMMddHHmmss`, and `yyMMddHHmmss` of the years 1970 to 2069, as MySQL has it.
+/// `yyyyMMddHHmmss`, and `yyMMddHHmmss` of the years 1970 to 2069, as MySQL has it; and `yyyyMMdd` before a fraction.
 fn parse_digits(text: &str) -> Option<NaiveDateTime> {
     let whole = text.split('.').next()?;
     let century = match whole.len() {
